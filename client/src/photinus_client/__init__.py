@@ -1,0 +1,1 @@
+"""A small typed client of photinus.api.v1."""

@@ -1,0 +1,1 @@
+"""The data exchange connector: messages and blobs between members over mutual TLS."""

@@ -1,0 +1,1 @@
+"""The connector for EVM chains reached by JSON-RPC."""

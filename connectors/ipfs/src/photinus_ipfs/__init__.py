@@ -1,0 +1,1 @@
+"""The shared storage connector: Kubo, or a content-addressed directory with the same CIDs."""

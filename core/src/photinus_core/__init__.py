@@ -1,0 +1,1 @@
+"""The core: sequences, isolates and serves; everything outside is reached through connectors."""
