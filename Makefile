@@ -1,0 +1,3 @@
+.PHONY: proto
+proto:
+	@.venv/bin/python scripts/generate_protos.py

@@ -1,0 +1,1 @@
+"""Generated from proto/photinus/connector; do not edit."""

@@ -1,0 +1,1 @@
+"""Generated from proto/photinus/connector/v1; do not edit."""

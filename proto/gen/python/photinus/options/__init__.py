@@ -1,0 +1,1 @@
+"""Generated from proto/photinus/options; do not edit."""

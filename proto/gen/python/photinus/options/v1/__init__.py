@@ -1,0 +1,1 @@
+"""Generated from proto/photinus/options/v1; do not edit."""
