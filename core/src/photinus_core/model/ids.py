@@ -1,0 +1,73 @@
+"""Names for the strings and numbers that identify things, and how new ones are made.
+
+All identifiers travel as text in the form FireFly prints them; the NewTypes keep one kind from being passed for another.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final, NewType
+
+from photinus_core.model.errors import Rejected
+
+Uuid = NewType("Uuid", str)
+"""A UUID in lower case with dashes."""
+
+Hash32 = NewType("Hash32", str)
+"""32 bytes as 64 lower-case hex digits, without `0x`."""
+
+Did = NewType("Did", str)
+"""A decentralised identifier, `did:firefly:org/<name>` and its like."""
+
+Nanoseconds = NewType("Nanoseconds", int)
+"""A time: nanoseconds since the Unix epoch, UTC."""
+
+Namespace = NewType("Namespace", str)
+"""Local name of a namespace: the key of every row. The name on the wire is the network name, a plain string."""
+
+Epoch = NewType("Epoch", int)
+"""Fencing number of a leadership; higher is later."""
+
+ZERO_HASH: Final = Hash32("0" * 64)
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+def new_uuid() -> Uuid:
+    """Makes a random UUID (version 4)."""
+    raw = bytearray(os.urandom(16))
+    raw[6] = raw[6] & 0x0F | 0x40
+    raw[8] = raw[8] & 0x3F | 0x80
+    text = raw.hex()
+    return Uuid(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}")
+
+
+def is_uuid(text: str) -> bool:
+    """Tells whether the text is a UUID with dashes, in any case."""
+    return _UUID.fullmatch(text.lower()) is not None
+
+
+def parse_uuid(text: str) -> Uuid:
+    """Reads a UUID from outside; case does not matter.
+
+    Raises:
+        Rejected: FF00138, it is none.
+    """
+    lower = text.strip().lower()
+    if _UUID.fullmatch(lower) is None:
+        raise Rejected("FF00138", text)
+    return Uuid(lower)
+
+
+def parse_hash(text: str) -> Hash32:
+    """Reads a 32 byte hash from outside; `0x` in front and upper case are accepted.
+
+    Raises:
+        Rejected: FF00107, it does not have 64 hex digits.
+    """
+    lower = text.strip().lower().removeprefix("0x")
+    if _HASH.fullmatch(lower) is None:
+        raise Rejected("FF00107", text)
+    return Hash32(lower)

@@ -1,0 +1,562 @@
+"""What the core asks of its database.
+
+A session belongs to one namespace: every row it sees or writes carries it, so no caller can forget the filter. Reads and
+writes inside one `write` block are one transaction; a leader passes its fence, and the transaction fails with `Deposed`
+when the epoch is no longer the current one. Events appended in a transaction get their sequences as its last statement
+before commit; the notifier hears of them after the commit.
+
+All `insert_*` and `set_*` methods take many rows and cost a constant number of statements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from photinus_core.model.events import Event, NewEvent, Subscription
+from photinus_core.model.ids import Epoch, Hash32, Namespace, Nanoseconds, Uuid
+from photinus_core.model.ledger import (
+    BlockchainEvent,
+    NamespaceRow,
+    Operation,
+    OperationStatus,
+    OperationType,
+    ReceivedBatchKey,
+    Transaction,
+    TransactionType,
+)
+from photinus_core.model.messages import (
+    Batch,
+    Blob,
+    Data,
+    Group,
+    Message,
+    MessageState,
+    NextPin,
+    Pin,
+)
+from photinus_core.model.network import Datatype, Identity, IdentityType, Verifier, VerifierType
+from photinus_core.model.query import Page, Query
+
+
+class Table(StrEnum):
+    """Collections that clients can list with filters."""
+
+    MESSAGES = "messages"
+    DATA = "data"
+    DATATYPES = "datatypes"
+    BATCHES = "batches"
+    PINS = "pins"
+    NEXT_PINS = "nextpins"
+    GROUPS = "groups"
+    EVENTS = "events"
+    SUBSCRIPTIONS = "subscriptions"
+    TRANSACTIONS = "transactions"
+    OPERATIONS = "operations"
+    BLOCKCHAIN_EVENTS = "blockchainevents"
+    IDENTITIES = "identities"
+    VERIFIERS = "verifiers"
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """What a leader's transaction must still hold when it begins."""
+
+    role: str
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class MessageWrite:
+    """A message to store together with the data items that are new with it."""
+
+    message: Message
+    new_data: tuple[Data, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyMessage:
+    """What batch assembly needs to know of a message that waits to be sent."""
+
+    sequence: int
+    id: Uuid
+    type: str
+    txtype: TransactionType
+    author: str
+    key: str
+    group: Hash32 | None
+    topics: int
+    data_sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The outcome of agreement for one message."""
+
+    message: Uuid
+    state: MessageState
+    at: Nanoseconds
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wakeup:
+    """Something arrived that undecided pins may wait for; a row until the leader has taken it."""
+
+    kind: str
+    key: str
+    sequence: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class OperationChange:
+    """A new status for an operation. Final statuses are kept: a change to one that is final has no effect."""
+
+    id: Uuid
+    status: OperationStatus
+    at: Nanoseconds
+    output: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedMessage:
+    """A peer's message that cannot be judged yet (its sender is no known node), kept as it came."""
+
+    id: str
+    peer: str
+    recipient: str
+    payload: str
+    received: Nanoseconds
+
+
+class MessageReads(Protocol):
+    """Messages, data, batches, pins, groups."""
+
+    async def messages(self, ids: Sequence[Uuid]) -> dict[Uuid, Message]:
+        """Finds messages by id; unknown ids are missing from the answer."""
+        ...
+
+    async def ready_messages(self, after: int, limit: int) -> list[ReadyMessage]:
+        """Messages in state `ready` that no batch holds, with a sequence above `after`, in order of sequence."""
+        ...
+
+    async def batch_messages(self, batch: Uuid) -> list[Message]:
+        """Messages assigned to a batch of this member, in manifest order (order of sequence)."""
+        ...
+
+    async def messages_of_data(self, data: Uuid, limit: int) -> list[Message]:
+        """Messages that refer to a data item, newest first."""
+        ...
+
+    async def data(self, ids: Sequence[Uuid]) -> dict[Uuid, Data]:
+        """Finds data items by id."""
+        ...
+
+    async def blobs(self, data_ids: Sequence[Uuid]) -> dict[Uuid, Blob]:
+        """Finds the blobs that are here, by data id."""
+        ...
+
+    async def batches(self, ids: Sequence[Uuid]) -> dict[Uuid, Batch]:
+        """Finds confirmed or own batches by id."""
+        ...
+
+    async def received_batches(self, keys: Sequence[ReceivedBatchKey]) -> dict[ReceivedBatchKey, Batch]:
+        """Finds batches, own or received, by id and hash."""
+        ...
+
+    async def received_messages(self, keys: Sequence[ReceivedBatchKey]) -> dict[ReceivedBatchKey, list[Message]]:
+        """Messages of batches, own or received, in manifest order."""
+        ...
+
+    async def received_data(self, refs: Sequence[tuple[Uuid, Hash32]]) -> dict[tuple[Uuid, Hash32], Data]:
+        """Data items by id and hash, whether or not their message is decided."""
+        ...
+
+    async def open_batches(self) -> list[Batch]:
+        """Own batches that are sealed but not dispatched, in seal order."""
+        ...
+
+    async def undispatched_pins(self, after: int, limit: int) -> list[Pin]:
+        """Undecided pins with a sequence above `after`, in order of sequence."""
+        ...
+
+    async def pins_of_batches(self, batches: Sequence[Uuid]) -> list[Pin]:
+        """All pins of some batches, by chain position."""
+        ...
+
+    async def next_pins(self, contexts: Sequence[Hash32]) -> list[NextPin]:
+        """Expected pins of private contexts."""
+        ...
+
+    async def nonces(self, keys: Sequence[Hash32]) -> dict[Hash32, int]:
+        """Last nonce used, by nonce key; unused keys are missing."""
+        ...
+
+    async def groups(self, hashes: Sequence[Hash32]) -> dict[Hash32, Group]:
+        """Finds groups by hash."""
+        ...
+
+    async def parked_messages(self, peer: str | None, limit: int) -> list[ParkedMessage]:
+        """Parked messages of one peer, or of all, oldest first."""
+        ...
+
+    async def parked_size(self, peer: str) -> tuple[int, int]:
+        """Number and total bytes of what one peer has parked here."""
+        ...
+
+    async def wakeups(self, limit: int) -> list[Wakeup]:
+        """Wake-ups not yet taken, oldest first."""
+        ...
+
+
+class NetworkReads(Protocol):
+    """Identities, verifiers, datatypes."""
+
+    async def identity(self, identity: Uuid) -> Identity | None:
+        """Finds an identity by id."""
+        ...
+
+    async def identity_by_did(self, did: str) -> Identity | None:
+        """Finds an identity by DID."""
+        ...
+
+    async def identity_by_name(self, kind: IdentityType, name: str) -> Identity | None:
+        """Finds an identity by type and name."""
+        ...
+
+    async def identities(self, kind: IdentityType | None = None) -> list[Identity]:
+        """All identities, or all of one type, oldest first."""
+        ...
+
+    async def verifier(self, kind: VerifierType, value: str) -> Verifier | None:
+        """Finds a verifier by its key."""
+        ...
+
+    async def verifiers_of(self, identities: Sequence[Uuid]) -> dict[Uuid, list[Verifier]]:
+        """Verifiers of identities."""
+        ...
+
+    async def datatype(self, name: str, version: str) -> Datatype | None:
+        """Finds a datatype."""
+        ...
+
+
+class LedgerReads(Protocol):
+    """Transactions, operations, blockchain events, checkpoints."""
+
+    async def transactions(self, ids: Sequence[Uuid]) -> dict[Uuid, Transaction]:
+        """Finds transactions by id."""
+        ...
+
+    async def transaction_by_key(self, idempotency_key: str) -> Transaction | None:
+        """Finds a transaction by the client's idempotency key."""
+        ...
+
+    async def operations(self, ids: Sequence[Uuid]) -> dict[Uuid, Operation]:
+        """Finds operations by id."""
+        ...
+
+    async def operations_of(self, transaction: Uuid) -> list[Operation]:
+        """Operations of a transaction, oldest first."""
+        ...
+
+    async def unfinished_operations(self, types: Collection[OperationType], limit: int) -> list[Operation]:
+        """Operations of some types that are Initialized or Pending and not replaced by a retry, oldest first."""
+        ...
+
+    async def blockchain_events(self, ids: Sequence[Uuid]) -> dict[Uuid, BlockchainEvent]:
+        """Finds blockchain events by id."""
+        ...
+
+    async def blockchain_events_of(self, transaction: Uuid) -> list[BlockchainEvent]:
+        """Blockchain events of a transaction, in chain order."""
+        ...
+
+    async def checkpoints(self, consumer: str) -> dict[str, bytes]:
+        """Checkpoints of an event stream, by listener id."""
+        ...
+
+    async def namespace_row(self) -> NamespaceRow | None:
+        """The namespace's own row; None before it first started."""
+        ...
+
+
+class EventReads(Protocol):
+    """The event log and subscriptions."""
+
+    async def events(self, ids: Sequence[Uuid]) -> dict[Uuid, Event]:
+        """Finds events by id."""
+        ...
+
+    async def events_after(self, sequence: int, limit: int, types: Collection[str] | None = None) -> list[Event]:
+        """Events with a sequence above the given one, in order; only some types when given."""
+        ...
+
+    async def last_event_sequence(self) -> int:
+        """Sequence of the newest event; 0 when there is none."""
+        ...
+
+    async def subscriptions(self) -> list[Subscription]:
+        """All durable subscriptions."""
+        ...
+
+    async def subscription(self, subscription: Uuid) -> Subscription | None:
+        """Finds a subscription by id."""
+        ...
+
+    async def subscription_by_name(self, name: str) -> Subscription | None:
+        """Finds a subscription by name."""
+        ...
+
+    async def offset(self, subscription: Uuid) -> int | None:
+        """Stored offset of a subscription: all events up to it are acked."""
+        ...
+
+
+class Reader(MessageReads, NetworkReads, LedgerReads, EventReads, Protocol):
+    """Everything that can be read, in one namespace."""
+
+    async def query(self, table: Table, query: Query) -> Page[Any]:
+        """Lists a collection with a client's filter, order and paging; rows are the table's records.
+
+        Raises:
+            Rejected: an FF00 code, the filter does not fit the table.
+        """
+        ...
+
+
+class MessageWrites(Protocol):
+    """Messages, data, batches, pins, groups."""
+
+    async def insert_messages(self, writes: Sequence[MessageWrite]) -> list[Uuid | None]:
+        """Stores new messages of this member with their data.
+
+        Returns:
+            For each write None when it was stored, or, when its idempotency key is taken, the id of the message that has
+            it; then nothing of that write was stored. Of two writes with one key in one call the first wins.
+        """
+        ...
+
+    async def insert_data(self, data: Sequence[Data], blobs: Sequence[Blob] = ()) -> None:
+        """Stores new data items of this member."""
+        ...
+
+    async def set_data_public(self, refs: Mapping[Uuid, str]) -> None:
+        """Notes where blobs of data items were published."""
+        ...
+
+    async def insert_blobs(self, blobs: Sequence[Blob]) -> None:
+        """Notes blobs that arrived; those known already (same data id and hash) are skipped."""
+        ...
+
+    async def delete_data(self, data: Uuid) -> Blob | None:
+        """Deletes a data item and the note of its blob, which is returned so that its bytes can be deleted."""
+        ...
+
+    async def seal_batch(self, batch: Batch, messages: Sequence[tuple[Uuid, tuple[str, ...]]], nonces: Mapping[Hash32, int]) -> None:
+        """Stores an own batch, assigns messages (with their private pins) to it and moves nonces, all at once."""
+        ...
+
+    async def finish_batch(self, batch: Uuid, state: MessageState, at: Nanoseconds) -> list[Uuid]:
+        """Marks an own batch dispatched and moves its messages from `ready` to the state (`sent`, or `confirmed` when it
+        is not pinned). Messages that agreement has decided meanwhile keep their state.
+
+        Returns:
+            Ids of the messages that moved.
+        """
+        ...
+
+    async def set_batch_payload_ref(self, batch: Uuid, payload_ref: str) -> None:
+        """Notes where shared storage has an own batch."""
+        ...
+
+    async def insert_received(self, batch: Batch, messages: Sequence[Message], data: Sequence[Data]) -> bool:
+        """Stores a received batch with its messages (`pending`) and data, keyed by id and hash.
+
+        Returns:
+            False when this very batch (id and hash) was known; then nothing changed.
+        """
+        ...
+
+    async def decide(self, decisions: Sequence[Decision]) -> None:
+        """Moves messages to their final state. A message that has one keeps it."""
+        ...
+
+    async def confirm_batches(self, batches: Sequence[Uuid], at: Nanoseconds) -> None:
+        """Notes that all messages of batches are decided."""
+        ...
+
+    async def insert_pins(self, pins: Sequence[Pin]) -> list[Pin]:
+        """Stores pins; those known already (batch, batch hash, index, protocol id) are skipped.
+
+        Returns:
+            The new ones, with their sequences, in the order given.
+        """
+        ...
+
+    async def mark_dispatched(self, sequences: Sequence[int]) -> None:
+        """Marks pins as decided."""
+        ...
+
+    async def delete_pins(self, protocol_ids: Sequence[str]) -> None:
+        """Deletes undecided pins of events that a reorganisation removed."""
+        ...
+
+    async def set_next_pins(self, pins: Sequence[NextPin]) -> None:
+        """Stores or replaces expected pins, by context and identity."""
+        ...
+
+    async def insert_groups(self, groups: Sequence[Group]) -> None:
+        """Stores groups; known ones are skipped."""
+        ...
+
+    async def insert_wakeups(self, wakeups: Sequence[Wakeup]) -> None:
+        """Stores wake-ups for the leader."""
+        ...
+
+    async def delete_wakeups(self, through: int) -> None:
+        """Deletes wake-ups up to a sequence: they have been taken."""
+        ...
+
+    async def park_messages(self, parked: Sequence[ParkedMessage]) -> None:
+        """Keeps messages of unknown senders; known ids are skipped."""
+        ...
+
+    async def unpark_messages(self, ids: Sequence[str]) -> None:
+        """Deletes parked messages."""
+        ...
+
+
+class NetworkWrites(Protocol):
+    """Identities, verifiers, datatypes."""
+
+    async def upsert_identity(self, identity: Identity) -> None:
+        """Stores an identity or replaces the mutable part of a known one."""
+        ...
+
+    async def insert_verifiers(self, verifiers: Sequence[Verifier]) -> None:
+        """Stores verifiers; a value that is taken keeps its owner."""
+        ...
+
+    async def insert_datatype(self, datatype: Datatype) -> None:
+        """Stores a datatype."""
+        ...
+
+
+class LedgerWrites(Protocol):
+    """Transactions, operations, blockchain events, checkpoints."""
+
+    async def insert_transactions(self, transactions: Sequence[Transaction]) -> None:
+        """Stores transactions; known ids are skipped."""
+        ...
+
+    async def add_blockchain_ids(self, ids: Mapping[Uuid, str], transactions: Sequence[Transaction] = ()) -> None:
+        """Adds a ledger's transaction id to transactions, which are made first where they are unknown."""
+        ...
+
+    async def insert_operations(self, operations: Sequence[Operation]) -> None:
+        """Stores operations."""
+        ...
+
+    async def change_operations(self, changes: Sequence[OperationChange]) -> list[Operation]:
+        """Changes statuses; final ones stay.
+
+        Returns:
+            The operations that changed, as they are now.
+        """
+        ...
+
+    async def set_operation_retry(self, operation: Uuid, by: Uuid) -> None:
+        """Notes that an operation was replaced."""
+        ...
+
+    async def insert_blockchain_events(self, events: Sequence[BlockchainEvent]) -> list[BlockchainEvent]:
+        """Stores events of a ledger; those known already (listener, protocol id) are skipped.
+
+        Returns:
+            The new ones.
+        """
+        ...
+
+    async def set_checkpoints(self, consumer: str, checkpoints: Mapping[str, bytes]) -> None:
+        """Stores checkpoints of an event stream, by listener id."""
+        ...
+
+    async def save_namespace_row(self, row: NamespaceRow) -> None:
+        """Stores the namespace's own row."""
+        ...
+
+
+class EventWrites(Protocol):
+    """The event log and subscriptions."""
+
+    def append_events(self, events: Sequence[NewEvent]) -> None:
+        """Appends to the event log; sequences are allocated when the transaction commits."""
+        ...
+
+    async def save_subscription(self, subscription: Subscription, offset: int | None) -> None:
+        """Stores or replaces a subscription; an offset is stored when given."""
+        ...
+
+    async def delete_subscription(self, subscription: Uuid) -> bool:
+        """Deletes a subscription and its offset; False when there was none."""
+        ...
+
+    async def set_offset(self, subscription: Uuid, offset: int) -> None:
+        """Moves the offset of a subscription."""
+        ...
+
+
+class WriteTransaction(Reader, MessageWrites, NetworkWrites, LedgerWrites, EventWrites, Protocol):
+    """One transaction: all or nothing."""
+
+
+Notification = tuple[str, str, int]
+"""(namespace, topic, number): `events` with the newest sequence, `messages` with the newest sequence, `wakeups`,
+`operations`, `subscriptions`, `definitions`."""
+
+
+class Store(Protocol):
+    """The database of one core."""
+
+    @property
+    def cluster_id(self) -> str:
+        """UUID of the core cluster, made when the database was."""
+        ...
+
+    def read(self, namespace: Namespace) -> AbstractAsyncContextManager[Reader]:
+        """Opens a read session: each statement sees what is committed when it runs."""
+        ...
+
+    def write(self, namespace: Namespace, fence: Fence | None = None) -> AbstractAsyncContextManager[WriteTransaction]:
+        """Opens a transaction, which commits when the block ends and rolls back when it raises.
+
+        Raises:
+            Deposed: the fence's epoch is not the current one.
+            Unavailable: FF00176-like, the database cannot be used now; nothing was written.
+        """
+        ...
+
+    async def raise_epoch(self, role: str, epoch: Epoch | None) -> Epoch:
+        """Makes a new leadership of a role the current one: the given epoch, or, for None, the last one plus one.
+
+        Raises:
+            Deposed: the given epoch is not higher than the current one.
+        """
+        ...
+
+    def subscribe(self, callback: Callable[[Notification], None]) -> Callable[[], None]:
+        """Calls back in the event loop after each commit that changed something, until the returned function is called."""
+        ...
+
+    def notifications(self, namespace: Namespace, topics: Collection[str]) -> AsyncIterator[Notification]:
+        """The same as a stream, coalesced: a slow reader gets the newest number per topic, never a queue."""
+        ...
+
+    async def aclose(self) -> None:
+        """Waits for transactions under way and closes the database."""
+        ...
