@@ -1,3 +1,72 @@
+# The commands of this repository; `make` alone lists them. The first use of each installs and builds what it needs.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.toolchain/bin:$(PATH)
+export GOTOOLCHAIN := local
+export GOFLAGS := -buildvcs=false
+
+SEEDS ?= 300
+
+.PHONY: help
+help: ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
+
+.PHONY: demo
+demo: setup ## start two members, let them exchange messages and files, stop again
+	@photinus demo
+
+.PHONY: up
+up: setup ## start a network of two members and leave it running until Ctrl-C
+	@photinus up
+
+.PHONY: test
+test: setup-test ## every check and every test
+	@python -m scripts.run_tests
+
+.PHONY: check
+check: setup-dev ## formatting, lint, types, imports, protos, unit tests: before each commit
+	@python -m scripts.run_checks
+
+.PHONY: format
+format: setup-dev ## format all code
+	@ruff format .
+	@ruff check --fix-only --quiet .
+	@if [ -f gateway/go.mod ]; then gofmt -w gateway; fi
+
+.PHONY: simulate
+simulate: setup ## run the simulator, SEEDS=n (300)
+	@python -m tests.simulation --seeds $(SEEDS)
+
+.PHONY: bench
+bench: setup ## measure throughput and latency on a network of two members
+	@python -m bench
+
 .PHONY: proto
-proto:
-	@.venv/bin/python scripts/generate_protos.py
+proto: setup-dev ## generate Python and Go from the protos
+	@python scripts/generate_protos.py
+
+.PHONY: proto-check
+proto-check: setup-dev ## fail when generated code is not current
+	@python scripts/generate_protos.py --check
+
+.PHONY: lock
+lock: setup ## lock the dependencies again (UPGRADE=1: newest versions)
+	@scripts/lock
+
+.PHONY: setup
+setup: ## install and build what a network needs
+	@scripts/setup run
+
+.PHONY: setup-dev
+setup-dev: ## as setup, and what `make check` needs
+	@scripts/setup dev
+
+.PHONY: setup-test
+setup-test: ## as setup-dev, and what `make test` needs
+	@scripts/setup test
+
+.PHONY: clean
+clean: ## remove everything that was installed or built, and the data of `make up`
+	rm -rf .venv .toolchain build .photinus .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
