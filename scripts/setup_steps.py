@@ -284,7 +284,7 @@ def npm_step() -> Step:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(source, folder, ignore=shutil.ignore_patterns("node_modules"))
         call(["npm", "ci", "--no-progress"], log, cwd=folder)
-        relink(BIN / "anvil", next(folder.glob("node_modules/@foundry-rs/anvil-*/bin/anvil")))
+        relink(BIN / "anvil", anvil(folder))
         relink(BIN / "solcjs", folder / "node_modules" / "solc" / "solc.js")
         # Beside `photinus`, so that it is found without a PATH that knows this checkout.
         relink(VENV / "bin" / "anvil", BIN / "anvil")
@@ -296,6 +296,16 @@ def npm_step() -> Step:
         outputs=lambda: [BIN / "anvil", BIN / "solcjs", VENV / "bin" / "anvil"],
         run=install,
     )
+
+
+def anvil(folder: Path) -> Path:
+    """The locked anvil, or on platforms it is not locked for, the one on PATH."""
+    locked = next(folder.glob("node_modules/@foundry-rs/anvil-*/bin/anvil"), None)
+    found = locked or shutil.which("anvil", path=system_path())
+    if found is None:
+        message = "anvil is locked for Linux on x86-64 only; put an `anvil` 1.7 on PATH"
+        raise StepError(message)
+    return Path(found)
 
 
 def go_tools_step(name: str, doing: str, programs: tuple[str, ...]) -> Step:
