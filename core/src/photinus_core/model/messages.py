@@ -233,6 +233,8 @@ class Pin(Record, frozen=True):
     transaction_index: int = 0
     log_index: int = 0
     protocol_id: str = ""
+    payload_ref: str = ""
+    """Where shared storage has the batch, as the chain says; empty for private batches."""
     dispatched: bool = False
     sequence: int = -1
 

@@ -188,6 +188,10 @@ class MessageReads(Protocol):
         """All pins of some batches, by chain position."""
         ...
 
+    async def pins_by_hash(self, hashes: Sequence[Hash32]) -> list[Pin]:
+        """Undecided masked pins that carry one of these hashes, by chain position."""
+        ...
+
     async def next_pins(self, contexts: Sequence[Hash32]) -> list[NextPin]:
         """Expected pins of private contexts."""
         ...
@@ -274,6 +278,10 @@ class LedgerReads(Protocol):
 
     async def blockchain_events_of(self, transaction: Uuid) -> list[BlockchainEvent]:
         """Blockchain events of a transaction, in chain order."""
+        ...
+
+    async def notes(self, kind: str) -> dict[str, str]:
+        """What leader work noted for itself under a kind (open identity claims, undecided network actions), by key."""
         ...
 
     async def checkpoints(self, consumer: str) -> dict[str, bytes]:
@@ -484,6 +492,14 @@ class LedgerWrites(Protocol):
 
     async def set_checkpoints(self, consumer: str, checkpoints: Mapping[str, bytes]) -> None:
         """Stores checkpoints of an event stream, by listener id."""
+        ...
+
+    async def set_notes(self, kind: str, notes: Mapping[str, str]) -> None:
+        """Stores or replaces notes of a kind."""
+        ...
+
+    async def delete_notes(self, kind: str, keys: Sequence[str]) -> None:
+        """Deletes notes of a kind; unknown keys are skipped."""
         ...
 
     async def save_namespace_row(self, row: NamespaceRow) -> None:
