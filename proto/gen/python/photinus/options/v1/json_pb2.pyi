@@ -30,11 +30,11 @@ class _Empty:
 class _EmptyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Empty.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     EMPTY_UNSPECIFIED: _Empty.ValueType  # 0
-    """As OMIT for `optional` and message fields, as KEEP for all others."""
+    """As OMIT."""
     EMPTY_OMIT: _Empty.ValueType  # 1
-    """The key is left out (Go's omitempty)."""
+    """The key is left out (Go's omitempty). An `optional` field is written whenever it is set, zero or not."""
     EMPTY_KEEP: _Empty.ValueType  # 2
-    """The zero value is written: `""`, `0`, `false`, `[]`, `{}`."""
+    """The zero value is written: `""`, `0`, `false`, `[]`; of a message its own always written fields, so `{}` at least."""
     EMPTY_NULL: _Empty.ValueType  # 3
     """`null` is written."""
 
@@ -42,11 +42,11 @@ class Empty(_Empty, metaclass=_EmptyEnumTypeWrapper):
     """What an encoder writes for a field that holds its zero value."""
 
 EMPTY_UNSPECIFIED: Empty.ValueType  # 0
-"""As OMIT for `optional` and message fields, as KEEP for all others."""
+"""As OMIT."""
 EMPTY_OMIT: Empty.ValueType  # 1
-"""The key is left out (Go's omitempty)."""
+"""The key is left out (Go's omitempty). An `optional` field is written whenever it is set, zero or not."""
 EMPTY_KEEP: Empty.ValueType  # 2
-"""The zero value is written: `""`, `0`, `false`, `[]`, `{}`."""
+"""The zero value is written: `""`, `0`, `false`, `[]`; of a message its own always written fields, so `{}` at least."""
 EMPTY_NULL: Empty.ValueType  # 3
 """`null` is written."""
 Global___Empty: _TypeAlias = Empty  # noqa: Y015
@@ -75,7 +75,9 @@ class JsonField(_message.Message):
     empty: Global___Empty.ValueType
     """What stands for the zero value."""
     inline: _builtins.bool
-    """The fields of this message field are written into the enclosing object (Go's embedded struct)."""
+    """The fields of this message field are written into the enclosing object (Go's embedded struct). With `raw`, the
+    members of that JSON object: when reading, those that no other field takes.
+    """
     hidden: _builtins.bool
     """The field is never part of the JSON (it steers the walker or the gateway)."""
     secret: _builtins.bool

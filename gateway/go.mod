@@ -1,0 +1,3 @@
+module github.com/photinus-project/photinus/gateway
+
+go 1.26

@@ -1,0 +1,1 @@
+"""Generated from proto/photinus/api; do not edit."""

@@ -1,0 +1,1 @@
+"""Generated from proto/photinus/api/v1; do not edit."""
