@@ -1,0 +1,1 @@
+"""Records, ids, rules and errors that everything else is written in. Pure: no I/O, no clock."""

@@ -1,0 +1,103 @@
+"""Our part of the error catalogue: (code, HTTP status, text). See `catalogue` for the ranges."""
+
+# ruff: noqa: E501 - each text on one line where it can be, so that it is found by searching
+
+from __future__ import annotations
+
+from typing import Final
+
+_REQUESTS: Final = (
+    ("FF19000", 500, "This should not happen: {}. Please report it with the log"),
+    ("FF19001", 400, "The request body is not valid JSON: {}"),
+    ("FF19002", 400, "Field '{}': {}"),
+    ("FF19003", 405, "Method {} is not allowed here; allowed: {}"),
+    ("FF19004", 413, "The request body is larger than {:,} bytes"),
+    ("FF19005", 400, "JSON is nested deeper than {} levels"),
+    ("FF19006", 400, "There is something after the end of the JSON: {}"),
+    ("FF19007", 400, "The upload broke off after {:,} bytes; nothing was stored"),
+    ("FF19008", 400, "Field '{}' must be valid Unicode text without NUL"),
+    ("FF19009", 429, "This member already has {:,} open {}, the most it allows"),
+    ("FF19010", 400, "Field '{}' must be between {} and {} (given {})"),
+    ("FF19011", 503, "This replica is shutting down; try another, or try again"),
+    ("FF19012", 400, "Filters may have at most {} conditions"),
+    ("FF19013", 400, "Message '{}' cannot be sent: {}"),
+)
+
+_DATABASE: Final = (
+    ("FF19100", 503, "The database is closed"),
+    ("FF19101", 503, "The disk of the database is full: {}. Free some space; nothing was stored"),
+    ("FF19102", 503, "The database stayed locked for {} s: {}"),
+    ("FF19103", 503, "The database file {} is damaged: {}. Restore it from a backup"),
+    (
+        "FF19104",
+        500,
+        "The database has schema version {}, this program knows {} as the newest. Use a newer program",
+    ),
+    (
+        "FF19105",
+        500,
+        "Migration {} was changed after it had been applied to this database. "
+        "Use the program that made the database",
+    ),
+    ("FF19106", 503, "The database {} is used by another process ({}). Stop that one first"),
+    ("FF19107", 503, "The database {} cannot be read or written: {}"),
+    ("FF19108", 409, "Stored id '{}' of {} has other content"),
+    ("FF19109", 500, "{} is not a database of this program"),
+    ("FF19110", 503, "The database waited {} s for a commit under way"),
+    ("FF19120", 503, "Another replica leads {}: epoch {} is over"),
+    ("FF19121", 503, "The leadership of {} cannot begin with epoch {}: a later one is recorded"),
+)
+
+_CONNECTORS: Final = (
+    ("FF19200", 503, "Connector '{}' is not there: {}"),
+    ("FF19201", 503, "Connector '{}' went away during the call"),
+    ("FF19202", 502, "Connector '{}' broke the protocol: {}"),
+    ("FF19203", 500, "Connector '{}' answered {}: {}"),
+    ("FF19204", 504, "Connector '{}' did not answer within {} s"),
+    ("FF19205", 500, "Connector '{}' refuses its configuration: {}"),
+    ("FF19206", 500, "Connector '{}' cannot be launched: {}"),
+    (
+        "FF19207",
+        500,
+        "Connector '{}' has another store ({}) than the one it had before ({}): "
+        "what it knew of work under way is gone",
+    ),
+    ("FF19208", 500, "Connector '{}' is a {}, configured as {}"),
+    ("FF19209", 500, "Socket path '{}' is longer than {} bytes"),
+    ("FF19210", 500, "Connector '{}' cannot be launched by a core with replicas; give its address"),
+    ("FF19211", 500, "Connector '{}' does not speak protocol {}"),
+    ("FF19212", 500, "Address '{}' is no good: {}"),
+    ("FF19213", 500, "Event stream of connector '{}' stopped: {}"),
+)
+
+_CONFIGURATION: Final = (
+    ("FF19300", 500, "{}, line {}: {}"),
+    ("FF19301", 500, "{} is not valid YAML: {}"),
+    ("FF19302", 500, "Two namespaces are called '{}'"),
+    ("FF19303", 500, "Invalid {} namespace configuration - gateway mode cannot have a {} plugin"),
+    ("FF19304", 500, "Unknown setting '{}'"),
+    ("FF19305", 500, "Setting '{}': {}"),
+    (
+        "FF19306",
+        500,
+        "Namespace {}: firstEvent of its first contract is {}, after its first pin at {}; "
+        "a member that begins later decides differently",
+    ),
+    ("FF19307", 500, "Invalid {} namespace configuration - {}"),
+)
+
+_AGREEMENT: Final = (
+    ("FF19400", 400, "The network message cannot be read: {}"),
+    ("FF19401", 400, "Batch '{}' does not match its pin: {}"),
+    ("FF19402", 400, "'{}' is not a member of group '{}' and cannot send to it"),
+    (
+        "FF19403",
+        429,
+        "Peer '{}' has left {:,} bytes here that cannot be judged yet, the most allowed",
+    ),
+    ("FF19404", 503, "Namespace '{}' has halted: {}"),
+    ("FF19405", 400, "Message '{}' was cancelled"),
+    ("FF19406", 400, "Message '{}' cannot be sent to a group through a broadcast"),
+)
+
+PHOTINUS: Final = (*_REQUESTS, *_DATABASE, *_CONNECTORS, *_CONFIGURATION, *_AGREEMENT)
