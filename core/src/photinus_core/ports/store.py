@@ -94,9 +94,10 @@ class ReadyMessage:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome of agreement for one message."""
+    """The outcome of agreement for one message, named by id and hash (hard case 16)."""
 
     message: Uuid
+    hash: Hash32
     state: MessageState
     at: Nanoseconds
     reason: str = ""
@@ -157,7 +158,11 @@ class MessageReads(Protocol):
         ...
 
     async def blobs(self, data_ids: Sequence[Uuid]) -> dict[Uuid, Blob]:
-        """Finds the blobs that are here, by data id."""
+        """Finds the blobs that are here, by data id: those with the hash that the data item names."""
+        ...
+
+    async def received_blobs(self, refs: Sequence[tuple[Uuid, Hash32]]) -> dict[tuple[Uuid, Hash32], Blob]:
+        """Finds blobs that are here by data id and blob hash, whether or not a data item names them yet."""
         ...
 
     async def batches(self, ids: Sequence[Uuid]) -> dict[Uuid, Batch]:
@@ -181,7 +186,8 @@ class MessageReads(Protocol):
         ...
 
     async def undispatched_pins(self, after: int, limit: int) -> list[Pin]:
-        """Undecided pins with a sequence above `after`, in order of sequence."""
+        """Undecided pins with a sequence above `after`, in order of sequence: all that are not masked, and those masked ones
+        whose batch (id and hash) is stored here. Masked pins of strangers' batches may be many and never matter."""
         ...
 
     async def pins_of_batches(self, batches: Sequence[Uuid]) -> list[Pin]:
@@ -394,7 +400,7 @@ class MessageWrites(Protocol):
         """Moves messages to their final state. A message that has one keeps it."""
         ...
 
-    async def confirm_batches(self, batches: Sequence[Uuid], at: Nanoseconds) -> None:
+    async def confirm_batches(self, batches: Sequence[ReceivedBatchKey], at: Nanoseconds) -> None:
         """Notes that all messages of batches are decided."""
         ...
 
@@ -447,7 +453,7 @@ class NetworkWrites(Protocol):
         ...
 
     async def insert_verifiers(self, verifiers: Sequence[Verifier]) -> None:
-        """Stores verifiers; a value that is taken keeps its owner."""
+        """Stores verifiers; of two owners of one value the one with the lower position keeps it (hard case 6)."""
         ...
 
     async def insert_datatype(self, datatype: Datatype) -> None:
