@@ -54,9 +54,7 @@ class MessageDecision:
 
     @property
     def cancels(self) -> str | None:
-        """Id of a message to mark cancelled, if undecided and of the same author: its gap is
-        filled.
-        """
+        """Id of the message whose gap this fills: cancelled if undecided and of the same author."""
         return self.message.cancels if self.outcome is Outcome.CONFIRMED else None
 
 

@@ -58,7 +58,7 @@ class DefinitionReference(NamedTuple):
 
 
 class KeyReference(NamedTuple):
-    """The owner of a chain key as of the asking message; a verification asks for its child's key."""
+    """The owner of a chain key as of the asking message; a verification asks for the child's."""
 
     key: str
 
