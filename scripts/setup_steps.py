@@ -33,6 +33,7 @@ LOGS = TOOLCHAIN / "log"
 GO_MIN = (1, 26)  # what the dependencies of the gateway ask for in their go.mod
 NODE_MIN = (20, 0)  # what anvil's package asks for
 
+SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 LOG_LINES_SHOWN = 30
 
 Command = Sequence[str | Path]
@@ -136,8 +137,14 @@ def call(
 
 
 def environment() -> dict[str, str]:
-    """The caller's environment, our tools first on PATH; Go may not fetch another Go."""
+    """The caller's environment, our tools first on PATH; Go may not fetch another Go.
+
+    uv and Node carry certificates of their own; where the machine has a store, that is what its
+    administrator keeps (behind a company's proxy nothing else works).
+    """
+    trust = {"UV_SYSTEM_CERTS": "1", "NODE_EXTRA_CA_CERTS": str(SYSTEM_CERTIFICATES)}
     return {
+        **(trust if SYSTEM_CERTIFICATES.exists() else {}),
         **os.environ,
         "PATH": os.pathsep.join([str(VENV / "bin"), str(BIN), os.environ.get("PATH", os.defpath)]),
         "GOTOOLCHAIN": "local",
@@ -218,9 +225,9 @@ def version_of(command: Sequence[str], pattern: str) -> tuple[int, ...] | None:
 
 def system_path() -> str:
     """PATH without our own folders, which `make` puts in front."""
-    ours = {str(BIN), str(VENV / "bin")}
+    ours = {BIN.resolve(), (VENV / "bin").resolve()}
     parts = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    return os.pathsep.join(part for part in parts if part not in ours)
+    return os.pathsep.join(part for part in parts if Path(part).resolve() not in ours)
 
 
 def wheel_step(name: str, doing: str, links: dict[str, str]) -> Step:
