@@ -254,6 +254,10 @@ class NetworkReads(Protocol):
         """Finds a datatype."""
         ...
 
+    async def datatypes(self) -> list[Datatype]:
+        """All datatypes, oldest first."""
+        ...
+
 
 class LedgerReads(Protocol):
     """Transactions, operations, blockchain events, checkpoints."""
