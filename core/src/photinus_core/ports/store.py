@@ -185,6 +185,15 @@ class MessageReads(Protocol):
         """Own batches that are sealed but not dispatched, in seal order."""
         ...
 
+    async def batches_of(self, transaction: Uuid) -> list[Batch]:
+        """Own or confirmed batches of a transaction."""
+        ...
+
+    async def own_batches_off_chain(self) -> list[Batch]:
+        """Own pinned batches, dispatched or not, not cancelled, that no stored pin names (id and hash), in seal order. A
+        leader looks here before it resends, and when the contract changed (hard cases 7 and 9)."""
+        ...
+
     async def undispatched_pins(self, after: int, limit: int) -> list[Pin]:
         """Undecided pins with a sequence above `after`, in order of sequence: all that are not masked, and those masked ones
         whose batch (id and hash) is stored here. Masked pins of strangers' batches may be many and never matter."""
