@@ -1,1 +1,84 @@
-"""The author kit: what every connector of Photinus needs, so that its author writes one class."""
+"""The author kit: what every connector of Photinus needs, so that its author writes one class.
+
+Derive from `Blockchain`, `Tokens`, `DataExchange` or `SharedStorage`, override what you offer, and call
+`serve(YourClass)`. The README walks through the smallest connector.
+"""
+
+from photinus_sdk.connector import (
+    Acked,
+    Blockchain,
+    CheckpointLost,
+    Connector,
+    DataExchange,
+    Events,
+    Passed,
+    SharedStorage,
+    Subscription,
+    Tokens,
+)
+from photinus_sdk.context import CallContext, StreamKey
+from photinus_sdk.errors import (
+    MAYBE_SENT,
+    NOT_SENT,
+    SENT,
+    Conflict,
+    ConnectorError,
+    Corrupted,
+    Exhausted,
+    InsufficientFunds,
+    NotFound,
+    NotOffered,
+    Refused,
+    Rejected,
+    Reverted,
+    TimedOut,
+    Unavailable,
+)
+from photinus_sdk.instance import Instance
+from photinus_sdk.journal import Begun, OperationJournal, StoredUpdate
+from photinus_sdk.server import ConnectorServer, serve
+from photinus_sdk.settings import InvalidSettings, Secret, Settings, finding
+from photinus_sdk.sqlite_journal import SqliteJournal
+from photinus_sdk.sqlite_writer import SqliteWriter
+
+__all__ = [
+    "MAYBE_SENT",
+    "NOT_SENT",
+    "SENT",
+    "Acked",
+    "Begun",
+    "Blockchain",
+    "CallContext",
+    "CheckpointLost",
+    "Conflict",
+    "Connector",
+    "ConnectorError",
+    "ConnectorServer",
+    "Corrupted",
+    "DataExchange",
+    "Events",
+    "Exhausted",
+    "InsufficientFunds",
+    "Instance",
+    "InvalidSettings",
+    "NotFound",
+    "NotOffered",
+    "OperationJournal",
+    "Passed",
+    "Refused",
+    "Rejected",
+    "Reverted",
+    "Secret",
+    "Settings",
+    "SharedStorage",
+    "SqliteJournal",
+    "SqliteWriter",
+    "StoredUpdate",
+    "StreamKey",
+    "Subscription",
+    "TimedOut",
+    "Tokens",
+    "Unavailable",
+    "finding",
+    "serve",
+]

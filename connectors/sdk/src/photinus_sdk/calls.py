@@ -1,0 +1,275 @@
+"""From an RPC to an author's method and back: one path for all methods of all contracts.
+
+What kind of call a method is shows in its messages: an answer with a `submission` begins work; a
+request with a `context` changes something at once; streams carry bytes. So there is no code per method.
+"""
+
+import asyncio
+import hashlib
+import logging
+import re
+import uuid
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from photinus.connector.v1 import common_pb2 as common
+
+from photinus_sdk.connector import Connector
+from photinus_sdk.context import KEY_BYTES_MAX, CallContext, StreamKey
+from photinus_sdk.errors import NOT_SENT, ConnectorError, NotOffered, Refused, Rejected
+from photinus_sdk.instance import Instance
+
+log = logging.getLogger("photinus.sdk.calls")
+
+CHUNK_BYTES_MAX = 1 << 20
+INSTANCE_HEADER = "x-connector-instance"
+EPOCH_REQUIRED = frozenset({"SubmitBatchPin", "SubmitNetworkAction"})
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
+    Handler = grpc.RpcMethodHandler[Any, Any]
+else:  # generic in the type stubs only
+    Context, Handler = grpc.aio.ServicerContext, grpc.RpcMethodHandler
+Find = Callable[[Context], Instance]
+
+
+def rpc_handlers(service: Any, base: type[Connector[Any]], find: Find) -> dict[str, Handler]:
+    """Handlers for every method of a contract's service descriptor."""
+    return {method.name: _handler(method, base, find) for method in service.methods}
+
+
+def _handler(method: MethodDescriptor, base: type[Connector[Any]], find: Find) -> Handler:
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
+    request_type, response_type = (
+        message_class(method.input_type),
+        message_class(method.output_type),
+    )
+    call = _Call(method.name, name, base, find, response_type)
+    decode, encode = request_type.FromString, response_type.SerializeToString
+    if method.client_streaming:
+        return grpc.stream_unary_rpc_method_handler(guarded(call.upload), decode, encode)
+    if method.server_streaming:
+        return grpc.unary_stream_rpc_method_handler(guarded(call.download), decode, encode)
+    fields = method.output_type.fields_by_name
+    if "submission" in fields:
+        return grpc.unary_unary_rpc_method_handler(guarded(call.submit), decode, encode)
+    if "context" in method.input_type.fields_by_name:
+        return grpc.unary_unary_rpc_method_handler(guarded(call.change), decode, encode)
+    return grpc.unary_unary_rpc_method_handler(guarded(call.ask), decode, encode)
+
+
+class _Call:
+    """One method of a contract, with a function per kind of call."""
+
+    def __init__(
+        self,
+        method: str,
+        name: str,
+        base: type[Connector[Any]],
+        find: Find,
+        response_type: type[Message],
+    ) -> None:
+        self._method, self._name, self._base = method, name, base
+        self._find, self._response_type = find, response_type
+
+    async def ask(self, request: Any, context: Context) -> Message:
+        instance = self._find(context)
+        call = CallContext(instance.name, self._method, deadline=_deadline(context))
+        answer: Message = await self._author(instance)(request, call)
+        return answer
+
+    async def submit(self, request: Any, context: Context) -> Message:
+        """Begins work under a key; a known key repeats its answer, with the state as it is now."""
+        instance = self._find(context)
+        author = self._author(instance)
+        call = await mutation_context(instance, self._method, request.context, context)
+        fingerprint = _fingerprint(request)
+        async with instance.mutation(call.scope, call.idempotency_key):
+            begun = await instance.journal.begin(
+                call.scope, call.idempotency_key, self._method, fingerprint
+            )
+            if begun.answer is not None:
+                answer: Any = self._response_type.FromString(begun.answer)
+                assert begun.operation is not None
+                submission = answer.submission
+                submission.replayed, submission.state = True, begun.operation.state
+                submission.external_id = begun.operation.external_id
+                return answer  # type: ignore[no-any-return]
+            call = replace(call, retried=begun.retried)
+            async with _released_if_not_sent(instance, call):
+                submission = await author(request, call)
+            if not submission.state:
+                submission.state = common.OPERATION_STATE_PENDING
+            answer = self._response_type(submission=submission)
+            await instance.journal.accept(
+                call.scope, call.idempotency_key, answer.SerializeToString(), submission
+            )
+            return answer  # type: ignore[no-any-return]
+
+    async def change(self, request: Any, context: Context) -> Message:
+        """Changes something at once, under a key."""
+        instance = self._find(context)
+        author = self._author(instance)
+        call = await mutation_context(instance, self._method, request.context, context)
+        scope, key, fingerprint = call.scope, call.idempotency_key, _fingerprint(request)
+        async with instance.mutation(scope, key):
+            begun = await instance.journal.begin(scope, key, self._method, fingerprint)
+            if begun.answer is not None:
+                return self._replay(begun.answer)
+            call = replace(call, retried=begun.retried)
+            async with _released_if_not_sent(instance, call):
+                answer: Message = await author(request, call)
+            await instance.journal.settle(scope, key, answer.SerializeToString())
+            return answer
+
+    async def upload(self, frames: AsyncIterator[Any], context: Context) -> Message:
+        """Takes a header and chunks. A known key reads them only to see that they are the same."""
+        instance = self._find(context)
+        author = self._author(instance)
+        first = await anext(aiter(frames), None)
+        if first is None or first.WhichOneof("frame") != "header":
+            raise Rejected("The first frame must be the header", reason="HEADER_MISSING")
+        call = await mutation_context(instance, self._method, first.header.context, context)
+        digest = hashlib.sha256(_fingerprint(first.header))
+        chunks = _chunks(frames, digest)
+        scope, key = call.scope, call.idempotency_key
+        async with instance.mutation(scope, key):
+            known = await instance.journal.get(scope, key)
+            if known is not None:
+                async for _ in chunks:
+                    pass
+                begun = await instance.journal.begin(scope, key, self._method, digest.digest())
+                return self._replay(begun.answer or b"")
+            answer: Message = await author(first.header, chunks, call)
+            async for _ in chunks:
+                pass
+            await instance.journal.begin(scope, key, self._method, digest.digest())
+            await instance.journal.settle(scope, key, answer.SerializeToString())
+            return answer
+
+    async def download(self, request: Any, context: Context) -> None:
+        instance = self._find(context)
+        call = CallContext(instance.name, self._method, deadline=_deadline(context))
+        async for item in self._author(instance)(request, call):
+            answer: Any = self._response_type(chunk=item) if isinstance(item, bytes) else item
+            chunk = answer.chunk
+            if len(chunk) <= CHUNK_BYTES_MAX:
+                await context.write(answer)
+                continue
+            for start in range(0, len(chunk), CHUNK_BYTES_MAX):
+                answer.chunk = chunk[start : start + CHUNK_BYTES_MAX]
+                await context.write(answer)
+                answer = self._response_type()
+
+    def _replay(self, stored: bytes) -> Message:
+        if not stored:
+            raise Refused("This key was cancelled", reason="CANCELLED")
+        answer = self._response_type.FromString(stored)
+        if "replayed" in answer.DESCRIPTOR.fields_by_name:
+            answer.replayed = True  # type: ignore[attr-defined]
+        return answer
+
+    def _author(self, instance: Instance) -> Callable[..., Any]:
+        method = getattr(instance.author, self._name)
+        if getattr(type(instance.author), self._name) is getattr(self._base, self._name):
+            raise NotOffered(f"This connector does not offer {self._method}")
+        return method  # type: ignore[no-any-return]
+
+
+def guarded(
+    act: Callable[[Any, Context], Awaitable[Any]],
+) -> Callable[[Any, Context], Awaitable[Any]]:
+    """Turns what `act` raises into a status the core can act on."""
+
+    async def handle(request: Any, context: Context) -> Any:
+        try:
+            return await act(request, context)
+        except ConnectorError as error:
+            await abort(context, error)
+        except grpc.aio.AbortError:
+            raise
+        except Exception:
+            await abort(context, unexpected(log))
+        return None
+
+    return handle
+
+
+def unexpected(logger: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> ConnectorError:
+    """Logs the exception being handled and gives what the core may know of it: where to look."""
+    where = uuid.uuid4().hex[:12]
+    logger.exception("unexpected error", extra={"error_id": where})
+    return ConnectorError(f"Unexpected error; see the connector's log for error_id {where}")
+
+
+async def abort(context: Context, error: ConnectorError) -> None:
+    """Ends the call with the error's status and details."""
+    status = error.to_status()
+    details = (("grpc-status-details-bin", status.SerializeToString()),)
+    await context.abort(error.code, status.message, details)
+
+
+async def mutation_context(
+    instance: Instance, method: str, mutation: common.MutationContext, context: Context
+) -> CallContext:
+    """Checks what every mutating call must bring: a deadline, a key, a stream, a current epoch."""
+    deadline = _deadline(context)
+    if deadline is None:
+        raise Rejected(f"{method} needs a deadline", reason="DEADLINE_REQUIRED")
+    key = mutation.idempotency_key
+    if not key or len(key.encode()) > KEY_BYTES_MAX:
+        raise Rejected(
+            f"{method} needs an idempotency key of at most {KEY_BYTES_MAX} bytes",
+            reason="KEY_REQUIRED",
+        )
+    stream = StreamKey.of(mutation.stream)
+    if mutation.owner_epoch:
+        await instance.check_epoch(stream, mutation.owner_epoch)
+    elif method in EPOCH_REQUIRED:
+        raise Rejected(f"{method} needs the leader's epoch", reason="EPOCH_REQUIRED")
+    return CallContext(instance.name, method, stream, key, mutation.owner_epoch, deadline)
+
+
+def message_class(descriptor: Any) -> Any:
+    """The generated class of a message descriptor."""
+    return message_factory.GetMessageClass(descriptor)
+
+
+def _deadline(context: Context) -> float | None:
+    remaining = context.time_remaining()
+    return None if remaining is None else asyncio.get_running_loop().time() + remaining
+
+
+def _fingerprint(request: Any) -> bytes:
+    """Digest of the arguments; who asks (the epoch) is no argument."""
+    epoch, request.context.owner_epoch = request.context.owner_epoch, 0
+    digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+    request.context.owner_epoch = epoch
+    return digest
+
+
+async def _chunks(frames: AsyncIterator[Any], digest: Any) -> AsyncIterator[bytes]:
+    async for frame in frames:
+        if frame.WhichOneof("frame") != "chunk":
+            raise Rejected("Only the first frame may be a header", reason="UNEXPECTED_HEADER")
+        if len(frame.chunk) > CHUNK_BYTES_MAX:
+            raise Rejected(f"A chunk is larger than {CHUNK_BYTES_MAX} bytes", reason="CHUNK_SIZE")
+        digest.update(frame.chunk)
+        yield frame.chunk
+
+
+@contextlib.asynccontextmanager
+async def _released_if_not_sent(instance: Instance, call: CallContext) -> AsyncIterator[None]:
+    """A call that certainly had no effect leaves its key free for the next attempt."""
+    try:
+        yield
+    except ConnectorError as error:
+        if error.disposition == NOT_SENT:
+            await instance.journal.release(call.scope, call.idempotency_key)
+        raise

@@ -1,0 +1,386 @@
+"""The classes an author derives from: one per contract of the protocol.
+
+What a class overrides is what it offers: the kit derives contracts and capabilities from it, and
+answers UNIMPLEMENTED for the rest. A class may derive from several contracts.
+
+    class DiskStorage(SharedStorage[DiskSettings], name="disk", version="0.1.0"): ...
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
+
+from photinus.connector.v1 import blockchain_pb2 as blockchain
+from photinus.connector.v1 import common_pb2 as common
+from photinus.connector.v1 import connector_pb2 as connector
+from photinus.connector.v1 import data_exchange_pb2 as data_exchange
+from photinus.connector.v1 import event_pb2 as events
+from photinus.connector.v1 import operation_pb2 as operations
+from photinus.connector.v1 import shared_storage_pb2 as shared_storage
+from photinus.connector.v1 import tokens_pb2 as tokens
+
+from photinus_sdk.context import CallContext, StreamKey
+from photinus_sdk.errors import NotOffered, Refused
+from photinus_sdk.journal import OperationJournal
+from photinus_sdk.settings import Settings
+from photinus_sdk.sqlite_journal import RETENTION_DEFAULT_S, SqliteJournal
+
+if TYPE_CHECKING:
+    from photinus_sdk.instance import Instance
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Yielded by `listen`: events in order, and the checkpoint behind the last one.
+
+    A checkpoint of None stores none (the connector keeps the events itself until they are acked).
+    `fragment` says that what is yielded next belongs to the same set.
+    """
+
+    events: tuple[events.Event, ...] | list[events.Event]
+    checkpoint: bytes | None = None
+    fragment: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """Yielded by `listen` when it looked and found nothing: the core may store this checkpoint."""
+
+    checkpoint: bytes | None = None
+    final_block: int | None = None
+    catching_up: bool = False
+    gap_possible: bool = False
+
+
+class CheckpointLost(Exception):
+    """Raised by `listen`: it cannot resume from its checkpoint. The listener stays idle."""
+
+    def __init__(self, reason: str, oldest: common.Position | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.oldest = reason, oldest
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A listener the core opened.
+
+    Attributes:
+        stream: The stream it is part of.
+        network_namespace: Network name of the stream's namespace.
+        listener: The listener as the core gave it: filter, `first_event`, `resume`.
+        resume: Checkpoint to go on behind; empty for none. After an error of `listen` the kit calls
+            it again with the last checkpoint it yielded.
+        batch_size: Events the core takes at once; yielding about as many is kind.
+    """
+
+    stream: StreamKey
+    network_namespace: str
+    listener: events.Listener
+    resume: bytes
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acked:
+    """Events the core has stored.
+
+    Attributes:
+        stream: The stream they went through.
+        event_ids: Their ids, in order.
+        receipts: By event id, the manifest to tell the sender.
+    """
+
+    stream: StreamKey
+    event_ids: tuple[str, ...]
+    receipts: Mapping[str, str]
+
+
+class Connector(Generic[S]):
+    """What all contracts share. One object per configured instance.
+
+    Class arguments:
+        name: DNS-like name of the kind of connector.
+        version: Its semantic version.
+        vendor, docs_url, stability: For `Describe`.
+        multi_instance: True when one process may serve several instances.
+        capabilities: Capabilities that overriding a method cannot show (RECEIPTS, RESUME).
+        limits: Limits of its contracts; `idempotency_retention_s` is also the journal's.
+    """
+
+    description: ClassVar[connector.DescribeResponse]
+    settings_type: ClassVar[type[Any]] = Settings
+    extra_capabilities: ClassVar[frozenset[connector.Capability.ValueType]] = frozenset()
+    limits: ClassVar[connector.Limits] = connector.Limits()
+
+    instance: "Instance"
+    """Set before `start`: name, journal, data directory, status, publishing."""
+
+    def __init_subclass__(
+        cls,
+        *,
+        name: str = "",
+        version: str = "0.0.0",
+        vendor: str = "",
+        docs_url: str = "",
+        stability: connector.Stability.ValueType = connector.STABILITY_ALPHA,
+        multi_instance: bool = False,
+        capabilities: Iterable[connector.Capability.ValueType] = (),
+        limits: connector.Limits | None = None,
+        **rest: Any,
+    ) -> None:
+        super().__init_subclass__(**rest)
+        for base in getattr(cls, "__orig_bases__", ()):
+            origin, arguments = get_origin(base), get_args(base)
+            if isinstance(origin, type) and issubclass(origin, Connector) and arguments:
+                if isinstance(arguments[0], type):
+                    cls.settings_type = arguments[0]
+        if not name:
+            return
+        from photinus_sdk.describe import describe  # noqa: PLC0415 - it reads the classes below
+
+        cls.extra_capabilities = frozenset(capabilities)
+        cls.limits = limits or connector.Limits()
+        if not cls.limits.idempotency_retention_s:
+            cls.limits.idempotency_retention_s = RETENTION_DEFAULT_S
+        cls.description = describe(
+            cls,
+            connector.DescribeResponse(
+                name=name,
+                version=version,
+                vendor=vendor,
+                docs_url=docs_url,
+                stability=stability,
+                multi_instance=multi_instance,
+            ),
+        )
+
+    async def start(self, settings: S) -> None:
+        """Makes the instance ready, within Configure's deadline (30 s). Errors refuse the configuration.
+
+        A system behind it that is away is no error: report DEGRADED and let `run` try again.
+        """
+
+    async def run(self) -> None:
+        """Background work of the instance: started after `start`, cancelled before `stop`.
+
+        Returning is fine. An exception makes the instance FAILED, visibly.
+        """
+
+    async def stop(self) -> None:
+        """Gives back what `start` took. The journal is still open."""
+
+    async def reconfigure(self, settings: S) -> None:
+        """Takes changed settings while running, or raises; the former ones then stay in force."""
+        raise Refused("This change needs a restart of the connector", reason="RESTART_REQUIRED")
+
+    @classmethod
+    async def validate(cls, settings: S) -> Iterable[common.Diagnostic]:
+        """Findings the settings' types cannot express. No effect, no network."""
+        return ()
+
+    @classmethod
+    def open_journal(cls, data_dir: Path) -> OperationJournal:
+        """The instance's durable memory; override to add tables to it or to bring another."""
+        retention_s = cls.limits.idempotency_retention_s
+        return SqliteJournal(data_dir / "journal.sqlite", retention_s=retention_s)
+
+    def listen(self, subscription: Subscription) -> AsyncIterator[Events | Passed]:
+        """The events of one listener behind its checkpoint: an async generator that does not end.
+
+        It is cancelled when the listener goes. It is not asked for more while the core is behind.
+        CheckpointLost and Rejected leave the listener idle; after any other error it is started
+        again. Listeners do not disturb each other.
+        """
+        raise NotOffered("This connector has no events")
+
+    async def acked(self, acked: Acked) -> None:
+        """The core has stored these events. An error ends the stream, and they are sent again."""
+
+    async def cancel(self, operation: operations.Operation, call: CallContext) -> bool:
+        """Withdraws an operation if nothing of it was sent: True when, durably, nothing ever will be."""
+        return False
+
+
+class Blockchain(Connector[S]):
+    """A ledger. Submissions answer once journaled; tell the end with `instance.publish`."""
+
+    async def resolve_key(
+        self, request: blockchain.ResolveKeyRequest, call: CallContext
+    ) -> blockchain.ResolveKeyResponse:
+        raise NotOffered("ResolveKey")
+
+    async def submit_batch_pin(
+        self, request: blockchain.SubmitBatchPinRequest, call: CallContext
+    ) -> common.Submission:
+        raise NotOffered("SubmitBatchPin")
+
+    async def submit_network_action(
+        self, request: blockchain.SubmitNetworkActionRequest, call: CallContext
+    ) -> common.Submission:
+        raise NotOffered("SubmitNetworkAction")
+
+    async def invoke_contract(
+        self, request: blockchain.InvokeContractRequest, call: CallContext
+    ) -> common.Submission:
+        raise NotOffered("InvokeContract")
+
+    async def deploy_contract(
+        self, request: blockchain.DeployContractRequest, call: CallContext
+    ) -> common.Submission:
+        raise NotOffered("DeployContract")
+
+    async def query_contract(
+        self, request: blockchain.QueryContractRequest, call: CallContext
+    ) -> blockchain.QueryContractResponse:
+        raise NotOffered("QueryContract")
+
+    async def parse_interface(
+        self, request: blockchain.ParseInterfaceRequest, call: CallContext
+    ) -> blockchain.ParseInterfaceResponse:
+        raise NotOffered("ParseInterface")
+
+    async def generate_interface(
+        self, request: blockchain.GenerateInterfaceRequest, call: CallContext
+    ) -> blockchain.GenerateInterfaceResponse:
+        raise NotOffered("GenerateInterface")
+
+    async def describe_event(
+        self, request: blockchain.DescribeEventRequest, call: CallContext
+    ) -> blockchain.DescribeEventResponse:
+        raise NotOffered("DescribeEvent")
+
+    async def normalize_location(
+        self, request: blockchain.NormalizeLocationRequest, call: CallContext
+    ) -> blockchain.NormalizeLocationResponse:
+        raise NotOffered("NormalizeLocation")
+
+    async def get_network_version(
+        self, request: blockchain.GetNetworkVersionRequest, call: CallContext
+    ) -> blockchain.GetNetworkVersionResponse:
+        raise NotOffered("GetNetworkVersion")
+
+    async def get_transaction_status(
+        self, request: blockchain.GetTransactionStatusRequest, call: CallContext
+    ) -> blockchain.GetTransactionStatusResponse:
+        raise NotOffered("GetTransactionStatus")
+
+    async def get_param_schema(
+        self, request: blockchain.GetParamSchemaRequest, call: CallContext
+    ) -> blockchain.GetParamSchemaResponse:
+        raise NotOffered("GetParamSchema")
+
+
+class Tokens(Connector[S]):
+    """A token system. As `Blockchain` for submissions and events."""
+
+    async def create_pool(
+        self, request: tokens.CreatePoolRequest, call: CallContext
+    ) -> common.Submission:
+        raise NotOffered("CreatePool")
+
+    async def activate_pool(
+        self, request: tokens.ActivatePoolRequest, call: CallContext
+    ) -> common.Submission:
+        raise NotOffered("ActivatePool")
+
+    async def deactivate_pool(
+        self, request: tokens.DeactivatePoolRequest, call: CallContext
+    ) -> common.Submission:
+        raise NotOffered("DeactivatePool")
+
+    async def check_interface(
+        self, request: tokens.CheckInterfaceRequest, call: CallContext
+    ) -> tokens.CheckInterfaceResponse:
+        raise NotOffered("CheckInterface")
+
+    async def mint(self, request: tokens.MintRequest, call: CallContext) -> common.Submission:
+        raise NotOffered("Mint")
+
+    async def burn(self, request: tokens.BurnRequest, call: CallContext) -> common.Submission:
+        raise NotOffered("Burn")
+
+    async def transfer(
+        self, request: tokens.TransferRequest, call: CallContext
+    ) -> common.Submission:
+        raise NotOffered("Transfer")
+
+    async def approve(self, request: tokens.ApproveRequest, call: CallContext) -> common.Submission:
+        raise NotOffered("Approve")
+
+
+class DataExchange(Connector[S]):
+    """Private delivery. Received messages come from `listen` until `acked` names them."""
+
+    async def get_endpoint(
+        self, request: data_exchange.GetEndpointRequest, call: CallContext
+    ) -> data_exchange.GetEndpointResponse:
+        raise NotOffered("GetEndpoint")
+
+    async def add_peer(
+        self, request: data_exchange.AddPeerRequest, call: CallContext
+    ) -> data_exchange.AddPeerResponse:
+        raise NotOffered("AddPeer")
+
+    async def remove_peer(
+        self, request: data_exchange.RemovePeerRequest, call: CallContext
+    ) -> data_exchange.RemovePeerResponse:
+        raise NotOffered("RemovePeer")
+
+    async def send_message(
+        self, request: data_exchange.SendMessageRequest, call: CallContext
+    ) -> common.Submission:
+        raise NotOffered("SendMessage")
+
+    async def send_blob(
+        self, request: data_exchange.SendBlobRequest, call: CallContext
+    ) -> common.Submission:
+        raise NotOffered("SendBlob")
+
+    async def upload_blob(
+        self,
+        header: data_exchange.UploadBlobHeader,
+        chunks: AsyncIterator[bytes],
+        call: CallContext,
+    ) -> data_exchange.UploadBlobResponse:
+        """Stores what `chunks` yields. It raises when the stream breaks: leave nothing behind."""
+        raise NotOffered("UploadBlob")
+
+    def download_blob(
+        self, request: data_exchange.DownloadBlobRequest, call: CallContext
+    ) -> AsyncIterator[data_exchange.DownloadBlobResponse]:
+        """An async generator; the first answer has the size. The kit cuts long chunks."""
+        raise NotOffered("DownloadBlob")
+
+    async def delete_blob(
+        self, request: data_exchange.DeleteBlobRequest, call: CallContext
+    ) -> data_exchange.DeleteBlobResponse:
+        raise NotOffered("DeleteBlob")
+
+
+class SharedStorage(Connector[S]):
+    """Content-addressed storage: the same bytes have the same reference."""
+
+    async def upload(
+        self, header: shared_storage.UploadHeader, chunks: AsyncIterator[bytes], call: CallContext
+    ) -> shared_storage.UploadResponse:
+        """Stores what `chunks` yields. It raises when the stream breaks: leave nothing behind."""
+        raise NotOffered("Upload")
+
+    def download(
+        self, request: shared_storage.DownloadRequest, call: CallContext
+    ) -> AsyncIterator[bytes]:
+        """An async generator of bytes that fit the reference. The kit cuts long chunks."""
+        raise NotOffered("Download")
+
+    async def pin(
+        self, request: shared_storage.PinRequest, call: CallContext
+    ) -> shared_storage.PinResponse:
+        raise NotOffered("Pin")
+
+    async def unpin(
+        self, request: shared_storage.UnpinRequest, call: CallContext
+    ) -> shared_storage.UnpinResponse:
+        raise NotOffered("Unpin")

@@ -1,0 +1,245 @@
+"""ConnectorService and OperationService: who the connector is, its instances, and their operations."""
+
+import asyncio
+import hashlib
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+from photinus.connector.v1 import common_pb2 as common
+from photinus.connector.v1 import connector_pb2 as connector
+from photinus.connector.v1 import operation_pb2 as operations
+
+from photinus_sdk.calls import INSTANCE_HEADER, Context, Handler, guarded, mutation_context
+from photinus_sdk.connector import Connector
+from photinus_sdk.context import StreamKey
+from photinus_sdk.errors import NotFound, Refused, Rejected
+from photinus_sdk.instance import Instance
+from photinus_sdk.journal import TERMINAL
+from photinus_sdk.settings import InvalidSettings, parse_settings
+
+log = logging.getLogger("photinus.sdk")
+
+INSTANCE_FORM = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+PAGE_SIZE_DEFAULT = 100
+PAGE_SIZE_MAX = 1000
+DRAIN_DEFAULT_S = 10.0
+
+
+class Instances:
+    """The configured instances of this process.
+
+    Args:
+        cls: The author's class.
+        data_dir: Directory that holds one directory per instance.
+    """
+
+    def __init__(self, cls: type[Connector[Any]], data_dir: Path) -> None:
+        self.cls = cls
+        self._data_dir = data_dir
+        self._by_name: dict[str, Instance] = {}
+        self._configuring = asyncio.Lock()
+        self.on_status: Callable[[], None] = lambda: None
+
+    def all(self) -> list[Instance]:
+        return list(self._by_name.values())
+
+    def of_call(self, context: Context) -> Instance:
+        """The instance the call's metadata names."""
+        metadata = context.invocation_metadata() or ()
+        name = next((str(value) for key, value in metadata if key == INSTANCE_HEADER), "")
+        if not name:
+            raise Rejected(f"The metadata {INSTANCE_HEADER} is missing", reason="INSTANCE_REQUIRED")
+        if name not in self._by_name:
+            raise Refused(
+                f"The instance {name} is not configured in this process", reason="NOT_CONFIGURED"
+            )
+        return self._by_name[name]
+
+    async def configure(self, request: connector.ConfigureRequest) -> connector.ConfigureResponse:
+        """Creates or changes an instance; the same bytes change nothing."""
+        async with self._configuring:
+            settings, diagnostics = await self.check(request.config_json)
+            if any(d.severity == common.SEVERITY_ERROR for d in diagnostics):
+                raise Rejected(str(InvalidSettings(diagnostics)), reason="INVALID_CONFIG")
+            instance = self._by_name.get(request.instance)
+            digest = hashlib.sha256(request.config_json.encode()).digest()
+            if instance is None:
+                instance = await self._create(request, settings)
+            elif request.revision < instance.revision:
+                raise Refused(
+                    f"Revision {request.revision} is older than {instance.revision}, in force now",
+                    reason="STALE_REVISION",
+                )
+            elif instance.config_digest != digest:
+                await instance.author.reconfigure(settings)
+            instance.revision, instance.config_digest = request.revision, digest
+            instance.cluster_id = request.cluster_id
+            instance.resume()
+            return connector.ConfigureResponse(
+                contracts=self.cls.description.contracts,
+                store_id=instance.journal.store_id,
+                diagnostics=diagnostics,
+            )
+
+    async def check(self, config_json: str) -> tuple[Any, list[common.Diagnostic]]:
+        """The typed settings and what is to be said of them."""
+        try:
+            settings = parse_settings(self.cls.settings_type, config_json)
+        except InvalidSettings as error:
+            return None, list(error.diagnostics)
+        return settings, list(await self.cls.validate(settings))
+
+    async def _create(self, request: connector.ConfigureRequest, settings: object) -> Instance:
+        name = request.instance
+        if not INSTANCE_FORM.fullmatch(name):
+            raise Rejected(
+                f"{name!r} is no instance name: 1 to 63 of a-z, 0-9 and dash",
+                reason="INVALID_INSTANCE",
+            )
+        if self._by_name and not self.cls.description.multi_instance:
+            raise Refused(
+                f"This process serves one instance, {next(iter(self._by_name))}; start another",
+                reason="SINGLE_INSTANCE",
+            )
+        instance = Instance(self.cls, name, self._data_dir / name)
+        instance.cluster_id = request.cluster_id
+        instance.dependencies = {entry.name: entry for entry in request.dependencies}
+        instance.on_status(self.on_status)
+        try:
+            await instance.start(settings)
+        except BaseException:
+            await instance.aclose()
+            raise
+        self._by_name[name] = instance
+        self.on_status()
+        return instance
+
+
+class ControlService:
+    """The two services every connector has, whatever its contracts."""
+
+    def __init__(self, instances: Instances) -> None:
+        self._instances = instances
+
+    def handlers(self) -> dict[str, dict[str, Handler]]:
+        """Handlers by service and method."""
+        unary = _unary
+        return {
+            "photinus.connector.v1.ConnectorService": {
+                "Describe": unary(self.describe, connector.DescribeRequest),
+                "Validate": unary(self.validate, connector.ValidateRequest),
+                "Configure": unary(self.configure, connector.ConfigureRequest),
+                "NotifyRegistration": unary(
+                    self.notify_registration, connector.NotifyRegistrationRequest
+                ),
+                "WatchStatus": grpc.unary_stream_rpc_method_handler(
+                    guarded(self.watch_status),
+                    connector.WatchStatusRequest.FromString,
+                    connector.WatchStatusResponse.SerializeToString,
+                ),
+                "Drain": unary(self.drain, connector.DrainRequest),
+            },
+            "photinus.connector.v1.OperationService": {
+                "GetOperation": unary(self.get_operation, operations.GetOperationRequest),
+                "ListOperations": unary(self.list_operations, operations.ListOperationsRequest),
+                "Cancel": unary(self.cancel, operations.CancelRequest),
+            },
+        }
+
+    async def describe(
+        self, request: connector.DescribeRequest, context: Context
+    ) -> connector.DescribeResponse:
+        return self._instances.cls.description
+
+    async def validate(
+        self, request: connector.ValidateRequest, context: Context
+    ) -> connector.ValidateResponse:
+        _, diagnostics = await self._instances.check(request.config_json)
+        return connector.ValidateResponse(diagnostics=diagnostics)
+
+    async def configure(
+        self, request: connector.ConfigureRequest, context: Context
+    ) -> connector.ConfigureResponse:
+        log.info(
+            "configure",
+            extra={"instance": request.instance, "core_version": request.core_version},
+        )
+        return await self._instances.configure(request)
+
+    async def notify_registration(
+        self, request: connector.NotifyRegistrationRequest, context: Context
+    ) -> connector.NotifyRegistrationResponse:
+        if request.accepted:
+            log.info("the core uses this connector", extra={"instance": request.instance})
+        else:
+            log.error(
+                "the core refused this connector: %s",
+                request.reason,
+                extra={"instance": request.instance},
+            )
+        return connector.NotifyRegistrationResponse()
+
+    async def watch_status(self, request: connector.WatchStatusRequest, context: Context) -> None:
+        async for status in self._instances.of_call(context).watch_status():
+            await context.write(status)
+
+    async def drain(
+        self, request: connector.DrainRequest, context: Context
+    ) -> connector.DrainResponse:
+        await self._instances.of_call(context).drain(request.grace_s or DRAIN_DEFAULT_S)
+        return connector.DrainResponse()
+
+    async def get_operation(
+        self, request: operations.GetOperationRequest, context: Context
+    ) -> operations.GetOperationResponse:
+        instance = self._instances.of_call(context)
+        stream, key = StreamKey.of(request.stream), request.idempotency_key
+        operation = await instance.journal.get(stream, key)
+        if operation is None and instance.busy_with(stream, key):
+            # Being carried out at this moment: wait for its end rather than call it unknown.
+            async with instance.turn(stream, key):
+                operation = await instance.journal.get(stream, key)
+        if operation is None:
+            raise NotFound(f"Nothing is known of the key {key}", reason="UNKNOWN_KEY")
+        return operations.GetOperationResponse(operation=operation)
+
+    async def list_operations(
+        self, request: operations.ListOperationsRequest, context: Context
+    ) -> operations.ListOperationsResponse:
+        instance = self._instances.of_call(context)
+        if request.page_token and not request.page_token.isdecimal():
+            raise Rejected("The page token is not one of this connector", reason="INVALID_TOKEN")
+        page, after = await instance.journal.list_operations(
+            StreamKey.of(request.stream),
+            request.state,
+            min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX),
+            int(request.page_token or 0),
+        )
+        return operations.ListOperationsResponse(
+            operations=page, next_page_token=str(after) if after else ""
+        )
+
+    async def cancel(
+        self, request: operations.CancelRequest, context: Context
+    ) -> operations.CancelResponse:
+        instance = self._instances.of_call(context)
+        call = await mutation_context(instance, "Cancel", request.context, context)
+        stream, key = call.scope, call.idempotency_key
+        async with instance.turn(stream, key):
+            operation = await instance.journal.get(stream, key, begun=True)
+            if operation is not None and operation.state not in TERMINAL:
+                if not await instance.author.cancel(operation, call):
+                    return operations.CancelResponse(state=common.OPERATION_STATE_PENDING)
+            state = await instance.journal.tombstone(stream, key)
+            return operations.CancelResponse(state=state)
+
+
+def _unary(method: Any, request_type: Any) -> Handler:
+    def encode(answer: Any) -> bytes:
+        return bytes(answer.SerializeToString())
+
+    return grpc.unary_unary_rpc_method_handler(guarded(method), request_type.FromString, encode)

@@ -1,0 +1,128 @@
+"""The durable memory of an instance: idempotency keys, epochs, and updates not yet acked.
+
+`OperationJournal` is what the kit needs of it; `SqliteJournal` (next door) is the one it brings. A
+connector with tables of its own either adds them to the same file (`SqliteJournal.write`, one
+transaction for both) or implements this protocol over its own store and returns it from
+`Connector.open_journal`.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+from photinus.connector.v1 import common_pb2 as common
+from photinus.connector.v1 import event_pb2 as events
+from photinus.connector.v1 import operation_pb2 as operations
+
+from photinus_sdk.context import StreamKey
+
+TERMINAL = frozenset(
+    {
+        common.OPERATION_STATE_SUCCEEDED,
+        common.OPERATION_STATE_FAILED,
+        common.OPERATION_STATE_CANCELLED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What `begin` found.
+
+    Attributes:
+        answer: Serialised answer to repeat, None when the call is to be carried out.
+        retried: True when the key was begun before without an answer.
+        operation: The operation as it stands, when it is known.
+    """
+
+    answer: bytes | None = None
+    retried: bool = False
+    operation: operations.Operation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredUpdate:
+    """An update that waits to be acked; `row` orders them."""
+
+    row: int
+    update: events.OperationUpdate
+
+
+class OperationJournal(Protocol):
+    """What the kit keeps durably. Every method returns after its commit; all are safe to repeat."""
+
+    @property
+    def store_id(self) -> str:
+        """UUID made with the store; never changes."""
+        ...
+
+    async def open(self) -> None:
+        """Called once, before anything else."""
+        ...
+
+    async def raise_epoch(self, stream: StreamKey, epoch: int) -> int:
+        """Makes `epoch` the highest seen if it is higher; returns the highest."""
+        ...
+
+    async def begin(self, stream: StreamKey, key: str, method: str, fingerprint: bytes) -> Begun:
+        """Takes a key for a call. Raises Conflict / KEY_REUSED for another method or fingerprint."""
+        ...
+
+    async def accept(
+        self, stream: StreamKey, key: str, answer: bytes, kept: common.Submission
+    ) -> None:
+        """Stores the answer of a begun call; a terminal state also becomes an update for the stream."""
+        ...
+
+    async def settle(self, stream: StreamKey, key: str, answer: bytes) -> None:
+        """Stores the answer of a call that is done with it and tells the stream nothing."""
+        ...
+
+    async def release(self, stream: StreamKey, key: str) -> None:
+        """Forgets a begun call that had no effect, so that the key may come again."""
+        ...
+
+    async def update(self, stream: StreamKey, update: events.OperationUpdate) -> None:
+        """Changes an operation's state and queues the update for the stream until it is acked.
+
+        Once a state is terminal, later updates are dropped.
+        """
+        ...
+
+    async def get(
+        self, stream: StreamKey, key: str, *, begun: bool = False
+    ) -> operations.Operation | None:
+        """The operation, None when the key is unknown.
+
+        A key that was begun without coming to an answer counts as unknown unless `begun` is set.
+        """
+        ...
+
+    async def list_operations(
+        self, stream: StreamKey, state: common.OperationState.ValueType, limit: int, after: int
+    ) -> tuple[list[operations.Operation], int]:
+        """Operations oldest first, and the position to go on from (0 at the end)."""
+        ...
+
+    async def tombstone(self, stream: StreamKey, key: str) -> common.OperationState.ValueType:
+        """Marks a key as cancelled for ever, known or not; tells the stream when it was known.
+
+        Returns the state after it: a terminal one stays as it is.
+        """
+        ...
+
+    async def updates(self, stream: StreamKey, after: int, limit: int) -> list[StoredUpdate]:
+        """Updates not yet acked behind a row, oldest first."""
+        ...
+
+    async def updates_acked(self, stream: StreamKey, through: int) -> None:
+        """Forgets updates up to a row; retention of finished keys begins here."""
+        ...
+
+    def changed(self, stream: StreamKey) -> asyncio.Event:
+        """Set when an update was queued for the stream; its reader clears it before it reads."""
+        ...
+
+    async def aclose(self) -> None:
+        """Finishes what is queued and closes the store."""
+        ...

@@ -1,0 +1,214 @@
+"""Running a connector: `serve(Class)` is the whole of its `main`."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import grpc
+import uvloop
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+from photinus.connector.v1 import (
+    blockchain_pb2,
+    connector_pb2,
+    data_exchange_pb2,
+    event_pb2,
+    operation_pb2,
+    shared_storage_pb2,
+    tokens_pb2,
+)
+
+from photinus_sdk.calls import rpc_handlers
+from photinus_sdk.connector import Connector
+from photinus_sdk.control import ControlService, Instances
+from photinus_sdk.describe import PROTOCOLS, contracts_of
+from photinus_sdk.errors import ConnectorError
+from photinus_sdk.event_stream import EventService
+from photinus_sdk.logs import set_up_logs
+from photinus_sdk.sockets import prepare
+
+log = logging.getLogger("photinus.sdk")
+
+DRAIN_GRACE_S = 10.0
+STOP_GRACE_S = 2.0
+LAUNCHED_VARIABLE = "PHOTINUS_LAUNCHED"
+REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
+
+_FILES = (
+    blockchain_pb2,
+    connector_pb2,
+    data_exchange_pb2,
+    event_pb2,
+    operation_pb2,
+    shared_storage_pb2,
+    tokens_pb2,
+)
+
+
+class ConnectorServer:
+    """A connector in this process, for `serve` and for tests.
+
+    Args:
+        cls: The author's class.
+        address: Where to listen; `unix:/path` or `127.0.0.1:port` (port 0 for any).
+        data_dir: Directory for the instances' durable stores.
+        insecure: Allows plain TCP on loopback.
+
+    Use as an async context manager; inside, `address` is the one to dial.
+    """
+
+    def __init__(
+        self, cls: type[Connector[Any]], address: str, data_dir: Path, *, insecure: bool = False
+    ) -> None:
+        self.address = prepare(address, insecure=insecure)
+        self.instances = Instances(cls, data_dir)
+        self.instances.on_status = self._show_health
+        self._health = health.aio.HealthServicer()
+        self._health_changed = asyncio.Event()
+        self._server = grpc.aio.server(
+            options=[("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 4096)]
+        )
+        self._contract_services = [rules.service for rules in contracts_of(cls)]
+        services = {entry.full_name: entry for file in _FILES for entry in _services(file)}
+        handlers = ControlService(self.instances).handlers()
+        handlers |= EventService(self.instances.of_call).handlers()
+        for rules in contracts_of(cls):
+            handlers[rules.service] = rpc_handlers(
+                services[rules.service], rules.base, self.instances.of_call
+            )
+        for service, methods in handlers.items():
+            self._server.add_generic_rpc_handlers(
+                (grpc.method_handlers_generic_handler(service, methods),)
+            )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._add_reflection([*handlers, health.SERVICE_NAME, reflection.SERVICE_NAME])
+
+    async def start(self) -> None:
+        """Listens. Raises RuntimeError when the address cannot be bound."""
+        port = self._server.add_insecure_port(self.address)
+        await self._server.start()
+        if self.address.startswith("unix:"):
+            Path(self.address.removeprefix("unix:")).chmod(0o600)
+        else:
+            self.address = f"{self.address.rpartition(':')[0]}:{port}"
+        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        self._show_health()
+
+    async def stop(self, drain_grace_s: float = DRAIN_GRACE_S) -> None:
+        """Drains every instance, gives back what they hold, closes the socket. Idempotent."""
+        await self._health.enter_graceful_shutdown()
+        async with asyncio.TaskGroup() as group:
+            for instance in self.instances.all():
+                group.create_task(instance.drain(drain_grace_s))
+        await self._server.stop(STOP_GRACE_S)
+        for instance in self.instances.all():
+            await instance.aclose()
+        if self.address.startswith("unix:"):
+            Path(self.address.removeprefix("unix:")).unlink(missing_ok=True)
+
+    async def __aenter__(self) -> "ConnectorServer":
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop(drain_grace_s=0.2)
+
+    def _show_health(self) -> None:
+        """A contract's service serves while some instance of it does, or none is configured yet."""
+        bad = (connector_pb2.RUNTIME_STATE_FAILED, connector_pb2.RUNTIME_STATE_STOPPING)
+        states = [instance.status.state for instance in self.instances.all()]
+        serving = not states or any(state not in bad for state in states)
+        answer = health_pb2.HealthCheckResponse
+        value = answer.SERVING if serving else answer.NOT_SERVING
+        for service in self._contract_services:
+            asyncio.get_running_loop().create_task(self._health.set(service, value))
+
+    def _add_reflection(self, names: list[str]) -> None:
+        servicer = reflection.aio.ReflectionServicer([*names, REFLECTION_V1])
+        handler = grpc.stream_stream_rpc_method_handler(
+            servicer.ServerReflectionInfo,
+            reflection_pb2.ServerReflectionRequest.FromString,
+            reflection_pb2.ServerReflectionResponse.SerializeToString,
+        )
+        # v1 has the messages of v1alpha under another name; the package brings only the older one.
+        for service in (REFLECTION_V1, reflection.SERVICE_NAME):
+            self._server.add_generic_rpc_handlers(
+                (grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": handler}),)
+            )
+
+
+def serve(cls: type[Connector[Any]], arguments: list[str] | None = None) -> None:
+    """Runs a connector until SIGTERM or SIGINT; the whole of a connector's `main`.
+
+    Prints one handshake line on standard output when it can be dialled; everything else goes to
+    standard error. Exits with status 2 and one line of text when it cannot start.
+    """
+    options = _parse(cls, arguments)
+    if options.print_schema:
+        print(cls.description.config_schema_json)  # noqa: T201 - what the option is for
+        return
+    set_up_logs(options.log_level)
+    try:
+        uvloop.run(_serve(cls, options))
+    except (ConnectorError, OSError, RuntimeError) as error:
+        sys.exit(f"{cls.description.name}: {error}")
+
+
+async def _serve(cls: type[Connector[Any]], options: argparse.Namespace) -> None:
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    with contextlib.ExitStack() as stack:
+        address = options.address
+        if not address:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="photinus-"))
+            address = f"unix:{directory}/connector.sock"
+        server = ConnectorServer(cls, address, options.data_dir, insecure=options.insecure)
+        await server.start()
+        if os.environ.get(LAUNCHED_VARIABLE):
+            _watch_parent(ending)
+        handshake = {
+            "handshake": 1,
+            "address": server.address,
+            "protocol": list(PROTOCOLS),
+            "pid": os.getpid(),
+        }
+        print(json.dumps(handshake), flush=True)  # noqa: T201 - the protocol's handshake
+        log.info("serving", extra={"address": server.address})
+        await ending.wait()
+        await server.stop()
+
+
+def _watch_parent(ending: asyncio.Event) -> None:
+    """A launched connector ends with its core: standard input closes when the core is gone."""
+
+    def on_input() -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+            ending.set()
+
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), on_input)
+
+
+def _parse(cls: type[Connector[Any]], arguments: list[str] | None) -> argparse.Namespace:
+    name = cls.description.name
+    parser = argparse.ArgumentParser(prog=name, description=cls.__doc__)
+    parser.add_argument("--address", default="", help="unix:/path or 127.0.0.1:port")
+    parser.add_argument("--data-dir", type=Path, default=Path(".photinus") / name)
+    parser.add_argument("--insecure", action="store_true", help="allow plain TCP on loopback")
+    parser.add_argument("--log-level", default="info")
+    parser.add_argument("--print-schema", action="store_true", help="print the settings' schema")
+    return parser.parse_args(arguments)
+
+
+def _services(file: Any) -> list[Any]:
+    return list(file.DESCRIPTOR.services_by_name.values())
