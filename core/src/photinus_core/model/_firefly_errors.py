@@ -186,7 +186,7 @@ _IDENTITIES: Final = (
     ("FF10214", 400, "Identity '{}' not found in identity chain for {} '{}'"),
     ("FF10215", 400, "Invalid signing identity"),
     ("FF10216", 409, "node.name, org.name and org.key must be configured first"),
-    ("FF10277", 500, "Identity could not be resolved via lookup string '{}'"),
+    ("FF10277", 404, "Identity could not be resolved via lookup string '{}'"),
     ("FF10279", 400, "Author organization '{}' is not associated with signing key '{}'"),
     ("FF10281", 500, "The organisation '{}' of this member is not registered with key '{}'"),
     ("FF10285", 400, "Supplied Fabric signer identity is invalid"),

@@ -36,8 +36,7 @@ _DATABASE: Final = (
     (
         "FF19105",
         500,
-        "Migration {} was changed after it had been applied to this database. "
-        "Use the program that made the database",
+        "Migration {} was changed after it had been applied to this database. Use the program that made the database",
     ),
     ("FF19106", 503, "The database {} is used by another process ({}). Stop that one first"),
     ("FF19107", 503, "The database {} cannot be read or written: {}"),
@@ -59,8 +58,7 @@ _CONNECTORS: Final = (
     (
         "FF19207",
         500,
-        "Connector '{}' has another store ({}) than the one it had before ({}): "
-        "what it knew of work under way is gone",
+        "Connector '{}' has another store ({}) than the one it had before ({}): what it knew of work under way is gone",
     ),
     ("FF19208", 500, "Connector '{}' is a {}, configured as {}"),
     ("FF19209", 500, "Socket path '{}' is longer than {} bytes"),
@@ -80,8 +78,7 @@ _CONFIGURATION: Final = (
     (
         "FF19306",
         500,
-        "Namespace {}: firstEvent of its first contract is {}, after its first pin at {}; "
-        "a member that begins later decides differently",
+        "Namespace {}: firstEvent of its first contract is {}, after its first pin at {}; a member that begins later decides differently",
     ),
     ("FF19307", 500, "Invalid {} namespace configuration - {}"),
 )
