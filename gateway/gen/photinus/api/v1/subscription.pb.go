@@ -548,17 +548,17 @@ func (x *BlockchainEventFilter) GetListener() string {
 // How events are delivered.
 type SubscriptionOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
+	// True delivers several events at once, with one ack.
+	Batch *bool `protobuf:"varint,1,opt,name=batch,proto3,oneof" json:"batch,omitempty"`
+	// Longest time an incomplete batch waits, as a Go duration (`50ms`).
+	BatchTimeout string `protobuf:"bytes,2,opt,name=batch_timeout,json=batchTimeout,proto3" json:"batch_timeout,omitempty"`
 	// `oldest`, `newest` (default) or a sequence of at least -1, in decimal; delivery begins behind it. Of a stored
 	// subscription always a number.
-	FirstEvent string `protobuf:"bytes,1,opt,name=first_event,json=firstEvent,proto3" json:"first_event,omitempty"`
+	FirstEvent string `protobuf:"bytes,3,opt,name=first_event,json=firstEvent,proto3" json:"first_event,omitempty"`
 	// Events that may be under way beyond the one that waits for its ack, 0 to 65535.
-	ReadAhead *uint32 `protobuf:"varint,2,opt,name=read_ahead,json=readAhead,proto3,oneof" json:"read_ahead,omitempty"`
+	ReadAhead *uint32 `protobuf:"varint,4,opt,name=read_ahead,json=readAhead,proto3,oneof" json:"read_ahead,omitempty"`
 	// True puts data values into the events; webhooks only.
-	WithData *bool `protobuf:"varint,3,opt,name=with_data,json=withData,proto3,oneof" json:"with_data,omitempty"`
-	// True delivers several events at once, with one ack.
-	Batch *bool `protobuf:"varint,4,opt,name=batch,proto3,oneof" json:"batch,omitempty"`
-	// Longest time an incomplete batch waits, as a Go duration (`50ms`).
-	BatchTimeout string `protobuf:"bytes,5,opt,name=batch_timeout,json=batchTimeout,proto3" json:"batch_timeout,omitempty"`
+	WithData *bool `protobuf:"varint,5,opt,name=with_data,json=withData,proto3,oneof" json:"with_data,omitempty"`
 	// JSON object of all other options, kept and given back as they are: those of webhooks and the application's own.
 	Other         string `protobuf:"bytes,6,opt,name=other,proto3" json:"other,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -595,6 +595,20 @@ func (*SubscriptionOptions) Descriptor() ([]byte, []int) {
 	return file_photinus_api_v1_subscription_proto_rawDescGZIP(), []int{7}
 }
 
+func (x *SubscriptionOptions) GetBatch() bool {
+	if x != nil && x.Batch != nil {
+		return *x.Batch
+	}
+	return false
+}
+
+func (x *SubscriptionOptions) GetBatchTimeout() string {
+	if x != nil {
+		return x.BatchTimeout
+	}
+	return ""
+}
+
 func (x *SubscriptionOptions) GetFirstEvent() string {
 	if x != nil {
 		return x.FirstEvent
@@ -614,20 +628,6 @@ func (x *SubscriptionOptions) GetWithData() bool {
 		return *x.WithData
 	}
 	return false
-}
-
-func (x *SubscriptionOptions) GetBatch() bool {
-	if x != nil && x.Batch != nil {
-		return *x.Batch
-	}
-	return false
-}
-
-func (x *SubscriptionOptions) GetBatchTimeout() string {
-	if x != nil {
-		return x.BatchTimeout
-	}
-	return ""
 }
 
 func (x *SubscriptionOptions) GetOther() string {
@@ -681,19 +681,19 @@ const file_photinus_api_v1_subscription_proto_rawDesc = "" +
 	"\x15BlockchainEventFilter\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\blistener\x18\x02 \x01(\tR\blistener\"\x83\x02\n" +
-	"\x13SubscriptionOptions\x12\x1f\n" +
-	"\vfirst_event\x18\x01 \x01(\tR\n" +
+	"\x13SubscriptionOptions\x12\x19\n" +
+	"\x05batch\x18\x01 \x01(\bH\x00R\x05batch\x88\x01\x01\x12#\n" +
+	"\rbatch_timeout\x18\x02 \x01(\tR\fbatchTimeout\x12\x1f\n" +
+	"\vfirst_event\x18\x03 \x01(\tR\n" +
 	"firstEvent\x12\"\n" +
 	"\n" +
-	"read_ahead\x18\x02 \x01(\rH\x00R\treadAhead\x88\x01\x01\x12 \n" +
-	"\twith_data\x18\x03 \x01(\bH\x01R\bwithData\x88\x01\x01\x12\x19\n" +
-	"\x05batch\x18\x04 \x01(\bH\x02R\x05batch\x88\x01\x01\x12#\n" +
-	"\rbatch_timeout\x18\x05 \x01(\tR\fbatchTimeout\x12\x1e\n" +
-	"\x05other\x18\x06 \x01(\tB\b\xaa\xbb\x18\x04\x10\x01(\x01R\x05otherB\r\n" +
+	"read_ahead\x18\x04 \x01(\rH\x01R\treadAhead\x88\x01\x01\x12 \n" +
+	"\twith_data\x18\x05 \x01(\bH\x02R\bwithData\x88\x01\x01\x12\x1e\n" +
+	"\x05other\x18\x06 \x01(\tB\b\xaa\xbb\x18\x04\x10\x01(\x01R\x05otherB\b\n" +
+	"\x06_batchB\r\n" +
 	"\v_read_aheadB\f\n" +
 	"\n" +
-	"_with_dataB\b\n" +
-	"\x06_batchBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3"
+	"_with_dataBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3"
 
 var (
 	file_photinus_api_v1_subscription_proto_rawDescOnce sync.Once

@@ -283,12 +283,16 @@ class SubscriptionOptions(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    BATCH_FIELD_NUMBER: _builtins.int
+    BATCH_TIMEOUT_FIELD_NUMBER: _builtins.int
     FIRST_EVENT_FIELD_NUMBER: _builtins.int
     READ_AHEAD_FIELD_NUMBER: _builtins.int
     WITH_DATA_FIELD_NUMBER: _builtins.int
-    BATCH_FIELD_NUMBER: _builtins.int
-    BATCH_TIMEOUT_FIELD_NUMBER: _builtins.int
     OTHER_FIELD_NUMBER: _builtins.int
+    batch: _builtins.bool
+    """True delivers several events at once, with one ack."""
+    batch_timeout: _builtins.str
+    """Longest time an incomplete batch waits, as a Go duration (`50ms`)."""
     first_event: _builtins.str
     """`oldest`, `newest` (default) or a sequence of at least -1, in decimal; delivery begins behind it. Of a stored
     subscription always a number.
@@ -297,20 +301,16 @@ class SubscriptionOptions(_message.Message):
     """Events that may be under way beyond the one that waits for its ack, 0 to 65535."""
     with_data: _builtins.bool
     """True puts data values into the events; webhooks only."""
-    batch: _builtins.bool
-    """True delivers several events at once, with one ack."""
-    batch_timeout: _builtins.str
-    """Longest time an incomplete batch waits, as a Go duration (`50ms`)."""
     other: _builtins.str
     """JSON object of all other options, kept and given back as they are: those of webhooks and the application's own."""
     def __init__(
         self,
         *,
+        batch: _builtins.bool | None = ...,
+        batch_timeout: _builtins.str = ...,
         first_event: _builtins.str = ...,
         read_ahead: _builtins.int | None = ...,
         with_data: _builtins.bool | None = ...,
-        batch: _builtins.bool | None = ...,
-        batch_timeout: _builtins.str = ...,
         other: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_batch", b"_batch", "_read_ahead", b"_read_ahead", "_with_data", b"_with_data", "batch", b"batch", "read_ahead", b"read_ahead", "with_data", b"with_data"]  # noqa: Y015

@@ -1,0 +1,1 @@
+"""The gRPC services of the core: parse, call one service, map errors."""
