@@ -1,7 +1,7 @@
 """The author kit: what every connector of Photinus needs, so that its author writes one class.
 
-Derive from `Blockchain`, `Tokens`, `DataExchange` or `SharedStorage`, override what you offer, and call
-`serve(YourClass)`. The README walks through the smallest connector.
+Derive from `Blockchain`, `Tokens`, `DataExchange` or `SharedStorage`, override what you offer, and
+call `serve(YourClass)`. The README walks through the smallest connector.
 """
 
 from photinus_sdk.connector import (
@@ -58,8 +58,8 @@ __all__ = [
     "DataExchange",
     "Events",
     "Exhausted",
-    "InsufficientFunds",
     "Instance",
+    "InsufficientFunds",
     "InvalidSettings",
     "NotFound",
     "NotOffered",

@@ -1,18 +1,20 @@
 """From an RPC to an author's method and back: one path for all methods of all contracts.
 
 What kind of call a method is shows in its messages: an answer with a `submission` begins work; a
-request with a `context` changes something at once; streams carry bytes. So there is no code per method.
+request with a `context` changes something at once; streams carry bytes. So there is no code per
+method.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import re
+import sys
 import uuid
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 from google.protobuf import message_factory
@@ -194,7 +196,7 @@ def guarded(
             await abort(context, error)
         except grpc.aio.AbortError:
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged with its trace by unexpected()
             await abort(context, unexpected(log))
         return None
 
@@ -204,7 +206,7 @@ def guarded(
 def unexpected(logger: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> ConnectorError:
     """Logs the exception being handled and gives what the core may know of it: where to look."""
     where = uuid.uuid4().hex[:12]
-    logger.exception("unexpected error", extra={"error_id": where})
+    logger.error("unexpected error", exc_info=sys.exc_info(), extra={"error_id": where})
     return ConnectorError(f"Unexpected error; see the connector's log for error_id {where}")
 
 
@@ -242,7 +244,8 @@ def message_class(descriptor: Any) -> Any:
 
 
 def _deadline(context: Context) -> float | None:
-    remaining = context.time_remaining()
+    # The stubs deny it, but a call without a deadline has None here.
+    remaining = cast("float | None", context.time_remaining())
     return None if remaining is None else asyncio.get_running_loop().time() + remaining
 
 

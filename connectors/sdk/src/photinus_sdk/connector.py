@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002, ARG003 - methods are there to be overridden; their arguments are the interface
 """The classes an author derives from: one per contract of the protocol.
 
 What a class overrides is what it offers: the kit derives contracts and capabilities from it, and
@@ -118,7 +119,7 @@ class Connector(Generic[S]):
     instance: "Instance"
     """Set before `start`: name, journal, data directory, status, publishing."""
 
-    def __init_subclass__(
+    def __init_subclass__(  # noqa: PLR0913 - keyword arguments of the class statement
         cls,
         *,
         name: str = "",
@@ -134,9 +135,9 @@ class Connector(Generic[S]):
         super().__init_subclass__(**rest)
         for base in getattr(cls, "__orig_bases__", ()):
             origin, arguments = get_origin(base), get_args(base)
-            if isinstance(origin, type) and issubclass(origin, Connector) and arguments:
-                if isinstance(arguments[0], type):
-                    cls.settings_type = arguments[0]
+            ours = isinstance(origin, type) and issubclass(origin, Connector)
+            if ours and isinstance(arguments[0], type):
+                cls.settings_type = arguments[0]
         if not name:
             return
         from photinus_sdk.describe import describe  # noqa: PLC0415 - it reads the classes below
@@ -158,7 +159,7 @@ class Connector(Generic[S]):
         )
 
     async def start(self, settings: S) -> None:
-        """Makes the instance ready, within Configure's deadline (30 s). Errors refuse the configuration.
+        """Makes the instance ready within Configure's 30 s. Errors refuse the configuration.
 
         A system behind it that is away is no error: report DEGRADED and let `run` try again.
         """
@@ -200,7 +201,10 @@ class Connector(Generic[S]):
         """The core has stored these events. An error ends the stream, and they are sent again."""
 
     async def cancel(self, operation: operations.Operation, call: CallContext) -> bool:
-        """Withdraws an operation if nothing of it was sent: True when, durably, nothing ever will be."""
+        """Withdraws an operation if nothing of it was sent.
+
+        True when, durably, nothing ever will be.
+        """
         return False
 
 

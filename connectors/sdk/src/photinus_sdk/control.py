@@ -1,4 +1,5 @@
-"""ConnectorService and OperationService: who the connector is, its instances, and their operations."""
+# ruff: noqa: ARG002 - an RPC's method takes request and context, used or not
+"""ConnectorService and OperationService: who the connector is, its instances, their operations."""
 
 import asyncio
 import hashlib
@@ -231,9 +232,13 @@ class ControlService:
         stream, key = call.scope, call.idempotency_key
         async with instance.turn(stream, key):
             operation = await instance.journal.get(stream, key, begun=True)
-            if operation is not None and operation.state not in TERMINAL:
-                if not await instance.author.cancel(operation, call):
-                    return operations.CancelResponse(state=common.OPERATION_STATE_PENDING)
+            may_be_sent = (
+                operation is not None
+                and operation.state not in TERMINAL
+                and not await instance.author.cancel(operation, call)
+            )
+            if may_be_sent:
+                return operations.CancelResponse(state=common.OPERATION_STATE_PENDING)
             state = await instance.journal.tombstone(stream, key)
             return operations.CancelResponse(state=state)
 

@@ -1,8 +1,9 @@
 """What a connector may say when a call cannot be done, and its form on the wire.
 
 One class per decision the core takes. A class fixes the gRPC code and how far the request came; the
-reason is refined by the author. Anything else an author's code raises is a bug: it reaches the core as
-INTERNAL / MAYBE_SENT with an id to look up in the connector's log, and without the exception's text.
+reason is refined by the author. Anything else an author's code raises is a bug: it reaches the core
+as INTERNAL / MAYBE_SENT with an id to look up in the connector's log, and without the exception's
+text.
 """
 
 from typing import ClassVar, Self
@@ -180,7 +181,7 @@ class NotOffered(ConnectorError):
 
 
 def cut(text: str, limit: int) -> str:
-    """`text`, or as much of its beginning as fits `limit` bytes of UTF-8, marked with an ellipsis."""
+    """`text`, or as much of it as fits `limit` bytes of UTF-8 and an ellipsis."""
     raw = text.encode(errors="replace")
     if len(raw) <= limit:
         return raw.decode()

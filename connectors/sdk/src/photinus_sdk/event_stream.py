@@ -1,15 +1,15 @@
 """EventService: the one stream by which a connector tells the core everything.
 
 One session per open stream, with one reader, one writer, one worker for acks and one task per
-listener. Reading never waits on anything but the reader's queue; sources wait while the core is behind.
-Kept here: EVT-001 (Opened first), EVT-006 (epochs), EVT-007 (listeners apart), EVT-008 (Progress).
+listener. Reading never waits on anything but the reader's queue; sources wait while the core is
+behind. Kept here: EVT-001 (Opened first), EVT-006 (epochs), EVT-007 (listeners apart), EVT-008
+(Progress).
 """
 
 import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Any
 
 import grpc
 from photinus.connector.v1 import event_pb2 as events
@@ -266,7 +266,7 @@ class StreamSession:
                     await self._instance.author.acked(Acked(self._key, ids, receipts))
                 except ConnectorError:
                     raise
-                except Exception:
+                except Exception:  # noqa: BLE001 - logged with its trace by unexpected()
                     raise unexpected(self._instance.log) from None
             self._unfinished_acks -= 1
             self._wake.set()

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from photinus.connector.v1 import common_pb2 as common
 from photinus.connector.v1 import connector_pb2 as connector
 from photinus.connector.v1 import event_pb2 as events
 
@@ -64,6 +63,8 @@ class Instance:
         self._status_changed = asyncio.Event()
         self._keys: dict[tuple[StreamKey, str], _KeyLock] = {}
         self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._running: asyncio.Task[None] | None = None
         self._on_status: Callable[[], None] = lambda: None
         self._set_status(connector.RUNTIME_STATE_STARTING, "")
@@ -89,7 +90,7 @@ class Instance:
             stream.announce(event)
 
     def report(self, state: connector.RuntimeState.ValueType, reason: str = "") -> None:
-        """Tells the core how the instance is: OK, DEGRADED (recovers alone), FAILED (needs a person)."""
+        """Tells the core how the instance is: OK, DEGRADED (will recover), FAILED (will not)."""
         if not self.draining:
             self._set_status(state, reason)
 
@@ -134,8 +135,7 @@ class Instance:
             async with asyncio.timeout(grace_s):
                 for stream in streams:
                     await stream.wait_closed()
-                while self._in_flight:
-                    await asyncio.sleep(0.01)
+                await self._idle.wait()
 
     def resume(self) -> None:
         """Serves again after a drain (a core attached anew)."""
@@ -169,11 +169,14 @@ class Instance:
                 retry_after_s=0.1,
             )
         self._in_flight += 1
+        self._idle.clear()
         try:
             async with self.turn(stream, key):
                 yield
         finally:
             self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
 
     @contextlib.asynccontextmanager
     async def turn(self, stream: StreamKey, key: str) -> AsyncIterator[None]:

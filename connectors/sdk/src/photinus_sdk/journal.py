@@ -65,13 +65,16 @@ class OperationJournal(Protocol):
         ...
 
     async def begin(self, stream: StreamKey, key: str, method: str, fingerprint: bytes) -> Begun:
-        """Takes a key for a call. Raises Conflict / KEY_REUSED for another method or fingerprint."""
+        """Takes a key for a call. Another method or fingerprint: Conflict / KEY_REUSED."""
         ...
 
     async def accept(
         self, stream: StreamKey, key: str, answer: bytes, kept: common.Submission
     ) -> None:
-        """Stores the answer of a begun call; a terminal state also becomes an update for the stream."""
+        """Stores the answer of a begun call.
+
+        A terminal state also becomes an update for the stream.
+        """
         ...
 
     async def settle(self, stream: StreamKey, key: str, answer: bytes) -> None:

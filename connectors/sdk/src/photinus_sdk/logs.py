@@ -1,6 +1,7 @@
 """Logs of a connector process: one JSON object per line on standard error, secrets replaced.
 
-Standard output belongs to the handshake. The core reads both and files them under the instance's name.
+Standard output belongs to the handshake. The core reads both and files them under the instance's
+name.
 """
 
 import json
@@ -15,7 +16,7 @@ _secrets: set[str] = set()
 
 
 def register_secret(value: str) -> None:
-    """From now on replaces `value` in every log line. Shorter than four characters is left alone."""
+    """From now on replaces `value` in every log line, unless it is shorter than four characters."""
     if len(value) >= SECRET_LENGTH_MIN:
         _secrets.add(value)
         _secrets.add(json.dumps(value)[1:-1])
@@ -39,9 +40,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        for name, value in vars(record).items():
-            if name not in STANDARD_ATTRIBUTES:
-                entry[name] = value
+        given = vars(record).items()
+        entry.update((name, value) for name, value in given if name not in STANDARD_ATTRIBUTES)
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return redact(json.dumps(entry, default=str, ensure_ascii=False))

@@ -69,7 +69,7 @@ class Outgoing:
         return self._queued_events >= self.batch_size
 
     def put(self, listener_id: str, item: Events | Passed) -> None:
-        """Takes what a listener's source yielded. Raises Exhausted for an event no window can hold."""
+        """Takes what a source yielded. Raises Exhausted for an event that no window can hold."""
         match item:
             case Passed():
                 self._queue.append(

@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import uvloop
@@ -33,7 +33,7 @@ from photinus_sdk.describe import PROTOCOLS, contracts_of
 from photinus_sdk.errors import ConnectorError
 from photinus_sdk.event_stream import EventService
 from photinus_sdk.logs import set_up_logs
-from photinus_sdk.sockets import prepare
+from photinus_sdk.sockets import keep_private, prepare, remove
 
 log = logging.getLogger("photinus.sdk")
 
@@ -96,7 +96,7 @@ class ConnectorServer:
         port = self._server.add_insecure_port(self.address)
         await self._server.start()
         if self.address.startswith("unix:"):
-            Path(self.address.removeprefix("unix:")).chmod(0o600)
+            keep_private(self.address)
         else:
             self.address = f"{self.address.rpartition(':')[0]}:{port}"
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
@@ -111,10 +111,9 @@ class ConnectorServer:
         await self._server.stop(STOP_GRACE_S)
         for instance in self.instances.all():
             await instance.aclose()
-        if self.address.startswith("unix:"):
-            Path(self.address.removeprefix("unix:")).unlink(missing_ok=True)
+        remove(self.address)
 
-    async def __aenter__(self) -> "ConnectorServer":
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 

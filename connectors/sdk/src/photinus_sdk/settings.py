@@ -1,7 +1,7 @@
 """Settings of a connector: a type the author writes becomes schema, parser and error messages.
 
-A settings type is a `Settings` subclass (or any msgspec.Struct or dataclass). Field types may be what
-msgspec knows, `pathlib.Path`, and `Secret` for what must never be shown.
+A settings type is a `Settings` subclass (or any msgspec.Struct or dataclass). Field types may be
+what msgspec knows, `pathlib.Path`, and `Secret` for what must never be shown.
 """
 
 import re
@@ -120,7 +120,7 @@ def _refers_to(components: dict[str, Any], name: str) -> bool:
 
 
 def _diagnostic(text: str) -> common.Diagnostic:
-    """msgspec says where in its own notation (`$.nodes[0].url`); an operator's editor wants a pointer."""
+    """A finding with a JSON Pointer, from msgspec's own notation of places (`$.nodes[0].url`)."""
     summary, _, place = text.partition(" - at `")
     pointer = "".join(
         "/" + (index or name).replace("~", "~0").replace("/", "~1")

@@ -16,9 +16,9 @@ CONNECT_TIMEOUT_S = 2.0
 def prepare(address: str, *, insecure: bool) -> str:
     """The address in gRPC's form, ready to be bound.
 
-    `unix:/path/name.sock`, or `host:port` on loopback with `insecure`. The socket's directory is made
-    with mode 0700, and must have it. A socket that nobody serves any more is removed; gRPC would
-    remove one that is being served, too, and silently take its place.
+    `unix:/path/name.sock`, or `host:port` on loopback with `insecure`. The socket's directory is
+    made with mode 0700, and must have it. A socket that nobody serves any more is removed; gRPC
+    would remove one that is being served, too, and silently take its place.
 
     Raises:
         Rejected: with what to do about it.
@@ -37,6 +37,17 @@ def prepare(address: str, *, insecure: bool) -> str:
         )
     _remove_stale(path)
     return f"unix:{path}"
+
+
+def keep_private(address: str) -> None:
+    """Takes the rights of others from a bound unix socket."""
+    Path(address.removeprefix("unix:")).chmod(0o600)
+
+
+def remove(address: str) -> None:
+    """Removes a unix socket that is not served any more."""
+    if address.startswith("unix:"):
+        Path(address.removeprefix("unix:")).unlink(missing_ok=True)
 
 
 def _check_loopback(address: str, *, insecure: bool) -> None:

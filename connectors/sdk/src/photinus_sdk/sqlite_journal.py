@@ -1,8 +1,8 @@
 """The kit's own journal, in one SQLite file per instance.
 
-A key goes BEGUN (0) → PENDING → terminal. BEGUN is not an answer: after a crash the call is carried out
-again with `retried` set. A finished key is forgotten `retention_s` after its last update was acked, or
-after its answer when it has no updates; an unfinished one never.
+A key goes BEGUN (0) → PENDING → terminal. BEGUN is not an answer: after a crash the call is carried
+out again with `retried` set. A finished key is forgotten `retention_s` after its last update was
+acked, or after its answer when it has no updates; an unfinished one never.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from photinus.connector.v1 import common_pb2 as common
 from photinus.connector.v1 import event_pb2 as events
@@ -29,13 +29,14 @@ R = TypeVar("R")
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS kit_meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS kit_epochs (stream TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS kit_epochs (stream TEXT PRIMARY KEY, epoch INTEGER NOT NULL)
+    WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS kit_operations (
     id INTEGER PRIMARY KEY, stream TEXT NOT NULL, key TEXT NOT NULL, method TEXT NOT NULL,
-    fingerprint BLOB NOT NULL, state INTEGER NOT NULL, answer BLOB, external_id TEXT NOT NULL DEFAULT '',
-    output_json TEXT NOT NULL DEFAULT '', error TEXT NOT NULL DEFAULT '',
-    created_ns INTEGER NOT NULL, updated_ns INTEGER NOT NULL, kept_from_ns INTEGER,
-    UNIQUE (stream, key));
+    fingerprint BLOB NOT NULL, state INTEGER NOT NULL, answer BLOB,
+    external_id TEXT NOT NULL DEFAULT '', output_json TEXT NOT NULL DEFAULT '',
+    error TEXT NOT NULL DEFAULT '', created_ns INTEGER NOT NULL, updated_ns INTEGER NOT NULL,
+    kept_from_ns INTEGER, UNIQUE (stream, key));
 CREATE INDEX IF NOT EXISTS kit_operations_kept ON kit_operations (kept_from_ns)
     WHERE kept_from_ns IS NOT NULL;
 CREATE TABLE IF NOT EXISTS kit_updates (
@@ -43,7 +44,10 @@ CREATE TABLE IF NOT EXISTS kit_updates (
     terminal INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS kit_updates_stream ON kit_updates (stream, id);
 """
-COLUMNS = "key, method, state, external_id, output_json, error, created_ns, updated_ns"
+SELECT_OPERATION = (
+    "SELECT id, fingerprint, answer, key, method, state, external_id, output_json, error,"
+    " created_ns, updated_ns FROM kit_operations WHERE stream = ?"
+)
 
 
 class SqliteJournal:
@@ -80,7 +84,7 @@ class SqliteJournal:
         self._store_id = ""
 
     async def open(self) -> None:
-        """Reads the store's id, making it the first time. Called by the kit before anything else."""
+        """Reads the store's id, making it the first time. The kit calls this first."""
 
         def job(db: sqlite3.Connection) -> str:
             db.execute(
@@ -97,7 +101,7 @@ class SqliteJournal:
         return self._store_id
 
     async def write(self, job: Callable[[sqlite3.Connection], R]) -> R:
-        """Runs `job` on the journal's connection and returns after the commit, in order of calls."""
+        """Runs `job` on the journal's connection, in order of calls; returns after the commit."""
         return await self._writer.write(job)
 
     async def raise_epoch(self, stream: StreamKey, epoch: int) -> int:
@@ -121,11 +125,7 @@ class SqliteJournal:
         def job(db: sqlite3.Connection) -> Begun:
             now = self._now_ns()
             self._purge(db, now)
-            row = db.execute(
-                f"SELECT fingerprint, answer, {COLUMNS} FROM kit_operations"
-                " WHERE stream = ? AND key = ?",
-                (stream.text, key),
-            ).fetchone()
+            row = db.execute(SELECT_OPERATION + " AND key = ?", (stream.text, key)).fetchone()
             if row is None:
                 db.execute(
                     "INSERT INTO kit_operations (stream, key, method, fingerprint, state,"
@@ -133,8 +133,8 @@ class SqliteJournal:
                     (stream.text, key, method, fingerprint, BEGUN, now, now),
                 )
                 return Begun()
-            known, answer, *columns = row
-            operation = _operation(columns)
+            known, answer = row[1], row[2]
+            operation = _operation(row)
             if known and (known != fingerprint or operation.method != method):
                 raise Conflict(
                     f"The key {key} was used for another {operation.method}", reason="KEY_REUSED"
@@ -246,7 +246,7 @@ class SqliteJournal:
     ) -> operations.Operation | None:
         def job(db: sqlite3.Connection) -> operations.Operation | None:
             row = db.execute(
-                f"SELECT {COLUMNS} FROM kit_operations WHERE stream = ? AND key = ? AND state >= ?",
+                SELECT_OPERATION + " AND key = ? AND state >= ?",
                 (stream.text, key, BEGUN if begun else common.OPERATION_STATE_PENDING),
             ).fetchone()
             return _operation(row) if row else None
@@ -258,12 +258,12 @@ class SqliteJournal:
     ) -> tuple[list[operations.Operation], int]:
         def job(db: sqlite3.Connection) -> tuple[list[operations.Operation], int]:
             rows = db.execute(
-                f"SELECT id, {COLUMNS} FROM kit_operations WHERE stream = ? AND id > ?"
-                " AND state > ? AND (? = 0 OR state = ?) ORDER BY id LIMIT ?",
+                SELECT_OPERATION
+                + " AND id > ? AND state > ? AND (? = 0 OR state = ?) ORDER BY id LIMIT ?",
                 (stream.text, after, BEGUN, state, state, limit + 1),
             ).fetchall()
             page = rows[:limit]
-            return [_operation(row[1:]) for row in page], page[-1][0] if len(rows) > limit else 0
+            return [_operation(row) for row in page], page[-1][0] if len(rows) > limit else 0
 
         return await self._writer.write(job)
 
@@ -333,15 +333,15 @@ class SqliteJournal:
                 self._changed[stream].set()
 
 
-def _operation(row: tuple[object, ...] | list[object]) -> operations.Operation:
-    key, method, state, external_id, output_json, error, created_ns, updated_ns = row
+def _operation(row: tuple[Any, ...]) -> operations.Operation:
+    key, method, state, external_id, output_json, error, created_ns, updated_ns = row[3:]
     operation = operations.Operation(
-        idempotency_key=str(key),
-        method=str(method),
-        state=common.OperationState.ValueType(int(str(state))),
-        external_id=str(external_id),
-        output_json=str(output_json),
-        error=str(error),
+        idempotency_key=key,
+        method=method,
+        state=state,
+        external_id=external_id,
+        output_json=output_json,
+        error=error,
     )
     if operation.state == common.OPERATION_STATE_FAILED:
         operation.disposition = SENT if operation.external_id else MAYBE_SENT
@@ -349,6 +349,6 @@ def _operation(row: tuple[object, ...] | list[object]) -> operations.Operation:
         operation.disposition = NOT_SENT
     else:
         operation.disposition = SENT
-    operation.created.FromNanoseconds(int(str(created_ns)))
-    operation.updated.FromNanoseconds(int(str(updated_ns)))
+    operation.created.FromNanoseconds(created_ns)
+    operation.updated.FromNanoseconds(updated_ns)
     return operation

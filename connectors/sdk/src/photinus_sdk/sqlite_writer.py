@@ -1,7 +1,8 @@
 """One thread that owns an SQLite file, with group commit and no timers.
 
 While one commit is in flight, further jobs collect; the next transaction takes them all, each in a
-savepoint of its own, so that one that fails fails alone. A job is a plain function of the connection.
+savepoint of its own, so that one that fails fails alone. A job is a plain function of the
+connection.
 """
 
 import asyncio
@@ -64,8 +65,8 @@ class SqliteWriter:
     async def write(self, job: Callable[[sqlite3.Connection], R]) -> R:
         """Runs `job` in a transaction and returns its result once that is on disk.
 
-        An exception of the job undoes what the job did and is raised here. A caller that is cancelled
-        leaves the job running: whether it took effect is then not known to the caller.
+        An exception of the job undoes what the job did and is raised here. A caller that is
+        cancelled leaves the job running: whether it took effect is then not known to the caller.
         """
         if self._closed:
             raise Refused("The store is closed", reason="STORE_CLOSED")
