@@ -44,10 +44,12 @@ bench: setup ## measure throughput and latency on a network of two members
 
 .PHONY: proto
 proto: setup-dev ## generate Python and Go from the protos
+	@python -m scripts.generate_rest
 	@python scripts/generate_protos.py
 
 .PHONY: proto-check
 proto-check: setup-dev ## fail when generated code is not current
+	@python -m scripts.generate_rest --check
 	@python scripts/generate_protos.py --check
 
 .PHONY: lock
