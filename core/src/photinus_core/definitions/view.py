@@ -1,0 +1,491 @@
+"""Which definitions are in effect, and what a message does to them: what agreement decides by.
+
+Holds all identities, verifiers and datatypes of a namespace in memory, with the chain position at
+which each took effect, and the claims and verifications that wait for each other. `judge` applies a
+good definition to this memory at once (a later message of the same pass may build on it) and notes
+the rows to write; the driver takes these `Effects` and commits them with the decisions. When that
+commit fails the view is thrown away with the machine.
+
+Rules, beyond FireFly's handlers: everything counts from the chain position at which it took effect;
+a parent named by UUID is the author of the node's claim or of the child's verification; a child
+takes effect at the later of the two; the first identity of a DID wins for ever, whatever other key
+or base claims it later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import msgspec
+
+from photinus_core.definitions import rules
+from photinus_core.definitions.content import Content
+from photinus_core.definitions.effects import (
+    DEFINITION_EVENT_TOPIC,
+    Effects,
+    OpenClaim,
+    OpenVerification,
+    Statements,
+)
+from photinus_core.definitions.payloads import (
+    KINDS,
+    DatatypeDefinition,
+    IdentityClaim,
+    IdentityUpdate,
+    IdentityVerification,
+    profile_member,
+)
+from photinus_core.model import canonical, names
+from photinus_core.model.errors import PhotinusError, Rejected
+from photinus_core.model.events import EventType, NewEvent
+from photinus_core.model.ids import Namespace, Nanoseconds, Uuid, new_uuid
+from photinus_core.model.messages import MessageType, SystemTag, Validator
+from photinus_core.model.network import (
+    Datatype,
+    Identity,
+    IdentityBase,
+    IdentityType,
+    Verifier,
+    VerifierType,
+)
+from photinus_core.model.wire import decode_group
+from photinus_core.sequencing.facts import (
+    DefinitionReference,
+    KeyReference,
+    MessageFacts,
+    Reference,
+)
+from photinus_core.sequencing.position import Position
+from photinus_core.sequencing.view import Candidate, Confirm, Registration, Reject, Verdict
+
+SchemaCheck = Callable[[Datatype, str], None]
+"""Checks a value against a datatype; raises Rejected when it does not fit."""
+
+SchemaCompile = Callable[[str, str, str], object]
+"""Checks (name, version, schema) of a new datatype; raises Rejected when it is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewContext:
+    """What a view needs beside the definitions.
+
+    Attributes:
+        namespace: Local name.
+        network_name: Name on the wire.
+        key_type: Kind of the chain's keys.
+        check_value: Checks a value against a datatype.
+        compile_schema: Checks a datatype's schema.
+    """
+
+    namespace: Namespace
+    network_name: str
+    key_type: VerifierType
+    check_value: SchemaCheck
+    compile_schema: SchemaCompile
+
+
+class NamespaceDefinitions:
+    """The definitions of one namespace; implements `sequencing.view.DefinitionView`."""
+
+    def __init__(
+        self,
+        context: ViewContext,
+        identities: Iterable[Identity] = (),
+        verifiers: Iterable[Verifier] = (),
+        datatypes: Iterable[Datatype] = (),
+        statements: Mapping[str, str] | None = None,
+    ) -> None:
+        self._context = context
+        self._by_did: dict[str, Identity] = {}
+        self._keys: dict[str, Verifier] = {}
+        self._did_of: dict[Uuid, str] = {}
+        self._datatypes: dict[str, Datatype] = {}
+        self._datatype_ids: dict[str, set[Uuid]] = {}
+        self._statements: dict[str, Statements] = {}
+        self._claimed_keys: dict[str, set[str]] = {}
+        self._at = Nanoseconds(0)
+        self._effects = Effects()
+        for identity in identities:
+            self._keep_identity(identity)
+        for verifier in verifiers:
+            self._keep_verifier(verifier)
+        for datatype in datatypes:
+            self._keep_datatype(datatype)
+        for did, text in (statements or {}).items():
+            self._keep_statements(did, msgspec.json.decode(text, type=Statements))
+
+    def begin(self, at: Nanoseconds) -> None:
+        """Begins a pass: rows made from now on carry this time."""
+        self._at = at
+
+    def take_effects(self) -> Effects:
+        """Hands over what must be written since the last call."""
+        effects, self._effects = self._effects, Effects()
+        return effects
+
+    def nodes(self) -> list[Identity]:
+        """All nodes in effect."""
+        return [i for i in self._by_did.values() if i.base.type is IdentityType.NODE]
+
+    # What agreement asks.
+
+    def registration(self, key: str) -> Registration | None:
+        """Who owns a chain key."""
+        verifier = self._keys.get(key)
+        if verifier is None:
+            return None
+        owner = self._by_did[self._did_of[verifier.identity]]
+        root = owner.base.type is IdentityType.ORG and owner.base.parent is None
+        return Registration(owner.base.did, _position(owner), root)
+
+    def open_claims(self, key: str) -> Collection[str]:
+        """Contexts of identities that a key claimed and nobody verified yet."""
+        return [rules.identity_context(did) for did in sorted(self._claimed_keys.get(key, ()))]
+
+    def effective_at(self, reference: DefinitionReference) -> Position | None:
+        """Position at which a definition took effect."""
+        if reference.kind == rules.DATATYPE_KIND:
+            datatype = self._datatypes.get(reference.name)
+            return None if datatype is None else Position(*(datatype.position or ()))
+        identity = self._by_did.get(reference.name)
+        return None if identity is None else _position(identity)
+
+    def further_references(
+        self, message: MessageFacts, position: Position
+    ) -> Collection[Reference]:
+        """A verification asks who owns the key of the claim it names."""
+        del position
+        definition = _content(message).definition
+        if not isinstance(definition, IdentityVerification):
+            return ()
+        claim = self._open_claim(definition)
+        return () if claim is None else (KeyReference(claim.key),)
+
+    def judge(self, candidate: Candidate) -> Verdict:
+        """Judges a message whose turn it is and applies it when it is good."""
+        content = _content(candidate.message)
+        try:
+            if content.tag is None:
+                self._check_data(candidate, content)
+            else:
+                self._apply(candidate, content)
+        except PhotinusError as refusal:
+            return Reject(str(refusal))
+        return Confirm()
+
+    # Messages that define nothing.
+
+    def _check_data(self, candidate: Candidate, content: Content) -> None:
+        if content.message.header.type is MessageType.GROUP_INIT:
+            self._check_group(content)
+        for item in content.data:
+            if item.datatype is None or item.validator is not Validator.JSON:
+                continue
+            name = f"{item.datatype.name}/{item.datatype.version}"
+            datatype = self._datatypes.get(name)
+            reference = DefinitionReference(
+                rules.DATATYPE_KIND, name, rules.datatype_context(item.datatype.name)
+            )
+            if datatype is None or candidate.resolved.get(reference) is None:
+                raise Rejected("FF10195", name)
+            check = partial(self._context.check_value, datatype, item.value or "null")
+            _guarded(name, check)
+
+    def _check_group(self, content: Content) -> None:
+        header = content.message.header
+        if len(content.data) != 1 or header.tag != SystemTag.DEFINE_GROUP:
+            raise Rejected("FF10400", "group", header.id)
+        group = decode_group(content.data[0].value or "", self._context.namespace)
+        if group.hash != header.group:
+            raise Rejected("FF00119", group.hash, header.group)
+        if header.author not in {member.identity for member in group.members}:
+            raise Rejected("FF19402", header.author, group.hash)
+
+    # Definitions.
+
+    def _apply(self, candidate: Candidate, content: Content) -> None:
+        match content.definition:
+            case IdentityClaim() as claim:
+                self._claim(candidate, content, claim)
+            case IdentityVerification() as verification:
+                self._verification(candidate, content, verification)
+            case IdentityUpdate() as update:
+                self._update(candidate, content, update)
+            case DatatypeDefinition() as datatype:
+                self._datatype(candidate, content, datatype)
+            case Rejected() as refusal:
+                raise refusal
+            case None:
+                raise Rejected("FF10413")
+
+    def _claim(self, candidate: Candidate, content: Content, claim: IdentityClaim) -> None:
+        base, header = claim.base, content.message.header
+        rules.check_base(base, self._context.network_name)
+        if base.type is IdentityType.NODE:
+            self._check_is_parent(candidate, base, "identity claim", header.id)
+            if not profile_member(claim.profile, "id"):
+                raise Rejected("FF10403", "identity claim", header.id, "its profile has no id")
+        elif header.author != base.did:
+            raise Rejected("FF10409", "identity claim", base.id, header.author)
+        existing = self._existing(base)
+        if existing is not None:
+            if rules.same_base(existing.base, base) and self._is_owner(existing, header.key, base):
+                return
+            raise Rejected("FF10407", "identity claim", base.id, existing.base.id)
+        if base.type is not IdentityType.NODE:
+            self._check_key_free(header.key, base)
+        if base.parent is None or base.type is IdentityType.NODE:
+            self._take_effect(candidate.position, content, claim, header.key, None)
+            return
+        waiting = self._statements.get(base.did, Statements())
+        for vouch in waiting.verifications:
+            said = vouch.verification
+            if (
+                said.claim == header.id
+                and said.claim_hash == content.message.hash
+                and rules.same_base(said.base, base)
+            ):
+                self._take_effect(candidate.position, content, claim, header.key, vouch.message)
+                return
+        if all(known.message != header.id for known in waiting.claims):
+            opened = OpenClaim(
+                header.id, content.message.hash, claim, header.key, candidate.position[:]
+            )
+            self._set_statements(
+                base.did, Statements([*waiting.claims, opened], waiting.verifications)
+            )
+
+    def _verification(
+        self, candidate: Candidate, content: Content, verification: IdentityVerification
+    ) -> None:
+        base, header = verification.base, content.message.header
+        kind = KINDS[SystemTag.IDENTITY_VERIFICATION]
+        rules.check_base(base, self._context.network_name)
+        if base.parent is None or base.type is IdentityType.NODE:
+            raise Rejected("FF10403", kind, header.id, "only children are verified")
+        self._check_is_parent(candidate, base, kind, header.id)
+        existing = self._existing(base)
+        if existing is not None:
+            if rules.same_base(existing.base, base) and existing.claim == verification.claim:
+                return
+            raise Rejected("FF10407", kind, base.id, existing.base.id)
+        claim = self._open_claim(verification)
+        if claim is None:
+            waiting = self._statements.get(base.did, Statements())
+            vouch = OpenVerification(header.id, verification)
+            self._set_statements(
+                base.did, Statements(waiting.claims, [*waiting.verifications, vouch])
+            )
+            return
+        if claim.hash != verification.claim_hash:
+            raise Rejected("FF10410", kind, header.id, verification.claim_hash, claim.hash)
+        if not rules.same_base(claim.claim.base, base):
+            raise Rejected("FF10404", kind, header.id)
+        if candidate.resolved.get(KeyReference(claim.key)) is not None:
+            self._check_key_free(claim.key, base)
+        made = Content(content.message, (), None, claim.claim)
+        self._take_effect(candidate.position, made, claim.claim, claim.key, header.id, claim)
+
+    def _update(self, candidate: Candidate, content: Content, update: IdentityUpdate) -> None:
+        base, header = update.base, content.message.header
+        kind = KINDS[SystemTag.IDENTITY_UPDATE]
+        identity = self._by_did.get(base.did)
+        if identity is None:
+            raise Rejected("FF10408", kind, header.id, base.did)
+        if not rules.same_base(identity.base, base):
+            raise Rejected("FF10404", kind, header.id)
+        if base.type is IdentityType.NODE:
+            self._check_is_parent(candidate, base, kind, header.id)
+        elif header.author != base.did:
+            raise Rejected("FF10409", kind, header.id, header.author)
+        changed = msgspec.structs.replace(
+            identity,
+            description=update.description[: names.DESCRIPTION_CHARS_MAX],
+            profile=update.profile,
+            update=header.id,
+            updated=self._at,
+        )
+        self._keep_identity(changed)
+        self._effects.identities[changed.base.id] = changed
+        self._event(EventType.IDENTITY_UPDATED, changed.base.id)
+        if base.type is IdentityType.NODE and changed.profile:
+            self._effects.peers[changed.base.id] = changed.profile
+
+    def _datatype(
+        self, candidate: Candidate, content: Content, definition: DatatypeDefinition
+    ) -> None:
+        kind, name = KINDS[SystemTag.DEFINE_DATATYPE], f"{definition.name}/{definition.version}"
+        if definition.validator != Validator.JSON:
+            raise Rejected("FF00108", definition.validator)
+        names.check_name(definition.name, "name")
+        names.check_name(definition.version, "version")
+        if not definition.value:
+            raise Rejected("FF00112", "value")
+        computed = canonical.hash_text(definition.value)
+        if computed != definition.hash:
+            raise Rejected("FF10410", kind, definition.id, definition.hash, computed)
+        existing = self._datatypes.get(name)
+        if existing is not None:
+            raise Rejected("FF10407", kind, definition.id, existing.id)
+        if definition.id in self._datatype_ids.get(definition.name, ()):
+            raise Rejected("FF10407", kind, definition.id, definition.id)
+        _guarded(
+            name,
+            lambda: self._context.compile_schema(
+                definition.name, definition.version, definition.value
+            ),
+        )
+        datatype = Datatype(
+            id=definition.id,
+            namespace=self._context.namespace,
+            name=definition.name,
+            version=definition.version,
+            hash=definition.hash,
+            created=definition.created,
+            value=definition.value,
+            message=content.message.header.id,
+            position=candidate.position[:],
+        )
+        self._keep_datatype(datatype)
+        self._effects.datatypes.append(datatype)
+        self._event(EventType.DATATYPE_CONFIRMED, datatype.id)
+
+    # Checks and changes that several definitions share.
+
+    def _check_is_parent(
+        self, candidate: Candidate, base: IdentityBase, kind: str, message: Uuid
+    ) -> None:
+        parent = self._by_did.get(candidate.registered or "")
+        if parent is None or parent.base.id != base.parent:
+            raise Rejected("FF10409", kind, message, candidate.message.author)
+        rules.check_parent(base, parent.base)
+
+    def _existing(self, base: IdentityBase) -> Identity | None:
+        other = rules.other_did(base, self._context.network_name)
+        return self._by_did.get(base.did) or self._by_did.get(other or "")
+
+    def _is_owner(self, identity: Identity, key: str, base: IdentityBase) -> bool:
+        if base.type is IdentityType.NODE:
+            return True
+        verifier = self._keys.get(key)
+        return verifier is not None and verifier.identity == identity.base.id
+
+    def _check_key_free(self, key: str, base: IdentityBase) -> None:
+        owner = self._keys.get(key)
+        if owner is not None:
+            raise Rejected("FF10407", "identity claim", base.id, owner.identity)
+
+    def _open_claim(self, verification: IdentityVerification) -> OpenClaim | None:
+        waiting = self._statements.get(verification.base.did)
+        if waiting is None:
+            return None
+        return next((c for c in waiting.claims if c.message == verification.claim), None)
+
+    def _take_effect(
+        self,
+        position: Position,
+        content: Content,
+        claim: IdentityClaim,
+        key: str,
+        verification: Uuid | None,
+        opened: OpenClaim | None = None,
+    ) -> None:
+        base = msgspec.structs.replace(claim.base, namespace=self._context.namespace)
+        identity = Identity(
+            base=base,
+            namespace=self._context.namespace,
+            created=self._at,
+            updated=self._at,
+            description=claim.description[: names.DESCRIPTION_CHARS_MAX],
+            profile=claim.profile,
+            claim=content.message.header.id if opened is None else opened.message,
+            verification=verification,
+            position=position[:],
+        )
+        self._keep_identity(identity)
+        self._effects.identities[base.id] = identity
+        kind, value = self._context.key_type, key
+        if base.type is IdentityType.NODE:
+            kind, value = VerifierType.DX_PEER_ID, profile_member(claim.profile, "id")
+            self._effects.peers[base.id] = claim.profile
+        verifier = Verifier(
+            hash=canonical.verifier_hash(self._context.namespace, kind, value),
+            identity=base.id,
+            namespace=self._context.namespace,
+            type=kind,
+            value=value,
+            created=self._at,
+            position=position[:],
+        )
+        self._keep_verifier(verifier)
+        self._effects.verifiers.append(verifier)
+        self._event(EventType.IDENTITY_CONFIRMED, base.id)
+        if base.did in self._statements:
+            # The DID is taken: what else waited under it can never take effect.
+            self._set_statements(base.did, None)
+
+    def _event(self, kind: EventType, reference: Uuid) -> None:
+        self._effects.events.append(
+            NewEvent(
+                id=new_uuid(),
+                type=kind,
+                namespace=self._context.namespace,
+                reference=reference,
+                created=self._at,
+                topic=DEFINITION_EVENT_TOPIC,
+            )
+        )
+
+    def _set_statements(self, did: str, statements: Statements | None) -> None:
+        self._forget_claimed_keys(did)
+        if statements is None:
+            self._statements.pop(did, None)
+            self._effects.statements[did] = None
+            return
+        self._keep_statements(did, statements)
+        self._effects.statements[did] = msgspec.json.encode(statements).decode()
+
+    def _forget_claimed_keys(self, did: str) -> None:
+        for claim in self._statements.get(did, Statements()).claims:
+            dids = self._claimed_keys.get(claim.key, set())
+            dids.discard(did)
+            if not dids:
+                self._claimed_keys.pop(claim.key, None)
+
+    def _keep_statements(self, did: str, statements: Statements) -> None:
+        self._statements[did] = statements
+        for claim in statements.claims:
+            self._claimed_keys.setdefault(claim.key, set()).add(did)
+
+    def _keep_identity(self, identity: Identity) -> None:
+        self._by_did[identity.base.did] = identity
+        self._did_of[identity.base.id] = identity.base.did
+
+    def _keep_verifier(self, verifier: Verifier) -> None:
+        if verifier.type is self._context.key_type:
+            self._keys.setdefault(verifier.value, verifier)
+
+    def _keep_datatype(self, datatype: Datatype) -> None:
+        self._datatypes[f"{datatype.name}/{datatype.version}"] = datatype
+        self._datatype_ids.setdefault(datatype.name, set()).add(datatype.id)
+
+
+def _content(message: MessageFacts) -> Content:
+    assert isinstance(message.payload, Content)
+    return message.payload
+
+
+def _position(identity: Identity) -> Position:
+    return Position(*(identity.position or ()))
+
+
+def _guarded(name: str, check: Callable[[], object]) -> None:
+    try:
+        check()
+    except PhotinusError:
+        raise
+    except Exception as failure:
+        # A hostile schema can make the checker fail in ways of its own: a refusal too, by everyone.
+        raise Rejected("FF10196", name, type(failure).__name__) from failure

@@ -1,0 +1,123 @@
+"""Background work with names: the one place that starts tasks.
+
+    async with Background("intake") as work:
+        work.start("worker-1", run_worker())
+        ...
+
+Leaving the block cancels what still runs and waits for it. A task that fails is logged with its
+name and ends the others; the block raises the failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from types import TracebackType
+from typing import Final, Self
+
+log: Final = logging.getLogger(__name__)
+
+
+class Background:
+    """A group of named tasks that live and die together."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._group = asyncio.TaskGroup()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await self._group.__aexit__(kind, failure, trace)
+
+    def start(self, name: str, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        """Starts a task. Names are unique among the running ones."""
+        assert name not in self._tasks, f"{self._name} already runs {name}"
+        task = self._group.create_task(self._logged(name, work), name=f"{self._name}/{name}")
+        self._tasks[name] = task
+        task.add_done_callback(lambda _: self._tasks.pop(name, None))
+        return task
+
+    def running(self) -> list[str]:
+        """Names of the tasks that run."""
+        return sorted(self._tasks)
+
+    async def _logged(self, name: str, work: Coroutine[object, object, None]) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("%s/%s failed", self._name, name)
+            raise
+
+
+class Backoff:
+    """Waiting times that double up to a cap; starts over after a success."""
+
+    def __init__(self, first_s: float, cap_s: float) -> None:
+        self._first_s = first_s
+        self._cap_s = cap_s
+        self._next_s = first_s
+
+    def next_s(self) -> float:
+        """How long to wait now."""
+        wait_s = self._next_s
+        self._next_s = min(self._next_s * 2, self._cap_s)
+        return wait_s
+
+    def reset(self) -> None:
+        """Something worked."""
+        self._next_s = self._first_s
+
+
+class Wake:
+    """A signal that work is there: set any number of times, taken once.
+
+    The waiter also wakes after the given time, so that a lost signal costs only delay.
+    """
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        """There is work."""
+        self._event.set()
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Waits for the signal and clears it; False when the time was up."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return True
+
+
+async def repeat_until_cancelled(
+    name: str, step: Callable[[], Awaitable[None]], backoff: Backoff
+) -> None:
+    """Runs a step again and again; a failure is logged and delays the next turn."""
+    while True:
+        try:
+            await step()
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            wait_s = backoff.next_s()
+            log.exception("%s failed; again in %.1f s", name, wait_s)
+            await asyncio.sleep(wait_s)
+        else:
+            backoff.reset()
