@@ -61,11 +61,11 @@ setup: ## install and build what a network needs
 	@scripts/setup run
 
 .PHONY: setup-dev
-setup-dev: ## as setup, and what `make check` needs
+setup-dev: ## install and build what `make check` and `make proto` need
 	@scripts/setup dev
 
 .PHONY: setup-test
-setup-test: ## as setup-dev, and what `make test` needs
+setup-test: ## install and build everything
 	@scripts/setup test
 
 .PHONY: clean

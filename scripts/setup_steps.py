@@ -63,7 +63,7 @@ def main() -> None:
         nargs="?",
         default="run",
         choices=tuple(LEVELS),
-        help="run: to start a network; dev: also to check and generate; test: also for every test",
+        help="run: to start a network; dev: to check and generate; test: everything",
     )
     level = parser.parse_args().level
     STAMPS.mkdir(parents=True, exist_ok=True)
@@ -368,18 +368,20 @@ def run_level() -> list[Step]:
 
 
 def dev_level() -> list[Step]:
-    """What `make check` and `make proto` need as well."""
+    """What `make check` and `make proto` need; no gateway, which may not build yet."""
     plugins = ("protoc-gen-go", "protoc-gen-go-grpc", "protoc-gen-grpc-gateway")
     return [
-        *run_level(),
+        python_step(),
+        *go_steps(),
         go_tools_step("protoc-go", "building the protoc plugins for Go", plugins),
     ]
 
 
 def test_level() -> list[Step]:
-    """What `make test` needs as well."""
+    """What `make test` needs: all of it, and what only tests use."""
     return [
         *dev_level(),
+        *run_level(),
         go_tools_step("geth", "building geth, the second test chain (some minutes)", ("geth",)),
         *go_build_step(
             "ipfs-node",
