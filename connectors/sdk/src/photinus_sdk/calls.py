@@ -214,7 +214,7 @@ async def abort(context: Context, error: ConnectorError) -> None:
     """Ends the call with the error's status and details."""
     status = error.to_status()
     details = (("grpc-status-details-bin", status.SerializeToString()),)
-    await context.abort(error.code, status.message, details)
+    await context.abort(error.code, error.headline, details)
 
 
 async def mutation_context(

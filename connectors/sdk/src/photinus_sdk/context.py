@@ -25,6 +25,12 @@ class StreamKey(NamedTuple):
             raise Rejected("The stream needs a cluster id and a consumer", reason="INVALID_STREAM")
         return cls(ref.cluster_id, ref.namespace, ref.consumer)
 
+    @classmethod
+    def parse(cls, text: str) -> "StreamKey":
+        """The stream whose `text` this is."""
+        cluster_id, namespace, consumer = text.split("\n")
+        return cls(cluster_id, namespace, consumer)
+
     @property
     def text(self) -> str:
         """One string for it, unique; used as a database key and in logs."""

@@ -17,6 +17,9 @@ DOMAIN = "photinus.connector.v1"
 MESSAGE_BYTES_MAX = 2048
 DETAILS_BYTES_MAX = 4096
 METADATA_VALUE_BYTES_MAX = 1024
+HEADLINE_BYTES_MAX = 512
+# Type names, reason, delay and disposition; authors' reasons are short.
+FIXED_BYTES = 400
 
 NOT_SENT = common.DISPOSITION_NOT_SENT
 MAYBE_SENT = common.DISPOSITION_MAYBE_SENT
@@ -57,10 +60,11 @@ class ConnectorError(Exception):
     def to_status(self) -> status_pb2.Status:
         """The error as `google.rpc.Status`, below the size at which gRPC would lose it."""
         info = error_details_pb2.ErrorInfo(domain=DOMAIN, reason=self.reason)
-        room = DETAILS_BYTES_MAX - 512
+        message = cut(self.message, MESSAGE_BYTES_MAX)
+        room = DETAILS_BYTES_MAX - len(message.encode()) - FIXED_BYTES
         for name, value in self.metadata.items():
             text = cut(value, METADATA_VALUE_BYTES_MAX)
-            room -= len(name) + len(text.encode())
+            room -= len(name) + len(text.encode()) + 8
             if room < 0:
                 break
             info.metadata[name] = text
@@ -71,9 +75,12 @@ class ConnectorError(Exception):
             details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
         details.append(_packed(common.SubmissionDetail(disposition=self.disposition)))
         code: int = self.code.value[0]
-        return status_pb2.Status(
-            code=code, message=cut(self.message, MESSAGE_BYTES_MAX), details=details
-        )
+        return status_pb2.Status(code=code, message=message, details=details)
+
+    @property
+    def headline(self) -> str:
+        """The message as gRPC sends it a second time, as text: shorter, as it may grow threefold."""
+        return cut(self.message, HEADLINE_BYTES_MAX)
 
     @classmethod
     def wrap(cls, error: BaseException) -> Self:

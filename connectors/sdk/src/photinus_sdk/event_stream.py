@@ -9,18 +9,19 @@ behind. Kept here: EVT-001 (Opened first), EVT-006 (epochs), EVT-007 (listeners 
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import cast
 
 import grpc
 from photinus.connector.v1 import event_pb2 as events
 
 from photinus_sdk.calls import Context, Find, Handler, guarded, unexpected
-from photinus_sdk.connector import Acked, CheckpointLost, Subscription
+from photinus_sdk.connector import Acked, CheckpointLost, Events, Passed, Subscription
 from photinus_sdk.context import StreamKey
 from photinus_sdk.errors import ConnectorError, NotOffered, Rejected, Unavailable
 from photinus_sdk.instance import Instance
 from photinus_sdk.outgoing import Outgoing
-from photinus_sdk.window import SentBatch, Window
+from photinus_sdk.window import Window
 
 WINDOW_BATCHES_MAX = 1024
 WINDOW_BYTES_MIN = 64 << 10
@@ -32,7 +33,7 @@ RETRY_AFTER_MAX_S = 60.0
 RESTART_FIRST_S = 0.5
 RESTART_MAX_S = 30.0
 UPDATES_PER_READ = 200
-ACKS_WAITING_MAX = 1024
+SUPERSEDE_GRACE_S = 2.0
 
 
 class EventService:
@@ -61,10 +62,12 @@ class EventService:
             raise Rejected("Open needs the leader's epoch", reason="EPOCH_REQUIRED")
         if instance.draining:
             raise Unavailable("The connector is being stopped", reason="DRAINING")
-        await instance.check_epoch(key, opening.owner_epoch)
-        running = instance.streams.get(key)
-        if running is not None:
-            # The same leader again: its former stream is a dead connection that nobody noticed yet.
+        while True:
+            await instance.check_epoch(key, opening.owner_epoch)
+            running = instance.streams.get(key)
+            if running is None:
+                break
+            # Of an older epoch, or the same leader's: a dead connection that nobody noticed yet.
             running.supersede(opening.owner_epoch)
             await running.wait_closed()
         session = StreamSession(instance, key, opening, context)
@@ -100,16 +103,17 @@ class StreamSession:
         self._frames: deque[events.StreamResponse] = deque()
         self._ready: tuple[events.Batch, int] | None = None
         self._wake, self._space = asyncio.Event(), asyncio.Event()
-        self._acks: asyncio.Queue[tuple[list[SentBatch], events.Ack]] = asyncio.Queue(
-            ACKS_WAITING_MAX
-        )
+        self._acks: deque[events.Ack] = deque()
+        self._acks_wake = asyncio.Event()
+        self._ack_seen = 0
         self._listeners: dict[str, asyncio.Task[None]] = {}
         self._first_waits_since: float | None = None
         self._paused_until = 0.0
         self._progress_at = 0.0
         self._draining = False
-        self._superseded_by: int | None = None
-        self._unfinished_acks = 0
+        self._left = False
+        self._superseded_by = 0
+        self._limit = asyncio.timeout(None)
         self._loop = asyncio.get_running_loop()
 
     # What the instance calls.
@@ -117,6 +121,9 @@ class StreamSession:
     def supersede(self, epoch: int) -> None:
         self._superseded_by = epoch
         self._wake.set()
+        if self._limit.when() is None:
+            # Its connection may be dead, with a write that never ends.
+            self._limit.reschedule(self._loop.time() + SUPERSEDE_GRACE_S)
 
     def announce(self, event: events.Event) -> None:
         self._out.put_own([(event, 0)])
@@ -143,23 +150,29 @@ class StreamSession:
             window_bytes=self._window.bytes_max,
             batch_size=self._batch_size,
         )
-        await self._context.write(events.StreamResponse(opened=opened))
         self._progress_at = self._loop.time() + PROGRESS_INTERVAL_S
-        self._out.put_own((event, 0) for event in self._instance.announced)
         try:
-            async with asyncio.TaskGroup() as group:
-                helpers = [
-                    group.create_task(self._read(frames, group), name="stream reader"),
-                    group.create_task(self._forward_updates(), name="operation updates"),
-                    group.create_task(self._handle_acks(), name="ack worker"),
-                ]
-                for listener in self._opening.listeners:
-                    self._add_listener(listener, group)
-                await self._write()
-                for task in (*helpers, *self._listeners.values()):
-                    task.cancel()
-        except* ConnectorError as errors:
+            async with self._limit:
+                await self._context.write(events.StreamResponse(opened=opened))
+                self._out.put_own((event, 0) for event in self._instance.announced)
+                async with asyncio.TaskGroup() as group:
+                    helpers = [
+                        group.create_task(self._read(frames, group), name="stream reader"),
+                        group.create_task(self._forward_updates(), name="operation updates"),
+                        group.create_task(self._handle_acks(), name="ack worker"),
+                    ]
+                    for listener in self._opening.listeners:
+                        self._add_listener(listener, group)
+                    await self._write()
+                    for task in (*helpers, *self._listeners.values()):
+                        task.cancel()
+        except BaseExceptionGroup as group_error:
+            errors = group_error.subgroup(ConnectorError)
+            if errors is None:
+                raise
             raise _first(errors) from None
+        except TimeoutError:
+            raise Unavailable("Superseded, and the connection took nothing more") from None
 
     async def _read(
         self, frames: AsyncIterator[events.StreamRequest], group: asyncio.TaskGroup
@@ -167,10 +180,11 @@ class StreamSession:
         async for frame in frames:
             match frame.WhichOneof("frame"):
                 case "ack":
-                    acked = self._window.ack(frame.ack.through_seq)
-                    if acked:
-                        self._unfinished_acks += 1
-                        await self._acks.put((acked, frame.ack))
+                    self._window.check_sent(frame.ack.through_seq)
+                    if frame.ack.through_seq > self._ack_seen:
+                        self._ack_seen = frame.ack.through_seq
+                        self._acks.append(frame.ack)
+                        self._acks_wake.set()
                 case "nack":
                     self._window.nack(frame.nack.seq)
                     wait_s = min(frame.nack.retry_after_ms / 1000, RETRY_AFTER_MAX_S)
@@ -185,21 +199,22 @@ class StreamSession:
                     raise Rejected("A frame that is none, or a second Open", reason="BAD_FRAME")
             self._wake.set()
         # The core has closed its side: nothing can be acked any more.
-        self.drain()
-        self._superseded_by = self._superseded_by or 0
+        self._left = True
+        self._wake.set()
 
     async def _write(self) -> None:
         while True:
-            if self._superseded_by is not None:
-                if self._superseded_by:
-                    superseded = events.Superseded(owner_epoch=self._superseded_by)
-                    await self._context.write(events.StreamResponse(superseded=superseded))
+            if self._superseded_by:
+                superseded = events.Superseded(owner_epoch=self._superseded_by)
+                await self._context.write(events.StreamResponse(superseded=superseded))
+                return
+            if self._left:
                 return
             frame, wait_s = self._next_frame()
             if frame is not None:
                 await self._context.write(frame)
                 continue
-            if self._draining and self._window.empty and not self._unfinished_acks:
+            if self._draining and self._window.empty:
                 drained = events.Drained(last_seq=self._window.last_seq)
                 await self._context.write(events.StreamResponse(drained=drained))
                 return
@@ -233,7 +248,6 @@ class StreamSession:
         if self._ready is None:
             if not len(self._out):
                 self._first_waits_since = None
-                self._out.cut(self._window.last_seq + 1)
                 return None, never
             if self._first_waits_since is None:
                 self._first_waits_since = now
@@ -252,23 +266,23 @@ class StreamSession:
         return events.StreamResponse(batch=batch), 0
 
     async def _handle_acks(self) -> None:
+        """Hands acks on, one after the other; their room in the window is free after that."""
         while True:
-            batches, ack = await self._acks.get()
-            receipts = {receipt.event_id: receipt.manifest for receipt in ack.receipts}
-            updates_through = max(sent.updates_through for sent in batches)
+            if not self._acks:
+                self._acks_wake.clear()
+                await self._acks_wake.wait()
+            ack = self._acks.popleft()
+            batches = self._window.unacked(ack.through_seq)
+            updates_through = max((sent.updates_through for sent in batches), default=0)
             if updates_through:
                 await self._instance.journal.updates_acked(self._key, updates_through)
             ids = tuple(
                 event.id for sent in batches for event in sent.batch.events if event.listener_id
             )
             if ids:
-                try:
-                    await self._instance.author.acked(Acked(self._key, ids, receipts))
-                except ConnectorError:
-                    raise
-                except Exception:  # noqa: BLE001 - logged with its trace by unexpected()
-                    raise unexpected(self._instance.log) from None
-            self._unfinished_acks -= 1
+                receipts = {receipt.event_id: receipt.manifest for receipt in ack.receipts}
+                await self._instance.author.acked(Acked(self._key, ids, receipts))
+            self._window.ack(ack.through_seq)
             self._wake.set()
 
     async def _forward_updates(self) -> None:
@@ -281,16 +295,15 @@ class StreamSession:
                 await changed.wait()
                 continue
             row = found[-1].row
-            self._out.put_own(
-                (
-                    events.Event(
-                        id=f"update/{self._instance.journal.store_id}/{stored.row}",
-                        operation_update=stored.update,
-                    ),
-                    stored.row,
-                )
-                for stored in found
-            )
+            for stored in found:
+                name = f"update/{self._instance.journal.store_id}/{stored.row}"
+                event = events.Event(id=name, operation_update=stored.update)
+                if event.ByteSize() > self._window.bytes_max // 2:
+                    # Its end must arrive, if need be without the details.
+                    event.operation_update.ClearField("manifest")
+                    event.operation_update.ClearField("output_json")
+                    self._instance.log.warning("update cut: it does not fit the window")
+                self._out.put_own([(event, stored.row)])
             self._wake.set()
             await self._wait_for_space()
 
@@ -320,13 +333,14 @@ class StreamSession:
                 self._key, self._opening.network_namespace, listener, resume, self._batch_size
             )
             try:
-                async for item in self._instance.author.listen(subscription):
-                    wait_s, told = RESTART_FIRST_S, ""
-                    await self._wait_for_space()
-                    self._out.put(listener.id, item)
-                    self._wake.set()
-                    if item.checkpoint is not None:
-                        resume = item.checkpoint
+                async with contextlib.aclosing(self._source(subscription)) as source:
+                    async for item in source:
+                        wait_s, told = RESTART_FIRST_S, ""
+                        await self._wait_for_space()
+                        self._out.put(listener.id, item)
+                        self._wake.set()
+                        if item.checkpoint is not None:
+                            resume = item.checkpoint
                 return
             except CheckpointLost as lost:
                 self._tell_checkpoint_lost(listener.id, lost)
@@ -344,6 +358,11 @@ class StreamSession:
                 told = "bug"
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, RESTART_MAX_S)
+
+    def _source(self, subscription: Subscription) -> AsyncGenerator[Events | Passed, None]:
+        return cast(
+            "AsyncGenerator[Events | Passed, None]", self._instance.author.listen(subscription)
+        )
 
     async def _wait_for_space(self) -> None:
         while self._out.full:

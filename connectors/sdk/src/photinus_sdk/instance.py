@@ -15,6 +15,7 @@ from photinus_sdk.connector import Connector
 from photinus_sdk.context import StreamKey
 from photinus_sdk.errors import ConnectorError, Exhausted, Refused, Unavailable
 from photinus_sdk.journal import OperationJournal
+from photinus_sdk.tasks import Background
 
 ANNOUNCEMENTS_MAX = 10_000
 
@@ -65,7 +66,8 @@ class Instance:
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._running: asyncio.Task[None] | None = None
+        self._background = Background()
+        self._started = False
         self._on_status: Callable[[], None] = lambda: None
         self._set_status(connector.RUNTIME_STATE_STARTING, "")
 
@@ -112,15 +114,14 @@ class Instance:
             raise
         if self.status.state == connector.RUNTIME_STATE_STARTING:
             self._set_status(connector.RUNTIME_STATE_OK, "")
-        self._running = asyncio.create_task(self._run(), name=f"run {self.name}")
+        self._started = True
+        self._background.start(self._run(), f"run of {self.name}")
 
     async def aclose(self) -> None:
         """Ends streams, background work and the journal, in this order. Idempotent."""
-        if self._running is not None:
-            self._running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._running
-            self._running = None
+        await self._background.aclose()
+        if self._started:
+            self._started = False
             await self._stop()
         await self.journal.aclose()
 
@@ -196,10 +197,12 @@ class Instance:
         return (stream, key) in self._keys
 
     async def watch_status(self) -> AsyncIterator[connector.WatchStatusResponse]:
-        """The status now and at every change."""
+        """The status now and at every change, until the instance stops."""
         while True:
             changed = self._status_changed
             yield self.status
+            if self.status.state == connector.RUNTIME_STATE_STOPPING:
+                return
             await changed.wait()
 
     async def _stop(self) -> None:

@@ -129,7 +129,6 @@ class Outgoing:
 
     def cut(self, seq: int) -> tuple[events.Batch, int] | None:
         """The next batch, numbered `seq`, with the last row of updates in it; None when empty."""
-        self._settle_positions()
         if not self._queued_events:
             return None
         batch, updates_through, more = events.Batch(seq=seq), 0, False
@@ -164,6 +163,7 @@ class Outgoing:
 
     def progress(self, acked_seq: int) -> events.Progress:
         """Positions that pass no unacked event, and whether listeners are behind."""
+        self._settle_positions()
         progress = events.Progress(
             catching_up=any(self._catching_up.values()), gap_possible=self._gap_possible
         )

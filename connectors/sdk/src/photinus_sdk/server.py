@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -34,6 +35,7 @@ from photinus_sdk.errors import ConnectorError
 from photinus_sdk.event_stream import EventService
 from photinus_sdk.logs import set_up_logs
 from photinus_sdk.sockets import keep_private, prepare, remove
+from photinus_sdk.tasks import Background
 
 log = logging.getLogger("photinus.sdk")
 
@@ -70,9 +72,10 @@ class ConnectorServer:
     ) -> None:
         self.address = prepare(address, insecure=insecure)
         self.instances = Instances(cls, data_dir)
-        self.instances.on_status = self._show_health
         self._health = health.aio.HealthServicer()
         self._health_changed = asyncio.Event()
+        self._background = Background()
+        self.instances.on_status = self._health_changed.set
         self._server = grpc.aio.server(
             options=[("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 4096)]
         )
@@ -100,10 +103,11 @@ class ConnectorServer:
         else:
             self.address = f"{self.address.rpartition(':')[0]}:{port}"
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
-        self._show_health()
+        self._background.start(self._keep_health(), "health")
 
     async def stop(self, drain_grace_s: float = DRAIN_GRACE_S) -> None:
         """Drains every instance, gives back what they hold, closes the socket. Idempotent."""
+        await self._background.aclose()
         await self._health.enter_graceful_shutdown()
         async with asyncio.TaskGroup() as group:
             for instance in self.instances.all():
@@ -120,15 +124,21 @@ class ConnectorServer:
     async def __aexit__(self, *_: object) -> None:
         await self.stop(drain_grace_s=0.2)
 
-    def _show_health(self) -> None:
+    async def _keep_health(self) -> None:
         """A contract's service serves while some instance of it does, or none is configured yet."""
+        while True:
+            self._health_changed.clear()
+            await self._show_health()
+            await self._health_changed.wait()
+
+    async def _show_health(self) -> None:
         bad = (connector_pb2.RUNTIME_STATE_FAILED, connector_pb2.RUNTIME_STATE_STOPPING)
         states = [instance.status.state for instance in self.instances.all()]
         serving = not states or any(state not in bad for state in states)
         answer = health_pb2.HealthCheckResponse
         value = answer.SERVING if serving else answer.NOT_SERVING
         for service in self._contract_services:
-            asyncio.get_running_loop().create_task(self._health.set(service, value))
+            await self._health.set(service, value)
 
     def _add_reflection(self, names: list[str]) -> None:
         servicer = reflection.aio.ReflectionServicer([*names, REFLECTION_V1])
@@ -173,7 +183,9 @@ async def _serve(cls: type[Connector[Any]], options: argparse.Namespace) -> None
             address = f"unix:{directory}/connector.sock"
         server = ConnectorServer(cls, address, options.data_dir, insecure=options.insecure)
         await server.start()
-        if os.environ.get(LAUNCHED_VARIABLE):
+        if os.environ.get(LAUNCHED_VARIABLE) and stat.S_ISFIFO(
+            os.fstat(sys.stdin.fileno()).st_mode
+        ):
             _watch_parent(ending)
         handshake = {
             "handshake": 1,

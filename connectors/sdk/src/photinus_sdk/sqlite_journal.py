@@ -18,12 +18,13 @@ from photinus.connector.v1 import event_pb2 as events
 from photinus.connector.v1 import operation_pb2 as operations
 
 from photinus_sdk.context import StreamKey
-from photinus_sdk.errors import MAYBE_SENT, NOT_SENT, SENT, Conflict, cut
+from photinus_sdk.errors import MAYBE_SENT, NOT_SENT, SENT, Conflict, Exhausted, cut
 from photinus_sdk.journal import TERMINAL, Begun, StoredUpdate
 from photinus_sdk.sqlite_writer import SqliteWriter
 
 BEGUN = 0
 ERROR_BYTES_MAX = 4096
+UPDATE_BYTES_MAX = 512 << 10
 RETENTION_DEFAULT_S = 7 * 24 * 3600
 R = TypeVar("R")
 
@@ -213,6 +214,8 @@ class SqliteJournal:
         kept = events.OperationUpdate()
         kept.CopyFrom(update)
         kept.error = cut(update.error, ERROR_BYTES_MAX)
+        if kept.ByteSize() > UPDATE_BYTES_MAX:
+            raise Exhausted(f"The update of {key} is larger than {UPDATE_BYTES_MAX} bytes")
         changed = db.execute(
             "INSERT INTO kit_operations (stream, key, method, fingerprint, state, external_id,"
             " output_json, error, created_ns, updated_ns) VALUES (?, ?, '', x'', ?, ?, ?, ?, ?, ?)"

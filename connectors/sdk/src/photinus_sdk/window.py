@@ -69,30 +69,31 @@ class Window:
         self._bytes += sent.size
         return sent
 
-    def ack(self, through: int) -> list[SentBatch]:
-        """Batches that are now acked, oldest first; none when it says nothing new."""
-        if through > self.last_seq:
+    def check_sent(self, seq: int) -> None:
+        """Refuses an ack or nack of what was never sent."""
+        if seq > self.last_seq:
             raise Rejected(
-                f"Batch {through} was acked, but only {self.last_seq} were sent",
-                reason="ACK_BEYOND_SENT",
+                f"Batch {seq} is answered, but only {self.last_seq} were sent",
+                reason="BEYOND_SENT",
             )
-        acked = []
+
+    def unacked(self, through: int) -> list[SentBatch]:
+        """Batches up to `through` that were not acked before, oldest first."""
+        return [sent for sent in self._unacked if sent.batch.seq <= through]
+
+    def ack(self, through: int) -> None:
+        """Forgets batches up to `through`; their room is free."""
+        self.check_sent(through)
         while self._unacked and self._unacked[0].batch.seq <= through:
             batch = self._unacked.popleft()
             self._bytes -= batch.size
-            acked.append(batch)
         while self._again and self._again[0].batch.seq <= through:
             self._again.popleft()
         self.acked_seq = max(self.acked_seq, through)
-        return acked
 
     def nack(self, seq: int) -> None:
         """From `seq` on everything is to be sent again, in order, before anything new."""
-        if seq > self.last_seq:
-            raise Rejected(
-                f"Batch {seq} was nacked, but only {self.last_seq} were sent",
-                reason="NACK_BEYOND_SENT",
-            )
+        self.check_sent(seq)
         self._again = deque(sent for sent in self._unacked if sent.batch.seq >= seq)
 
     def next_again(self) -> events.Batch | None:
