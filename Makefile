@@ -14,51 +14,60 @@ help: ## list these commands
 
 .PHONY: demo
 demo: setup ## start two members, let them exchange messages and files, stop again
-	@photinus demo
+	@.venv/bin/photinus demo $(ARGS)
 
 .PHONY: up
-up: setup ## start a network of two members and leave it running until Ctrl-C
-	@photinus up
+up: setup ## start a network of two members and leave it running until Ctrl-C (ARGS="--members 3")
+	@.venv/bin/photinus up $(ARGS)
 
 .PHONY: test
 test: setup-test ## every check and every test
-	@python -m scripts.run_tests
+	@.venv/bin/python -m scripts.run_tests
 
 .PHONY: check
 check: setup-dev ## formatting, lint, types, imports, protos, unit tests: before each commit
-	@python -m scripts.run_checks
+	@.venv/bin/python -m scripts.run_checks
 
 .PHONY: format
 format: setup-dev ## format all code
-	@ruff format .
-	@ruff check --fix-only --quiet .
-	@if [ -f gateway/go.mod ]; then gofmt -w gateway; fi
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix-only --quiet .
+	@if [ -f gateway/go.mod ]; then cd gateway && go fmt ./...; fi
+
+.PHONY: coverage
+coverage: setup-python ## branch coverage of the unit tests and the simulator
+	@.venv/bin/coverage run -m pytest -q tests/unit $(wildcard tests/simulation)
+	@.venv/bin/coverage report --show-missing --skip-covered
 
 .PHONY: simulate
-simulate: setup ## run the simulator, SEEDS=n (300)
-	@python -m tests.simulation --seeds $(SEEDS)
+simulate: setup-python ## run the simulator, SEEDS=n (300)
+	@.venv/bin/python -m tests.simulation --seeds $(SEEDS)
 
 .PHONY: bench
 bench: setup ## measure throughput and latency on a network of two members
-	@python -m bench
+	@.venv/bin/python -m bench $(ARGS)
 
 .PHONY: proto
 proto: setup-dev ## generate Python and Go from the protos
-	@python -m scripts.generate_rest
-	@python scripts/generate_protos.py
+	@.venv/bin/python -m scripts.generate_rest
+	@.venv/bin/python scripts/generate_protos.py
 
 .PHONY: proto-check
 proto-check: setup-dev ## fail when generated code is not current
-	@python -m scripts.generate_rest --check
-	@python scripts/generate_protos.py --check
+	@.venv/bin/python -m scripts.generate_rest --check
+	@.venv/bin/python scripts/generate_protos.py --check
 
 .PHONY: lock
-lock: setup ## lock the dependencies again (UPGRADE=1: newest versions)
+lock: setup-python ## lock the dependencies again (UPGRADE=1: newest versions)
 	@scripts/lock
 
 .PHONY: setup
 setup: ## install and build what a network needs
 	@scripts/setup run
+
+.PHONY: setup-python
+setup-python: ## install the Python packages only
+	@scripts/setup python
 
 .PHONY: setup-dev
 setup-dev: ## install and build what `make check` and `make proto` need

@@ -86,6 +86,10 @@ def static_checks() -> list[Check]:
         Check("imports (import-linter)", ["lint-imports"]),
         Check("protos (buf lint)", ["buf", "lint"]),
         Check(
+            "REST bindings are current",
+            [sys.executable, "-m", "scripts.generate_rest", "--check"],
+        ),
+        Check(
             "generated code is current",
             [sys.executable, "scripts/generate_protos.py", "--check"],
         ),

@@ -63,7 +63,7 @@ def main() -> None:
         nargs="?",
         default="run",
         choices=tuple(LEVELS),
-        help="run: to start a network; dev: to check and generate; test: everything",
+        help="python: packages only; run: to start a network; dev: to check; test: everything",
     )
     level = parser.parse_args().level
     STAMPS.mkdir(parents=True, exist_ok=True)
@@ -354,6 +354,11 @@ def go_build_step(name: str, doing: str, module: Path, package: str) -> list[Ste
 # ---------------------------------------------------------------------------------------- levels
 
 
+def python_level() -> list[Step]:
+    """What the simulator and the locking need."""
+    return [python_step()]
+
+
 def run_level() -> list[Step]:
     """What a network needs: `make demo`, `make up`, `make bench`."""
     return [
@@ -392,7 +397,7 @@ def test_level() -> list[Step]:
     ]
 
 
-LEVELS = {"run": run_level, "dev": dev_level, "test": test_level}
+LEVELS = {"python": python_level, "run": run_level, "dev": dev_level, "test": test_level}
 
 
 if __name__ == "__main__":

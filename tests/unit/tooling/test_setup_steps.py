@@ -1,0 +1,144 @@
+"""Goal: set-up does each step once, again when its inputs change, and never trusts a failed one.
+
+Method: steps over temporary files, in place of the real checkout; fake programs on PATH that print
+a version.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scripts import setup_steps
+from scripts.setup_steps import Step, StepError
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("stamps", "log", "bin"):
+        (tmp_path / ".toolchain" / name).mkdir(parents=True)
+    monkeypatch.setattr(setup_steps, "ROOT", tmp_path)
+    monkeypatch.setattr(setup_steps, "STAMPS", tmp_path / ".toolchain" / "stamps")
+    monkeypatch.setattr(setup_steps, "LOGS", tmp_path / ".toolchain" / "log")
+    monkeypatch.setattr(setup_steps, "BIN", tmp_path / ".toolchain" / "bin")
+    (tmp_path / "lock.txt").write_text("one==1")
+    return tmp_path
+
+
+def installing(checkout: Path, *, breaks: bool = False) -> tuple[Step, Callable[[], int]]:
+    """A step that turns lock.txt into installed.txt, and how often it ran."""
+    runs: list[Path] = []
+
+    def run(log: Path) -> None:
+        runs.append(log)
+        if breaks:
+            raise StepError("no network")
+        (checkout / "installed.txt").write_text((checkout / "lock.txt").read_text())
+
+    step = Step(
+        name="packages",
+        doing="installing packages",
+        inputs=lambda: [checkout / "lock.txt"],
+        outputs=lambda: [checkout / "installed.txt"],
+        run=run,
+    )
+    return step, lambda: len(runs)
+
+
+def test_a_done_step_is_not_done_again(checkout: Path) -> None:
+    step, runs = installing(checkout)
+    setup_steps.perform(step)
+    setup_steps.perform(step)
+    assert runs() == 1
+
+
+def test_a_changed_input_runs_the_step_again(checkout: Path) -> None:
+    step, runs = installing(checkout)
+    setup_steps.perform(step)
+    (checkout / "lock.txt").write_text("one==2")
+    setup_steps.perform(step)
+    assert runs() == 2
+    assert (checkout / "installed.txt").read_text() == "one==2"
+
+
+def test_a_lost_output_runs_the_step_again(checkout: Path) -> None:
+    step, runs = installing(checkout)
+    setup_steps.perform(step)
+    (checkout / "installed.txt").unlink()
+    setup_steps.perform(step)
+    assert runs() == 2
+
+
+def test_a_failed_step_is_tried_again(checkout: Path) -> None:
+    step, _ = installing(checkout, breaks=True)
+    with pytest.raises(StepError):
+        setup_steps.perform(step)
+    working, runs = installing(checkout)
+    setup_steps.perform(working)
+    assert runs() == 1
+
+
+def test_a_failure_after_a_success_forgets_the_success(checkout: Path) -> None:
+    """Going back to the old lock after a failed change must install it again."""
+    step, _ = installing(checkout)
+    setup_steps.perform(step)
+    (checkout / "lock.txt").write_text("broken==1")
+    broken, _ = installing(checkout, breaks=True)
+    with pytest.raises(StepError):
+        setup_steps.perform(broken)
+    (checkout / "lock.txt").write_text("one==1")
+    again, runs = installing(checkout)
+    setup_steps.perform(again)
+    assert runs() == 1
+
+
+def test_a_failing_command_shows_the_end_of_its_output(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(StepError, match="status 3"):
+        setup_steps.call(["sh", "-c", "echo reason; exit 3"], checkout / "log", cwd=checkout)
+    assert "reason" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("printed", "from_wheel"),
+    [
+        ("go version go1.26.8 linux/amd64", False),
+        ("go version go1.27 linux/amd64", False),
+        ("go version go1.19.8 linux/amd64", True),
+        ("gibberish", True),
+    ],
+)
+def test_go_of_the_machine_is_used_when_new_enough(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, printed: str, from_wheel: bool
+) -> None:
+    fake_program(checkout, "go", printed)
+    monkeypatch.setenv("PATH", f"{checkout}:/usr/bin:/bin")
+    assert bool(setup_steps.go_steps()) == from_wheel
+
+
+@pytest.mark.parametrize(("printed", "from_wheel"), [("v20.0.0", False), ("v18.20.4", True)])
+def test_node_of_the_machine_is_used_when_new_enough(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, printed: str, from_wheel: bool
+) -> None:
+    fake_program(checkout, "node", printed)
+    fake_program(checkout, "npm", "10")
+    monkeypatch.setenv("PATH", f"{checkout}:/usr/bin:/bin")
+    assert bool(setup_steps.node_steps()) == from_wheel
+
+
+def test_our_own_toolchain_is_not_taken_for_the_machines(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make` puts .toolchain/bin in front of PATH; what is linked there must not count."""
+    ours = checkout / ".toolchain" / "bin"
+    fake_program(ours, "go", "go version go1.27.3 linux/amd64")
+    monkeypatch.setenv("PATH", str(ours))
+    assert setup_steps.go_steps()
+    assert (ours / "go").exists()
+
+
+def fake_program(folder: Path, name: str, printed: str) -> None:
+    program = folder / name
+    program.write_text(f"#!/bin/sh\necho '{printed}'\n")
+    program.chmod(0o755)
