@@ -1,0 +1,168 @@
+"""Incoming messages and blobs between the peers' requests and the core's commit: durable, bounded, routed.
+
+A peer's request is answered with 204 once its items are here. They stay until the core has stored them. What no core has
+ever asked for is kept too, within a smaller bound of its own: a peer that invents destinations fills only that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from photinus_dx.errors import PeerRefusal
+from photinus_dx.model import Incoming, PeerId, Received
+from photinus_dx.settings import Delivery, Limits
+from photinus_dx.store import Store
+
+FULL_RETRY_AFTER_S = 1
+
+Outcome = Literal["new", "repeated"] | PeerRefusal
+
+
+@dataclass
+class _Load:
+    """What of one peer waits here."""
+
+    messages: int = 0
+    message_bytes: int = 0
+    blob_bytes: int = 0
+    unclaimed: int = 0
+
+
+class Inbox:
+    """The inbox of one instance. Use from one event loop."""
+
+    def __init__(self, store: Store, limits: Limits, delivery: Delivery) -> None:
+        self._store = store
+        self._limits = limits
+        self._delivery = delivery
+        self._loads: dict[str, _Load] = {}
+        self._claimed: set[tuple[str, str]] = set()
+        self._arrivals: dict[tuple[str, str], asyncio.Event] = {}
+
+    async def open(self) -> None:
+        """Read what waits from before."""
+        self._claimed = await self._store.claimed()
+        for usage in await self._store.usage():
+            load = self._loads.setdefault(usage.peer, _Load())
+            load.messages += usage.messages
+            load.message_bytes += usage.message_bytes
+            load.blob_bytes += usage.blob_bytes
+            if (usage.network, usage.node) not in self._claimed:
+                load.unclaimed += usage.messages
+
+    def destination(self, network: str, node: str) -> str:
+        """The node an item is for; a peer that named none means the only one there is."""
+        if node:
+            return node
+        nodes = [name for known, name in self._claimed if known == network]
+        return nodes[0] if len(nodes) == 1 else ""
+
+    async def take(self, items: Sequence[Incoming], *, numbered: bool) -> list[Outcome]:
+        """Take items in order, durably, each once. Stops at the first there is no room for now.
+
+        Args:
+            items: what one peer sent in one request.
+            numbered: whether the peer numbers its items; repetitions are recognised for longer then.
+        """
+        outcomes: list[Outcome] = []
+        roomy: list[Incoming] = []
+        for item in items:
+            try:
+                self._reserve(item)
+            except PeerRefusal as refusal:
+                outcomes.append(refusal)
+                break
+            roomy.append(item)
+        window_s = (
+            self._delivery.repeat_window_s if numbered else self._delivery.plain_repeat_window_s
+        )
+        # After a failure the items stay counted: whether they are there is not known, and the next start counts anew.
+        taken = await self._store.take_in(roomy, window_s) if roomy else []
+        for item, outcome in zip(roomy, taken, strict=True):
+            if outcome == "repeated":
+                self._release(
+                    item.sender.peer, item.network, item.node, item.size, item.payload_ref
+                )
+            else:
+                self._arrival(item.network, item.node).set()
+        return [*taken, *outcomes]
+
+    async def claim(self, network: str, node: str) -> None:
+        """A core asks for a destination: from now on its items are not counted as unclaimed."""
+        if (network, node) in self._claimed:
+            return
+        await self._store.claim(network, node)
+        self._claimed.add((network, node))
+        for usage in await self._store.usage():
+            if (usage.network, usage.node) == (network, node):
+                load = self._loads.setdefault(usage.peer, _Load())
+                load.unclaimed = max(0, load.unclaimed - usage.messages)
+
+    async def next(
+        self, network: str, node: str, after: int, items: int, size: int
+    ) -> list[Received]:
+        """Items for a destination behind `after`, waiting for the first."""
+        while True:
+            arrival = self._arrival(network, node)
+            arrival.clear()
+            found = await self._store.received(network, node, after, items, size)
+            if found:
+                return found
+            await arrival.wait()
+
+    async def stored_by_core(
+        self, manifests: dict[int, str], own_peer: str
+    ) -> list[tuple[str, Received]]:
+        """The core has these rows: delete them, queue their receipts (see `Store.stored_by_core`)."""
+        done = await self._store.stored_by_core(manifests, own_peer)
+        for _, row in done:
+            peer = PeerId.parse(row.sender).peer
+            self._release(peer, row.network, row.node, row.size, row.payload_ref)
+        return done
+
+    def _reserve(self, item: Incoming) -> None:
+        load = self._loads.setdefault(item.sender.peer, _Load())
+        limits = self._limits
+        unclaimed = (item.network, item.node) not in self._claimed
+        if unclaimed and load.unclaimed >= limits.unclaimed_messages_per_peer:
+            raise PeerRefusal(
+                404,
+                "UNKNOWN_DESTINATION",
+                f"no node {item.node!r} of network {item.network!r} is known here, and "
+                f"{load.unclaimed} items of this peer wait for unknown ones already",
+            )
+        full = (
+            load.blob_bytes + item.size > limits.inbox_blob_bytes_per_peer
+            if item.payload_ref
+            else load.message_bytes + item.size > limits.inbox_bytes_per_peer
+        )
+        # One item always fits, whatever its size: else it could never be delivered.
+        if load.messages and (full or load.messages >= limits.inbox_messages_per_peer):
+            raise PeerRefusal(
+                429,
+                "INBOX_FULL",
+                f"{load.messages} items of this peer wait to be stored",
+                retry_after_s=FULL_RETRY_AFTER_S,
+            )
+        load.messages += 1
+        load.unclaimed += unclaimed
+        if item.payload_ref:
+            load.blob_bytes += item.size
+        else:
+            load.message_bytes += item.size
+
+    def _release(self, peer: str, network: str, node: str, size: int, payload_ref: str) -> None:
+        load = self._loads.setdefault(peer, _Load())
+        load.messages = max(0, load.messages - 1)
+        if (network, node) not in self._claimed:
+            load.unclaimed = max(0, load.unclaimed - 1)
+        if payload_ref:
+            load.blob_bytes = max(0, load.blob_bytes - size)
+        else:
+            load.message_bytes = max(0, load.message_bytes - size)
+
+    def _arrival(self, network: str, node: str) -> asyncio.Event:
+        return self._arrivals.setdefault((network, node), asyncio.Event())
