@@ -46,6 +46,7 @@ __all__ = [
     "parse_time",
     "private_context",
     "private_pin",
+    "private_pins",
     "quote",
     "verifier_hash",
 ]
@@ -179,6 +180,17 @@ def private_pin(topic: str, group: str, author: str, nonce: int) -> Hash32:
     """What a private message puts on chain for a topic: its context, masked by author and nonce."""
     masked = topic.encode() + bytes.fromhex(group) + author.encode() + nonce.to_bytes(8, "big")
     return Hash32(sha256(masked).hexdigest())
+
+
+def private_pins(topic: str, group: str, author: str, count: int) -> list[Hash32]:
+    """The pins of an author's nonces from 0 up to `count`, in order."""
+    shared = sha256(topic.encode() + bytes.fromhex(group) + author.encode())
+    pins = []
+    for nonce in range(count):
+        digest = shared.copy()
+        digest.update(nonce.to_bytes(8, "big"))
+        pins.append(Hash32(digest.hexdigest()))
+    return pins
 
 
 def definition_topic(kind: str, name: str, namespace: str = "") -> Hash32:

@@ -23,8 +23,6 @@
         machine.batch_available(stored batches among wanted.batches)
         machine.contexts_loaded(next-pin rows of wanted.contexts; all of them, empty ones too)
         machine.pins_found(wanted.pin_hashes, undispatched masked events that carry one)
-        machine.used_hashes_known({hash: was it used by a decided message} for wanted.used_hashes)
-        (machine.run(view) below may want more)
 
     # inputs, as they commit to the database (wake-up rows)
     machine.pins_arrived(events, at)             # in chain order, repeated ones are ignored
@@ -42,6 +40,10 @@ Loop: inputs -> (wanted -> answers -> decide) until `wanted()` is empty and `dec
 []. Everything else waits; `explain(message_id)`, `explain_batch(batch_id)` and `waiting()` say
 for what.
 
+With `masked_complete=False` only those masked pins are in memory that matter; before a private
+batch is handed over, its stored undispatched pins must have been given to `pins_arrived` (again,
+if unsure).
+
 Rules for the driver:
 
 1. Facts (`BatchFacts`, next pins, view data) are read after the last commit of decisions, by the
@@ -50,8 +52,8 @@ Rules for the driver:
    which comes after.
 3. `pins_arrived` is called in chain order per contract; a newer contract's after the older one's
    final event.
-4. Reorganisations: `removed(positions)` says whether the events can go (all undecided: delete
-   their rows, rebuild) or the namespace must halt.
+4. Reorganisations: if all pin rows of a removed event are undispatched, delete them and rebuild;
+   otherwise the namespace halts for an operator.
 5. `BatchFacts` go in only for content that recomputes to the hash the key names.
 
 `view` is a `DefinitionView` (module `view`): five questions, answered from memory. Signers,

@@ -177,8 +177,8 @@ class ChainState:
 
     nonce: int
     """The nonce expected next."""
-    last_key: OrderKey
-    """Key of the decision that used the nonce before it."""
+    last_key: OrderKey | None
+    """Key of the decision that used the nonce before it; None at nonce 0."""
 
 
 class PrivateContext(NamedTuple):
@@ -201,9 +201,9 @@ class ContextState:
 class Wanted:
     """What the machine lacks and only the database can say. Empty most of the time.
 
-    Answer `batches` with `batch_available` for those that are stored (say nothing about the
-    others), `contexts` with `contexts_loaded`, `pin_hashes` with `pins_found`, `used_hashes`
-    with `used_hashes_known`. Each is asked once.
+    Answer `batches` with `batch_available` for those that are stored (say nothing of the others),
+    `contexts` with `contexts_loaded`, `pin_hashes` with `pins_found`. Batches are asked for once,
+    the others until they are answered.
     """
 
     batches: tuple[BatchKey, ...] = ()
@@ -211,8 +211,6 @@ class Wanted:
     contexts: tuple[PrivateContext, ...] = ()
     pin_hashes: tuple[str, ...] = ()
     """Masked pins by hash: undispatched ones with any of these contexts."""
-    used_hashes: tuple[str, ...] = ()
-    """Which of these did a confirmed or rejected message use up?"""
 
     def __bool__(self) -> bool:
-        return bool(self.batches or self.contexts or self.pin_hashes or self.used_hashes)
+        return bool(self.batches or self.contexts or self.pin_hashes)

@@ -38,8 +38,10 @@ class Candidate:
     signer: str
     """Equals the message's key."""
     registered: str | None
-    """DID that owned the signer's key before this batch's position; equal to the author except for
-    claims.
+    """DID that owned the signer's key before this batch: the author, except for claims.
+
+    A claim finds in `resolved`, under the `KeyReference` of its own key, whether the key had an
+    owner before the message itself.
     """
     resolved: Mapping[Reference, Position | None]
     """For each reference whether it existed before this message: its position, or None.

@@ -1,0 +1,693 @@
+"""Agreement: from pins in chain order to the same decisions on every member.
+
+The rule (architecture §4, hard cases), and where it is:
+
+- Pins of a broadcast context are decided in chain order; a message when no lower pin of any of
+  its topics holds it back (`ContextQueue`). Pins by signers unknown before them hold back
+  identity messages only, and their own signer's.
+- Private messages are ordered by keys made of positions (`_private_order`).
+- What a message refers to is resolved as of its position: a definition in effect below it
+  counts; else it waits for undecided lower pins of the definition's topic; else there is none
+  (`_resolve`).
+- Who signed is settled per batch, as of its position: an owner in effect before it; else it
+  waits for lower batches that may hold a claim by that key; else nobody (`_owner_before`).
+- A batch whose contexts differ from its event's is void, and so are a pin by another key than
+  the message's own, a repeat of a decided message, and everything beyond a contract's final
+  event. Void says nothing of the message.
+
+Work is proportional to what changed: whatever cannot be decided waits for exactly one thing and
+is tried again when that thing is notified. The machine neither stores nor undoes: a driver whose
+commit failed throws it away and rebuilds it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
+from typing import Final, assert_never
+
+from photinus_core.model.canonical import broadcast_context
+from photinus_core.sequencing._private_order import PrivateOrder
+from photinus_core.sequencing._state import (
+    ActionState,
+    Blocker,
+    ByPosition,
+    ContextQueue,
+    EventState,
+    Item,
+    Occurrence,
+    PinState,
+)
+from photinus_core.sequencing.decisions import (
+    ActionDecision,
+    BatchVoided,
+    Decision,
+    Explanation,
+    MessageDecision,
+    NextPinUpdate,
+    Outcome,
+    Wait,
+    WaitReason,
+)
+from photinus_core.sequencing.facts import (
+    BatchFacts,
+    BatchKey,
+    ChainEvent,
+    ContextState,
+    KeyReference,
+    MessageFacts,
+    Need,
+    NeedKind,
+    PinEvent,
+    Reference,
+    Wanted,
+    blob_need,
+)
+from photinus_core.sequencing.position import Position
+from photinus_core.sequencing.view import Await, Candidate, Confirm, DefinitionView, Reject
+
+MASKED_EVENTS_MAX: Final = 100_000
+"""Masked events without content kept in memory; beyond, they are asked for by hash."""
+
+PRIVATE_CONTEXTS_MAX: Final = 50_000
+"""Private contexts kept in memory."""
+
+DECISIONS_MAX: Final = 1_000
+"""Decisions of one pass unless the caller says otherwise."""
+
+TERMINATE: Final = "terminate"
+"""The network action that ends its contract."""
+
+_REASON_OF_NEED: Final = {
+    NeedKind.DATA: WaitReason.DATA_MISSING,
+    NeedKind.BLOB: WaitReason.BLOB_MISSING,
+    NeedKind.TRANSFER: WaitReason.TRANSFER_MISSING,
+    NeedKind.POOL: WaitReason.POOL_ACTIVATING,
+}
+
+
+class Agreement:
+    """The pins of one namespace. How to drive it is told in the package's docstring.
+
+    Args:
+        final_events: Positions of applied `terminate` actions by contract index.
+        masked_complete: Whether `pins_arrived` will get all undispatched masked pins at
+        take-over. If not, `wanted` asks
+            for them by hash.
+    """
+
+    def __init__(
+        self,
+        *,
+        final_events: Mapping[int, Position] | None = None,
+        masked_complete: bool = True,
+        masked_events_max: int = MASKED_EVENTS_MAX,
+        private_contexts_max: int = PRIVATE_CONTEXTS_MAX,
+    ) -> None:
+        self._final_events = dict(final_events or {})
+        self._now = 0
+        self._events: dict[Position, EventState] = {}
+        self._events_of: dict[BatchKey, list[EventState]] = {}
+        self._last_open: Position | None = None
+        """Position of the last unmasked event or action that arrived."""
+        self._queues: defaultdict[str, ContextQueue] = defaultdict(ContextQueue)
+        self._may_claim: dict[str, ByPosition[EventState | Occurrence]] = {}
+        """What may register its signer's key, by signer: undecided claims, and unmasked events
+        without content.
+        """
+        self._terminating: dict[int, ByPosition[ActionState]] = {}
+        """Undecided terminate actions by contract index."""
+        self._occurrences: dict[str, list[Occurrence]] = {}
+        """Undecided occurrences by message hash."""
+        self._lacking: dict[Need, list[Occurrence]] = {}
+        self._waiters: dict[Hashable, list[Item]] = {}
+        self._agenda: list[tuple[Position, int, int, Item]] = []
+        self._ticket = count()
+        self._wanted_batches: dict[BatchKey, None] = {}
+        self._private = PrivateOrder(
+            self._notify,
+            self._forget,
+            complete=masked_complete,
+            events_max=masked_events_max,
+            contexts_max=private_contexts_max,
+        )
+
+    # Inputs
+
+    def pins_arrived(self, events: Iterable[ChainEvent], at: int = 0) -> None:
+        """Takes pin events and network actions in chain order. Known ones are ignored.
+
+        Masked events may also come late, when the database found them. Unmasked events not above
+        the last one were decided before and are ignored.
+
+        Args:
+            events: New ones, or at take-over the undecided ones.
+            at: Time in nanoseconds, for `explain`.
+        """
+        self._now = max(self._now, at)
+        for event in events:
+            if isinstance(event, PinEvent):
+                self._add_pins(event)
+            elif self._is_new(event.position):
+                action = ActionState(event)
+                if event.kind == TERMINATE:
+                    self._terminating.setdefault(event.position.contract, ByPosition()).add(action)
+                self._queue(action)
+
+    def batch_available(self, facts: Iterable[BatchFacts], at: int = 0) -> None:
+        """Takes the content of batches. Batches that no undecided pin names are ignored.
+
+        If masked pins were left out at take-over, the stored undispatched pins of a private
+        batch must have been handed to `pins_arrived` before.
+        """
+        self._now = max(self._now, at)
+        for batch in facts:
+            self._wanted_batches.pop(batch.key, None)
+            for group, members in batch.groups.items():
+                self._private.add_group(group, members)
+            for event in list(self._events_of.get(batch.key, ())):
+                if event.facts is None and not event.void_reason:
+                    self._add_content(event, batch)
+
+    def group_available(self, group: str, members: Sequence[str], at: int = 0) -> None:
+        """Learns the members (DIDs) of a group. Idempotent."""
+        self._now = max(self._now, at)
+        self._private.add_group(group, members)
+
+    def need_met(self, need: Need, at: int = 0) -> None:
+        """An input of messages is here. Idempotent; unknown needs are ignored."""
+        self._now = max(self._now, at)
+        for occurrence in self._lacking.pop(need, ()):
+            occurrence.needs.discard(need)
+        self._notify(need)
+
+    def need_failed(self, need: Need, reason: str, at: int = 0) -> None:
+        """An input of messages can never come; they are rejected.
+
+        Only the chain may say so: all members must learn it.
+        """
+        self._now = max(self._now, at)
+        for occurrence in self._lacking.pop(need, ()):
+            occurrence.failed = reason
+        self._notify(need)
+
+    def blob_available(self, data_id: str, blob_hash: str, at: int = 0) -> None:
+        """`need_met` for a blob."""
+        self.need_met(blob_need(data_id, blob_hash), at)
+
+    def wanted(self) -> Wanted:
+        """What must be read from the database to go on.
+
+        Ask after `decide`, and after its decisions were committed.
+        """
+        batches = tuple(self._wanted_batches)
+        self._wanted_batches.clear()
+        return Wanted(
+            batches, tuple(self._private.wanted_contexts), tuple(self._private.wanted_pins)
+        )
+
+    def contexts_loaded(self, contexts: Iterable[ContextState]) -> None:
+        """Takes the stored next pins of wanted contexts; ones without rows too."""
+        for context in contexts:
+            self._private.add_context(context)
+
+    def pins_found(self, hashes: Iterable[str], events: Iterable[PinEvent]) -> None:
+        """Takes the undispatched masked events that carry wanted hashes: there are no others."""
+        for event in sorted(events, key=lambda e: e.position):
+            self._add_pins(event)
+        self._private.add_found(hashes)
+
+    # Decisions
+
+    def decide(self, view: DefinitionView, limit: int = DECISIONS_MAX) -> list[Decision]:
+        """Decides what can be decided, in the order in which it must take effect.
+
+        An empty list means that nothing is left to do until the next input. The limit may be
+        passed by the few decisions that one step makes together.
+        """
+        decisions: list[Decision] = []
+        while self._agenda and len(decisions) < limit:
+            item = heapq.heappop(self._agenda)[3]
+            item.queued = False
+            if item.done:
+                continue
+            match item:
+                case EventState():
+                    blocker = self._try_event(item, view, decisions)
+                case Occurrence():
+                    blocker = self._try_occurrence(item, view, decisions)
+                case ActionState():
+                    blocker = self._try_action(item, view, decisions)
+                case _:
+                    raise AssertionError(item)
+            if blocker is not None:
+                self._await(item, blocker)
+        return decisions
+
+    # Questions
+
+    def explain(self, message_id: str) -> list[Explanation]:
+        """Why a message's occurrences on chain are undecided; empty when none is known here."""
+        return [
+            Explanation(o.position, o.event.chain.batch, o.wait, o.message)
+            for occurrences in self._occurrences.values()
+            for o in occurrences
+            if o.message.id == message_id and o.wait
+        ]
+
+    def explain_batch(self, batch_id: str) -> list[Explanation]:
+        """Why a batch's pins are undecided, per message where its content is here."""
+        return [e for e in self.waiting() if e.batch.id == batch_id]
+
+    def waiting(self) -> Iterator[Explanation]:
+        """Everything on chain that is undecided, in the order of arrival."""
+        for event in self._events.values():
+            batch = event.chain.batch
+            if event.facts is None:
+                wait = Wait(WaitReason.BATCH_MISSING, event.since)
+                yield Explanation(event.position, batch, wait)
+            for occurrence in event.occurrences:
+                if not occurrence.done and occurrence.wait:
+                    yield Explanation(
+                        occurrence.position, batch, occurrence.wait, occurrence.message
+                    )
+
+    def undecided(self) -> int:
+        """Number of events with undecided pins in memory."""
+        return len(self._events)
+
+    # Arrival
+
+    def _is_new(self, position: Position) -> bool:
+        if self._last_open is not None and position <= self._last_open:
+            return False
+        self._last_open = position
+        return True
+
+    def _add_pins(self, chain: PinEvent) -> None:
+        if chain.position in self._events or not (chain.masked or self._is_new(chain.position)):
+            return
+        event = EventState(chain, self._now)
+        if not event.left and event.pins:
+            return
+        self._events[chain.position] = event
+        self._events_of.setdefault(chain.batch, []).append(event)
+        self._wanted_batches[chain.batch] = None
+        final = self._final_events.get(chain.position.contract)
+        if final is not None and chain.position > final:
+            event.void_reason = "beyond the contract's final event"
+        elif not event.pins:
+            event.void_reason = "no contexts"
+        if not chain.masked:
+            self._may_claim.setdefault(chain.signer, ByPosition()).add(event)
+            for pin in event.pins:
+                if not pin.dispatched:
+                    self._queues[pin.hash].holding.add(pin)
+        self._queue(event)
+        if chain.masked:
+            # Last: it may push another event, or this one, out of memory.
+            self._private.add_event(event)
+
+    def _add_content(self, event: EventState, facts: BatchFacts) -> None:
+        event.facts = facts
+        if event.chain.masked:
+            self._private.claim_event(event)
+        event.void_reason = facts.defect or _mismatch(event.chain, facts)
+        if event.void_reason:
+            self._queue(event)
+            return
+        base = 0
+        for message in facts.messages:
+            pins = event.pins[base : base + len(message.topics)]
+            base += len(message.topics)
+            if pins[0].dispatched:
+                continue
+            occurrence = Occurrence(event, message, pins)
+            for pin in pins:
+                pin.occurrence = occurrence
+            event.occurrences.append(occurrence)
+            self._occurrences.setdefault(message.hash, []).append(occurrence)
+            for need in message.needs:
+                self._lacking.setdefault(need, []).append(occurrence)
+            if event.chain.masked:
+                self._private.enter(occurrence)
+            elif message.key and message.key != event.chain.signer:
+                occurrence.void_reason = "not signed by the message's key"
+            self._queue(occurrence)
+        if not event.chain.masked:
+            # From now on only the claims in it may register the key.
+            self._cannot_claim(event.chain.signer, event)
+            for occurrence in filter(_claims, event.occurrences):
+                self._may_claim.setdefault(event.chain.signer, ByPosition()).add(occurrence)
+        self._notify(event.batch_arrived)
+
+    # Events: who signed, and whether they count at all
+
+    def _try_event(
+        self, event: EventState, view: DefinitionView, decisions: list[Decision]
+    ) -> Blocker | None:
+        if event.void_reason:
+            self._void_event(event, decisions)
+            return None
+        if event.settled:
+            return None
+        if blocker := self._behind_action(event.position):
+            return blocker
+        owner = self._owner_before(event.chain.signer, event.position, view)
+        if isinstance(owner, Blocker):
+            return owner
+        event.owner, event.settled, event.wait = owner, True, None
+        if owner is None and not event.chain.masked:
+            for pin in event.pins:
+                if not pin.dispatched:
+                    self._queues[pin.hash].make_stray(pin)
+                    self._notify(pin)
+        self._notify(event.signer_settled)
+        return None
+
+    def _behind_action(self, position: Position) -> Blocker | None:
+        """An undecided terminate below may put everything beyond it out of account."""
+        actions = self._terminating.get(position.contract)
+        action = actions.below(position) if actions else None
+        return Blocker(action, WaitReason.BEHIND_ACTION, action.position) if action else None
+
+    def _owner_before(
+        self, key: str, position: Position, view: DefinitionView
+    ) -> str | Blocker | None:
+        """Who owned a chain key before a position.
+
+        Ownership begins with a claim that the key signed itself.
+        """
+        registration = view.registration(key)
+        if registration is not None:
+            return registration.did if registration.position < position else None
+        claims = self._may_claim.get(key)
+        claim = claims.below(position) if claims else None
+        if claim is not None:
+            return Blocker(claim, WaitReason.DEFINITION_UNDECIDED, claim.position)
+        for context in view.open_claims(key):
+            # What is missing is a verification, which nobody unknown can give.
+            if blocker := self._may_define(context, position, with_strays=False):
+                return blocker
+        return None
+
+    def _may_define(self, context: str, position: Position, *, with_strays: bool) -> Blocker | None:
+        queue = self._queues.get(context)
+        pin = queue.closest_below(position, with_strays=with_strays) if queue else None
+        return Blocker(pin, WaitReason.DEFINITION_UNDECIDED, pin.position) if pin else None
+
+    def _cannot_claim(self, signer: str, thing: EventState | Occurrence) -> None:
+        claims = self._may_claim.get(signer)
+        if claims is not None and claims.discard(thing):
+            if not claims:
+                del self._may_claim[signer]
+            self._notify(thing)
+
+    def _void_event(self, event: EventState, decisions: list[Decision]) -> None:
+        left = [o for o in event.occurrences if not o.done]
+        messages = tuple(o.message for o in left) or (event.facts.messages if event.facts else ())
+        decisions.append(
+            BatchVoided(event.position, event.chain.batch, event.void_reason, messages)
+        )
+        for occurrence in left:
+            self._retire(occurrence)
+        if event.chain.masked:
+            self._private.remove_event(event)
+        for pin in event.pins:
+            self._dispatch(pin)
+        self._drop(event)
+
+    # Network actions
+
+    def _try_action(
+        self, state: ActionState, view: DefinitionView, decisions: list[Decision]
+    ) -> Blocker | None:
+        action, contract = state.action, state.position.contract
+        if blocker := self._behind_action(state.position):
+            return blocker
+        reason = ""
+        final = self._final_events.get(contract)
+        if final is not None and state.position > final:
+            reason = "beyond the contract's final event"
+        elif action.kind != TERMINATE:
+            reason = f"unknown network action {action.kind!r}"
+        else:
+            owner = self._owner_before(action.signer, state.position, view)
+            if isinstance(owner, Blocker):
+                return owner
+            registration = view.registration(action.signer)
+            if owner is None or registration is None or not registration.root:
+                reason = "not signed by a root organisation"
+        state.done = True
+        if action.kind == TERMINATE:
+            self._terminating[contract].discard(state)
+        decisions.append(ActionDecision(action, applied=not reason, reason=reason))
+        if not reason:
+            self._final_events[contract] = state.position
+            for event in list(self._events.values()):
+                if event.position.contract == contract and event.position > state.position:
+                    event.void_reason = "beyond the contract's final event"
+                    self._queue(event)
+        self._notify(state)
+        return None
+
+    # Messages
+
+    def _try_occurrence(
+        self, occurrence: Occurrence, view: DefinitionView, decisions: list[Decision]
+    ) -> Blocker | None:
+        event = occurrence.event
+        if occurrence.void_reason:
+            self._decide(occurrence, Outcome.VOID, occurrence.void_reason, decisions)
+            return None
+        if not event.settled:
+            settles = event.wait or Wait(WaitReason.DEFINITION_UNDECIDED, self._now)
+            return Blocker(event.signer_settled, settles.reason, settles.behind)
+        updates: list[NextPinUpdate] = []
+        if event.chain.masked:
+            turn = self._private.turn(occurrence)
+            if isinstance(turn, Blocker):
+                return turn
+            if isinstance(turn, str):
+                self._decide(occurrence, Outcome.VOID, turn, decisions)
+                return None
+            verdict = self._judge(occurrence, view)
+            if isinstance(verdict, Blocker):
+                return verdict
+            updates, void = self._private.advance(occurrence, turn)
+            for other in void:
+                other.void_reason = "a lower pin used its nonce"
+                self._queue(other)
+        else:
+            if blocker := self._ahead(occurrence):
+                return blocker
+            verdict = self._judge(occurrence, view)
+            if isinstance(verdict, Blocker):
+                return verdict
+        outcome, reason = verdict
+        self._decide(occurrence, outcome, reason, decisions, tuple(updates))
+        return None
+
+    def _ahead(self, occurrence: Occurrence) -> Blocker | None:
+        """What holds a broadcast message back in its topics."""
+        for pin in occurrence.pins:
+            ahead = self._queues[pin.hash].ahead_of(occurrence)
+            if ahead is not None:
+                return Blocker(ahead, WaitReason.BEHIND_PIN, ahead.position)
+        return None
+
+    def _judge(self, occurrence: Occurrence, view: DefinitionView) -> tuple[Outcome, str] | Blocker:
+        """Decides a message whose turn it is.
+
+        The checks come in a fixed order, so that the reason is everybody's.
+        """
+        message, event = occurrence.message, occurrence.event
+        if self._is_repeat(occurrence):
+            return Outcome.VOID, "the message was decided before"
+        if refusal := _refusal(message, event):
+            return Outcome.REJECTED, refusal
+        resolved: dict[Reference, Position | None] = {}
+        references = [*message.references, *view.further_references(message, occurrence.position)]
+        if message.is_claim:
+            # One key, one owner: lower claims of the key, in whatever topic, come first.
+            references.append(KeyReference(message.key))
+        for reference in references:
+            found = self._resolve(reference, occurrence.position, view)
+            if isinstance(found, Blocker):
+                return found
+            resolved[reference] = found
+        if occurrence.failed:
+            return Outcome.REJECTED, occurrence.failed
+        if occurrence.needs:
+            return _lacks(min(occurrence.needs))
+        verdict = view.judge(
+            Candidate(message, occurrence.position, event.chain.signer, event.owner, resolved)
+        )
+        match verdict:
+            case Confirm():
+                return Outcome.CONFIRMED, ""
+            case Reject(reason):
+                return Outcome.REJECTED, reason
+            case Await(need):
+                occurrence.needs.add(need)
+                self._lacking.setdefault(need, []).append(occurrence)
+                return _lacks(need)
+        assert_never(verdict)
+
+    def _is_repeat(self, occurrence: Occurrence) -> bool:
+        return occurrence.message.decided or occurrence.repeated
+
+    def _resolve(
+        self, reference: Reference, position: Position, view: DefinitionView
+    ) -> Position | Blocker | None:
+        """Where a reference took effect, if below the position; None if nowhere."""
+        if isinstance(reference, KeyReference):
+            owner = self._owner_before(reference.key, position, view)
+            if isinstance(owner, Blocker):
+                return owner
+            registration = view.registration(reference.key)
+            return registration.position if owner is not None and registration else None
+        effective = view.effective_at(reference)
+        if effective is not None:
+            return effective if effective < position else None
+        return self._may_define(reference.context, position, with_strays=reference.is_identity)
+
+    def _decide(
+        self,
+        occurrence: Occurrence,
+        outcome: Outcome,
+        reason: str,
+        decisions: list[Decision],
+        next_pins: tuple[NextPinUpdate, ...] = (),
+    ) -> None:
+        message, event = occurrence.message, occurrence.event
+        first = occurrence.pins[0].index
+        decisions.append(
+            MessageDecision(
+                message=message,
+                outcome=outcome,
+                position=occurrence.position,
+                batch=event.chain.batch,
+                pins=range(first, first + len(occurrence.pins)),
+                reason=reason,
+                next_pins=next_pins,
+            )
+        )
+        self._retire(occurrence)
+        if outcome is not Outcome.VOID:
+            for other in self._occurrences.get(message.hash, ()):
+                other.repeated = True
+        for pin in occurrence.pins:
+            self._dispatch(pin)
+        self._notify(occurrence)
+        if not event.left:
+            self._drop(event)
+
+    # Bookkeeping
+
+    def _retire(self, occurrence: Occurrence) -> None:
+        occurrence.done = True
+        occurrence.wait = None
+        same = self._occurrences[occurrence.message.hash]
+        same.remove(occurrence)
+        if not same:
+            del self._occurrences[occurrence.message.hash]
+        for need in occurrence.needs:
+            lacking = self._lacking.get(need)
+            if lacking is not None and occurrence in lacking:
+                lacking.remove(occurrence)
+                if not lacking:
+                    del self._lacking[need]
+        if occurrence.event.chain.masked:
+            self._private.leave(occurrence)
+        else:
+            self._cannot_claim(occurrence.event.chain.signer, occurrence)
+        self._notify(occurrence)
+
+    def _dispatch(self, pin: PinState) -> None:
+        if pin.dispatched:
+            return
+        pin.dispatched = True
+        pin.event.left -= 1
+        if not pin.event.chain.masked:
+            queue = self._queues[pin.hash]
+            queue.discard(pin)
+            if not queue:
+                del self._queues[pin.hash]
+            self._notify(pin)
+
+    def _drop(self, event: EventState) -> None:
+        self._cannot_claim(event.chain.signer, event)
+        self._forget(event)
+
+    def _forget(self, event: EventState) -> None:
+        event.done = True
+        del self._events[event.position]
+        events = self._events_of[event.chain.batch]
+        events.remove(event)
+        if not events:
+            del self._events_of[event.chain.batch]
+            self._wanted_batches.pop(event.chain.batch, None)
+        self._notify(event.batch_arrived)
+        self._notify(event.signer_settled)
+
+    def _queue(self, item: Item) -> None:
+        if not item.queued and not item.done:
+            item.queued = True
+            heapq.heappush(self._agenda, (item.position, item.rank, next(self._ticket), item))
+
+    def _notify(self, on: Hashable) -> None:
+        for item in self._waiters.pop(on, ()):
+            self._queue(item)
+
+    def _await(self, item: Item, blocker: Blocker) -> None:
+        self._waiters.setdefault(blocker.on, []).append(item)
+        wait, behind, need = item.wait, blocker.behind, blocker.need
+        if wait is None or (wait.reason, wait.behind, wait.need) != (blocker.reason, behind, need):
+            item.wait = Wait(blocker.reason, self._now, behind, need)
+
+
+def _lacks(need: Need) -> Blocker:
+    return Blocker(need, _REASON_OF_NEED[need.kind], need=need)
+
+
+def _claims(occurrence: Occurrence) -> bool:
+    """Whether the message may register its signer's key."""
+    message = occurrence.message
+    return message.is_claim and message.key == occurrence.event.chain.signer
+
+
+def _refusal(message: MessageFacts, event: EventState) -> str:
+    """Why a message is rejected whatever it refers to; empty if it is not."""
+    if not message.key:
+        return "the message names no signing key"
+    if message.key != event.chain.signer:
+        return "not signed by the message's key"
+    if not message.is_claim:
+        if event.owner is None:
+            return "the signing key was not registered"
+        if event.owner != message.author:
+            return f"the signing key belongs to {event.owner}"
+    if message.definition_topic is not None and message.topics != (message.definition_topic,):
+        return "a definition must have exactly the topic of what it defines"
+    return ""
+
+
+def _mismatch(chain: PinEvent, facts: BatchFacts) -> str:
+    """Why a batch cannot be what its event pinned; empty if it can."""
+    expected = 0
+    for message in facts.messages:
+        if not message.topics or len(set(message.topics)) != len(message.topics):
+            return "a message without topics, or with one twice"
+        if (message.group is not None) != chain.masked:
+            return "a private message in a broadcast batch, or the reverse"
+        if not chain.masked:
+            here = chain.contexts[expected : expected + len(message.topics)]
+            if here != tuple(map(broadcast_context, message.topics)):
+                return "the contexts on chain are not those of the messages"
+        expected += len(message.topics)
+    if expected != len(chain.contexts):
+        return "the number of contexts on chain is not that of the messages"
+    return ""

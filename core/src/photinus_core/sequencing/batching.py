@@ -1,0 +1,341 @@
+"""Batch assembly and dispatch: what goes into a batch, when it is cut, when its pin is sent.
+
+A processor is what FireFly calls so: the messages of one author (private: and one group) through
+one dispatcher. Processors do not wait for each other. Within one:
+
+- An idle pipe cuts at once, a busy one collects: a batch is cut when nothing is under way, or
+  when it is full and fewer than `in_flight_max` batches are under way.
+- Batches are prepared (blobs and payload sent) in parallel, but their pins go out in the order
+  of sealing, the next one once the previous is journaled by the connector (hard case 8).
+- What fails is tried again with growing delays, for ever; later pins of the processor wait.
+
+The machine acts on nothing. `poll(now)` says what to do, each action once; the driver reports
+the outcome.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+BATCH_MESSAGES_MAX: Final = 200
+BATCH_BYTES_MAX: Final = 800 * 1024
+IN_FLIGHT_MAX: Final = 4
+"""Batches of one processor under way at a time."""
+
+_BATCH_BYTES: Final = 512
+_MESSAGE_BYTES: Final = 1024
+_DATA_BYTES: Final = 256
+
+RETRY_FIRST_NS: Final = 250_000_000
+RETRY_FACTOR: Final = 2
+RETRY_LAST_NS: Final = 30_000_000_000
+
+CONTRACT_INVOKE_PIN: Final = "contract_invoke_pin"
+
+
+class ProcessorKey(NamedTuple):
+    """One stream of batches."""
+
+    dispatcher: str
+    author: str
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A message that waits to be sent."""
+
+    sequence: int
+    id: str
+    processor: ProcessorKey
+    txtype: str
+    key: str
+    size: int
+    """From `estimated_bytes`."""
+
+
+def estimated_bytes(value_sizes: Iterable[int]) -> int:
+    """What a message adds to its batch, by FireFly's estimate; blobs never count."""
+    return _MESSAGE_BYTES + sum(_DATA_BYTES + size for size in value_sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Seal a batch of these messages (ids in order) and report `sealed` or `seal_failed`."""
+
+    processor: ProcessorKey
+    messages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Send blobs and payload of a batch and report `prepared` or `failed`."""
+
+    batch: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendPin:
+    """Hand the pin to the connector, with the batch's own key; report `journaled` or `failed`.
+
+    For a batch without pin: nothing is left to send, report `journaled`.
+    """
+
+    batch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Record that the batch is dispatched, and report `finished` or `failed`."""
+
+    batch: str
+
+
+Action = Seal | Prepare | SendPin | Finish
+
+
+class Stage(Enum):
+    """How far a sealed batch is."""
+
+    SEALED = auto()
+    PREPARED = auto()
+    JOURNALED = auto()
+
+
+@dataclass(slots=True)
+class BatchStatus:
+    """A batch under way, as `/status/batchmanager` shows it."""
+
+    id: str
+    txtype: str
+    stage: Stage = Stage.SEALED
+    busy: bool = False
+    """An action for it is out."""
+    attempts: int = 0
+    """Failures in a row."""
+    due: int = 0
+    """When it may be tried again, in nanoseconds."""
+    error: str = ""
+
+
+class _Processor:
+    __slots__ = ("in_flight", "seal_attempts", "seal_due", "seal_error", "sealing", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: list[Ready] = []
+        self.in_flight: list[BatchStatus] = []
+        self.sealing: list[Ready] = []
+        self.seal_attempts = 0
+        self.seal_due = 0
+        self.seal_error = ""
+
+
+class Batching:
+    """Assembles and paces the batches of one namespace."""
+
+    def __init__(
+        self,
+        *,
+        messages_max: int = BATCH_MESSAGES_MAX,
+        bytes_max: int = BATCH_BYTES_MAX,
+        in_flight_max: int = IN_FLIGHT_MAX,
+    ) -> None:
+        self._messages_max = messages_max
+        self._bytes_max = bytes_max
+        self._in_flight_max = in_flight_max
+        self._processors: dict[ProcessorKey, _Processor] = {}
+        self._known: set[str] = set()
+        """Messages taken and not yet sealed."""
+        self._batches: dict[str, tuple[_Processor, ProcessorKey, BatchStatus]] = {}
+        self._active: dict[ProcessorKey, None] = {}
+        """Processors in which something may be due."""
+
+    # Inputs
+
+    def ready(self, messages: Iterable[Ready]) -> None:
+        """Takes messages that wait to be sent; known ones are ignored."""
+        for message in messages:
+            if message.id in self._known:
+                continue
+            self._known.add(message.id)
+            processor = self._processors.setdefault(message.processor, _Processor())
+            insort(processor.waiting, message, key=lambda ready: ready.sequence)
+            self._active[message.processor] = None
+
+    def resume(
+        self, processor: ProcessorKey, batch: str, txtype: str, *, prepared: bool = False
+    ) -> None:
+        """Takes up a batch that was sealed before a restart; call in seal order.
+
+        It is sent again, never rebuilt.
+        """
+        status = BatchStatus(batch, txtype, Stage.PREPARED if prepared else Stage.SEALED)
+        state = self._processors.setdefault(processor, _Processor())
+        state.in_flight.append(status)
+        self._batches[batch] = (state, processor, status)
+        self._active[processor] = None
+
+    def sealed(self, seal: Seal, batch: str) -> None:
+        """A batch was sealed for these messages."""
+        state = self._processors[seal.processor]
+        assert state.sealing, "nothing is being sealed"
+        status = BatchStatus(batch, state.sealing[0].txtype)
+        self._known.difference_update(ready.id for ready in state.sealing)
+        state.sealing, state.seal_attempts, state.seal_due, state.seal_error = [], 0, 0, ""
+        state.in_flight.append(status)
+        self._batches[batch] = (state, seal.processor, status)
+        self._active[seal.processor] = None
+
+    def seal_failed(self, seal: Seal, error: str, now: int) -> None:
+        """Sealing failed; the messages go back to the queue and are tried again later."""
+        state = self._processors[seal.processor]
+        for ready in state.sealing:
+            insort(state.waiting, ready, key=lambda other: other.sequence)
+        state.sealing = []
+        state.seal_due = now + _delay(state.seal_attempts)
+        state.seal_attempts += 1
+        state.seal_error = error
+        self._active[seal.processor] = None
+
+    def prepared(self, batch: str) -> None:
+        """Payload and blobs are where receivers find them."""
+        self._progress(batch, Stage.PREPARED)
+
+    def journaled(self, batch: str) -> None:
+        """The connector holds the pin durably: it will reach the chain, and the next may follow."""
+        self._progress(batch, Stage.JOURNALED)
+
+    def failed(self, batch: str, error: str, now: int) -> None:
+        """An action for the batch failed and had no effect, or one that its key makes repeatable."""
+        _, processor, status = self._batches[batch]
+        status.busy = False
+        status.error = error
+        status.due = now + _delay(status.attempts)
+        status.attempts += 1
+        self._active[processor] = None
+
+    def finished(self, batch: str) -> None:
+        """The batch is recorded as dispatched: it is out of the pipe."""
+        self._remove(batch)
+
+    def may_cancel(self, batch: str) -> str:
+        """Why a batch cannot be cancelled now; empty if it can: it fails and its pin was not sent."""
+        if batch not in self._batches:
+            return "the batch is not being sent"
+        status = self._batches[batch][2]
+        if status.txtype != CONTRACT_INVOKE_PIN:
+            return f"only batches of type {CONTRACT_INVOKE_PIN} can be cancelled"
+        if not status.error or status.stage is Stage.JOURNALED:
+            return "the batch is not failing"
+        if status.busy:
+            return "the batch is being sent right now"
+        return ""
+
+    def cancelled(self, batch: str) -> None:
+        """The batch's key is tombstoned and its gap fill stored: later pins go on."""
+        self._remove(batch)
+
+    # Decisions
+
+    def poll(self, now: int) -> list[Action]:
+        """What to do now; each action is out until its outcome is reported."""
+        actions: list[Action] = []
+        for key in list(self._active):
+            state = self._processors[key]
+            later = self._poll_batches(state, now, actions)
+            if (seal := self._cut(key, state, now)) is not None:
+                actions.append(seal)
+            elif state.waiting and not state.sealing and state.seal_due > now:
+                later = True
+            if not later:
+                del self._active[key]
+            if not (state.waiting or state.in_flight or state.sealing):
+                del self._processors[key]
+        return actions
+
+    def next_due(self) -> int | None:
+        """When to poll again if nothing happens before, in nanoseconds; None = never."""
+        due = [
+            moment
+            for key in self._active
+            for state in (self._processors[key],)
+            for moment in (
+                *(status.due for status in state.in_flight if not status.busy and status.due),
+                *((state.seal_due,) if state.waiting and state.seal_due else ()),
+            )
+        ]
+        return min(due, default=None)
+
+    def status(self) -> dict[ProcessorKey, list[BatchStatus]]:
+        """Batches under way by processor, in seal order."""
+        return {key: list(state.in_flight) for key, state in self._processors.items()}
+
+    def _poll_batches(self, state: _Processor, now: int, actions: list[Action]) -> bool:
+        """Adds what is due for batches under way; tells whether something becomes due by time."""
+        later = False
+        pins_may_go = True
+        for status in state.in_flight:
+            if not status.busy:
+                action: Action | None
+                match status.stage:
+                    case Stage.SEALED:
+                        action = Prepare(status.id)
+                    case Stage.PREPARED:
+                        action = SendPin(status.id) if pins_may_go else None
+                    case Stage.JOURNALED:
+                        action = Finish(status.id)
+                if action is not None and status.due > now:
+                    later = True
+                elif action is not None:
+                    status.busy = True
+                    actions.append(action)
+            if status.stage is not Stage.JOURNALED:
+                pins_may_go = False
+        return later
+
+    def _cut(self, key: ProcessorKey, state: _Processor, now: int) -> Seal | None:
+        if state.sealing or not state.waiting or state.seal_due > now:
+            return None
+        if len(state.in_flight) >= self._in_flight_max:
+            return None
+        taken, full = self._assemble(state.waiting)
+        if state.in_flight and not full:
+            return None
+        state.sealing = state.waiting[:taken]
+        del state.waiting[:taken]
+        return Seal(key, tuple(ready.id for ready in state.sealing))
+
+    def _assemble(self, waiting: list[Ready]) -> tuple[int, bool]:
+        """How many messages from the front make a batch, and whether no later one could join."""
+        first, size = waiting[0], _BATCH_BYTES
+        for taken, ready in enumerate(waiting):
+            alone = CONTRACT_INVOKE_PIN in (ready.txtype, first.txtype)
+            other = (ready.txtype, ready.key) != (first.txtype, first.key)
+            if taken and (alone or other or size + ready.size > self._bytes_max):
+                return taken, True
+            size += ready.size
+            if taken + 1 == self._messages_max or size >= self._bytes_max:
+                return taken + 1, True
+        return len(waiting), first.txtype == CONTRACT_INVOKE_PIN
+
+    def _progress(self, batch: str, stage: Stage) -> None:
+        _, processor, status = self._batches[batch]
+        status.stage = stage
+        status.busy = False
+        status.attempts, status.due, status.error = 0, 0, ""
+        self._active[processor] = None
+
+    def _remove(self, batch: str) -> None:
+        state, processor, status = self._batches.pop(batch)
+        state.in_flight.remove(status)
+        self._active[processor] = None
+
+
+def _delay(attempts: int) -> int:
+    # Bounded before it is raised: attempts grow for as long as a connector is away.
+    delay: int = RETRY_FIRST_NS * RETRY_FACTOR ** min(attempts, 16)
+    return min(delay, RETRY_LAST_NS)
