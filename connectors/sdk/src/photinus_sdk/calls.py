@@ -86,7 +86,7 @@ class _Call:
         answer: Message = await self._author(instance)(request, call)
         return answer
 
-    async def submit(self, request: Any, context: Context) -> Message:
+    async def submit(self, request: Any, context: Context) -> Any:
         """Begins work under a key; a known key repeats its answer, with the state as it is now."""
         instance = self._find(context)
         author = self._author(instance)
@@ -102,7 +102,7 @@ class _Call:
                 submission = answer.submission
                 submission.replayed, submission.state = True, begun.operation.state
                 submission.external_id = begun.operation.external_id
-                return answer  # type: ignore[no-any-return]
+                return answer
             call = replace(call, retried=begun.retried)
             async with _released_if_not_sent(instance, call):
                 submission = await author(request, call)
@@ -112,9 +112,9 @@ class _Call:
             await instance.journal.accept(
                 call.scope, call.idempotency_key, answer.SerializeToString(), submission
             )
-            return answer  # type: ignore[no-any-return]
+            return answer
 
-    async def change(self, request: Any, context: Context) -> Message:
+    async def change(self, request: Any, context: Context) -> Any:
         """Changes something at once, under a key."""
         instance = self._find(context)
         author = self._author(instance)
@@ -130,7 +130,7 @@ class _Call:
             await instance.journal.settle(scope, key, answer.SerializeToString())
             return answer
 
-    async def upload(self, frames: AsyncIterator[Any], context: Context) -> Message:
+    async def upload(self, frames: AsyncIterator[Any], context: Context) -> Any:
         """Takes a header and chunks. A known key reads them only to see that they are the same."""
         instance = self._find(context)
         author = self._author(instance)
@@ -169,19 +169,19 @@ class _Call:
                 await context.write(answer)
                 answer = self._response_type()
 
-    def _replay(self, stored: bytes) -> Message:
+    def _replay(self, stored: bytes) -> Any:
         if not stored:
             raise Refused("This key was cancelled", reason="CANCELLED")
-        answer = self._response_type.FromString(stored)
+        answer: Any = self._response_type.FromString(stored)
         if "replayed" in answer.DESCRIPTOR.fields_by_name:
-            answer.replayed = True  # type: ignore[attr-defined]
+            answer.replayed = True
         return answer
 
     def _author(self, instance: Instance) -> Callable[..., Any]:
-        method = getattr(instance.author, self._name)
+        method: Callable[..., Any] = getattr(instance.author, self._name)
         if getattr(type(instance.author), self._name) is getattr(self._base, self._name):
             raise NotOffered(f"This connector does not offer {self._method}")
-        return method  # type: ignore[no-any-return]
+        return method
 
 
 def guarded(

@@ -83,7 +83,7 @@ class Outgoing:
                         passed=item,
                     )
                 )
-                self._settle_positions()
+                self.settle()
             case Events():
                 found = list(item.events)
                 if not found:
@@ -163,7 +163,7 @@ class Outgoing:
 
     def progress(self, acked_seq: int) -> events.Progress:
         """Positions that pass no unacked event, and whether listeners are behind."""
-        self._settle_positions()
+        self.settle()
         progress = events.Progress(
             catching_up=any(self._catching_up.values()), gap_possible=self._gap_possible
         )
@@ -192,7 +192,8 @@ class Outgoing:
             )
         return size
 
-    def _settle_positions(self) -> None:
+    def settle(self) -> None:
+        """Notes positions that wait behind no event."""
         while self._queue and self._queue[0].event is None:
             self._take_position(self._queue.popleft())
 

@@ -19,8 +19,8 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 S = TypeVar("S")
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of settings types: immutable, keyword only, a misspelt key is an error."""
+class Settings(msgspec.Struct, forbid_unknown_fields=True):
+    """Base of settings types: a misspelt key is an error."""
 
 
 class Secret:
