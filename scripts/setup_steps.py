@@ -332,8 +332,8 @@ def go_tools_step(name: str, doing: str, programs: tuple[str, ...]) -> Step:
 
 
 def go_build_step(name: str, doing: str, module: Path, package: str) -> list[Step]:
-    """A program of our own in Go, built into build/; nothing while the module does not exist."""
-    if not (module / "go.mod").exists():
+    """A program of our own in Go, built into build/; nothing while its folder does not exist."""
+    if not (module / package).exists():
         return []
     program = BUILD / name
     link = VENV / "bin" / name  # beside `photinus`
