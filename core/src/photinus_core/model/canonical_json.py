@@ -201,7 +201,8 @@ def format_time(time: Nanoseconds) -> str:
 
 @lru_cache(maxsize=256)
 def _format_seconds(seconds: int) -> str:
-    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
+    # strftime would not pad a year below 1000.
+    return (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
 
 
 _RFC3339 = re.compile(
