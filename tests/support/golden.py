@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from urllib.parse import unquote
 
 import msgspec
@@ -60,13 +61,17 @@ class Route:
         return GetMessageClass(field)()
 
 
+def module(stem: str) -> ModuleType:
+    """The generated module of one proto file."""
+    return import_module(f"photinus.api.v1.{stem}_pb2")
+
+
 @cache
 def services() -> dict[str, ServiceDescriptor]:
     """All services of the typed API, by short name."""
     found: dict[str, ServiceDescriptor] = {}
     for file in sorted(API.glob("*_service.proto")):
-        module = import_module(f"photinus.api.v1.{file.stem}_pb2")
-        found |= module.DESCRIPTOR.services_by_name
+        found |= module(file.stem).DESCRIPTOR.services_by_name
     return found
 
 
