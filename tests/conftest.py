@@ -1,11 +1,21 @@
-"""What all tests share: the number of tests and the duration of each suite, in the closing lines.
+"""What all tests share: the duration of each suite in the closing lines, and Hypothesis' profile.
 
 A suite is a folder of tests/: unit, simulation, integration, e2e and so on.
 """
 
+import os
 from collections import defaultdict
 
+import hypothesis
 import pytest
+
+# No deadline: how long one example takes says more about the machine than about the code.
+# Continuous integration runs the same examples each time; elsewhere chance may find more, and what
+# it finds can be replayed from the output.
+hypothesis.settings.register_profile(
+    "photinus", deadline=None, print_blob=True, derandomize="CI" in os.environ
+)
+hypothesis.settings.load_profile("photinus")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
