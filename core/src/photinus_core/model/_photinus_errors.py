@@ -40,7 +40,7 @@ _DATABASE: Final = (
     ),
     ("FF19106", 503, "The database {} is used by another process ({}). Stop that one first"),
     ("FF19107", 503, "The database {} cannot be read or written: {}"),
-    ("FF19108", 409, "Stored id '{}' of {} has other content"),
+    ("FF19108", 409, "This contradicts what is stored: {}"),
     ("FF19109", 500, "{} is not a database of this program"),
     ("FF19110", 503, "The database waited {} s for a commit under way"),
     ("FF19120", 503, "Another replica leads {}: epoch {} is over"),

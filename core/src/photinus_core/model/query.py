@@ -171,6 +171,8 @@ def make_condition(
         if operator in ORDER or operator in PARTIAL:
             raise Rejected("FF00144", name)
         return Condition(name, Operator.ABSENT, negated=negated)
+    if value == "" and operator is Operator.EQUAL and kind.is_text:
+        return Condition(name, Operator.ABSENT, negated=negated)
     if not kind.is_text and (operator in PARTIAL or ignore_case):
         raise Rejected("FF00145", name, kind)
     _check_value(name, kind, value)

@@ -1,0 +1,9 @@
+"""The database behind `ports.Store`.
+
+Statements are written once (`*_rows`, `*_reads`, `*_writes`, `filters`), as PostgreSQL takes them;
+adapters run them (`sqlite`) and translate what differs. `migrations/` holds the schema.
+"""
+
+from photinus_core.store.sqlite import SqliteStore
+
+__all__ = ["SqliteStore"]

@@ -1,0 +1,184 @@
+"""Opening a SQLite database: one process at a time, pragmas, migrations, errors of the library."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import sqlite3
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from photinus_core.model.errors import Conflict, PhotinusError, Unavailable
+from photinus_core.model.ids import new_uuid
+from photinus_core.store.schema import VERSION_TABLE, load_migrations, pending_migrations
+
+APPLICATION_ID: Final = 0x50484F54
+"""Marks a database file as ours ("PHOT")."""
+BUSY_TIMEOUT_S: Final = 10.0
+"""How long to wait for a lock that a tool (a backup, a shell) holds on the file."""
+CHECKPOINT_PAGES: Final = 4000
+"""The WAL is folded back into the database after this many pages (16 MB)."""
+WRITER_CACHE_KB: Final = 32_000
+READER_CACHE_KB: Final = 8_000
+STATEMENTS_CACHED: Final = 256
+
+_DIALECT: Final = {
+    "$SEQUENCE$": "INTEGER PRIMARY KEY AUTOINCREMENT",
+    "$BYTES$": "BLOB",
+    "$CLUSTERED$": "WITHOUT ROWID",
+}
+_LIST = re.compile(r"= ANY\(\$(\d+)\)")
+_PARAMETER = re.compile(r"\$(\d+)")
+
+_MEANINGS: Final = {
+    sqlite3.SQLITE_FULL: "FF19101",
+    sqlite3.SQLITE_BUSY: "FF19102",
+    sqlite3.SQLITE_LOCKED: "FF19102",
+    sqlite3.SQLITE_CORRUPT: "FF19103",
+    sqlite3.SQLITE_NOTADB: "FF19103",
+}
+
+
+@lru_cache(maxsize=1024)
+def translate(statement: str) -> str:
+    """Turns a shared statement into SQLite's dialect: `?1` parameters, lists as JSON arrays."""
+    listed = _LIST.sub(r"IN (SELECT value FROM json_each(?\1))", statement)
+    return _PARAMETER.sub(r"?\1", listed)
+
+
+def translate_error(failure: sqlite3.Error, path: Path) -> PhotinusError:
+    """Gives the error of the core for one of SQLite."""
+    if isinstance(failure, sqlite3.IntegrityError):
+        return Conflict("FF19108", failure)
+    # The low byte is the kind; the rest tells details that the text has too.
+    kind = getattr(failure, "sqlite_errorcode", 0) & 0xFF
+    match _MEANINGS.get(kind):
+        case "FF19101":
+            return Unavailable("FF19101", path)
+        case "FF19102":
+            return Unavailable("FF19102", BUSY_TIMEOUT_S, path)
+        case "FF19103":
+            return Unavailable("FF19103", path, failure)
+        case _:
+            return Unavailable("FF19107", path, failure)
+
+
+class FileLock:
+    """Keeps a second process off a database. Released by the system when the process ends.
+
+    The lock is on a file beside the database: SQLite's own locks on the database are dropped when
+    any descriptor of it closes.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self._path = database.with_name(f"{database.name}.lock")
+        try:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as failure:
+            raise Unavailable("FF19107", database, failure) from failure
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as failure:
+            holder = os.read(self._descriptor, 64).decode(errors="replace").strip()
+            os.close(self._descriptor)
+            raise Unavailable("FF19106", database, f"process {holder or '?'}") from failure
+        os.ftruncate(self._descriptor, 0)
+        os.write(self._descriptor, f"{os.getpid()}\n".encode())
+
+    def release(self) -> None:
+        """Lets another process in."""
+        os.close(self._descriptor)
+
+
+def open_writer(path: Path) -> tuple[sqlite3.Connection, str]:
+    """Opens the writing connection and brings the schema up to date; the lock must be held.
+
+    Returns:
+        The connection and the cluster id.
+
+    Raises:
+        Unavailable: the file is damaged, not ours, newer than this program, or out of reach.
+    """
+    try:
+        connection = _connect(path)
+    except sqlite3.Error as failure:
+        raise translate_error(failure, path) from failure
+    try:
+        _refuse_strangers(connection, path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KB}")
+        return connection, _migrate(connection)
+    except sqlite3.Error as failure:
+        connection.close()
+        raise translate_error(failure, path) from failure
+    except BaseException:
+        connection.close()
+        raise
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Opens a connection that can only read."""
+    connection = _connect(path)
+    connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KB}")
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=STATEMENTS_CACHED,
+    )
+    # As PostgreSQL: LIKE tells case apart, lower() knows all letters.
+    connection.execute("PRAGMA case_sensitive_like = ON")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.create_function("lower", 1, _lower, deterministic=True)
+    return connection
+
+
+def _lower(text: str | float | bytes | None) -> str | float | bytes | None:
+    return text.lower() if isinstance(text, str) else text
+
+
+def _refuse_strangers(connection: sqlite3.Connection, path: Path) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables and application != APPLICATION_ID:
+        raise Unavailable("FF19109", path)
+
+
+def _migrate(connection: sqlite3.Connection) -> str:
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(VERSION_TABLE)
+        applied = connection.execute("SELECT version, checksum FROM schema_migrations").fetchall()
+        for migration in pending_migrations(applied, load_migrations()):
+            for statement in migration.statements(_DIALECT):
+                connection.execute(statement)
+            connection.execute(
+                "INSERT INTO schema_migrations (version, name, checksum, applied) "
+                "VALUES (?, ?, ?, ?)",
+                (migration.version, migration.name, migration.checksum, time.time_ns()),
+            )
+        connection.execute(
+            "INSERT INTO meta (key, value) VALUES ('cluster_id', ?) ON CONFLICT DO NOTHING",
+            (new_uuid(),),
+        )
+        (cluster_id,) = connection.execute(
+            "SELECT value FROM meta WHERE key = 'cluster_id'"
+        ).fetchone()
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return str(cluster_id)
