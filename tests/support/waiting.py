@@ -1,0 +1,13 @@
+"""Waiting for a condition in a test, with a limit, instead of sleeping for a fixed time."""
+
+import asyncio
+from collections.abc import Callable
+
+POLL_S = 0.005
+
+
+async def until(condition: Callable[[], object], limit_s: float = 10.0) -> None:
+    """Returns once `condition()` is true. Raises TimeoutError after `limit_s`."""
+    async with asyncio.timeout(limit_s):
+        while not condition():  # noqa: ASYNC110 - any condition, not only ones with an event
+            await asyncio.sleep(POLL_S)
