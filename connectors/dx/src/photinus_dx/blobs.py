@@ -24,7 +24,7 @@ from photinus_sdk.errors import Conflict, NotFound, Rejected
 
 from photinus_dx.errors import PeerRefusal
 from photinus_dx.model import PeerId, Scope
-from photinus_dx.store import Store, StoredBlob
+from photinus_dx.store_blobs import BlobIndex, StoredBlob
 
 R = TypeVar("R")
 
@@ -36,7 +36,7 @@ ENCODED_NAME_MAX = 200
 class BlobStore:
     """The blobs of one instance, own and received."""
 
-    def __init__(self, folder: Path, store: Store, *, max_bytes: int) -> None:
+    def __init__(self, folder: Path, store: BlobIndex, *, max_bytes: int) -> None:
         self._blobs = folder / "blobs"
         self._partial = folder / "partial"
         self._store = store

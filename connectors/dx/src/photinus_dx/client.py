@@ -14,7 +14,7 @@ import msgspec
 from photinus_dx.errors import FINAL_STATUSES, PeerFailure
 from photinus_dx.model import Outgoing, Peer
 from photinus_dx.settings import Delivery
-from photinus_dx.store import StoredBlob
+from photinus_dx.store_blobs import StoredBlob
 from photinus_dx.wire import (
     BATCH_CONTENT_TYPE,
     BATCH_PATH,

@@ -20,6 +20,7 @@ from photinus_dx.model import Outgoing, Peer, PeerId, Scope
 from photinus_dx.peers import PeerRegistry
 from photinus_dx.settings import Delivery
 from photinus_dx.store import Store
+from photinus_dx.store_inbox import InboxStore
 from photinus_dx.wire import BATCH_BYTES, BATCH_ITEMS_MAX, RECEIPTS_MAX, ReceiptRecord
 
 log = logging.getLogger("photinus.dx.delivery")
@@ -46,19 +47,22 @@ class Sender:
     def __init__(
         self,
         store: Store,
+        incoming: InboxStore,
         registry: PeerRegistry,
         blobs: BlobStore,
         delivery: Delivery,
         reachable: Callable[[Peer, bool, str], None],
     ) -> None:
         self._store = store
+        self._incoming = incoming
         self._registry = registry
         self._blobs = blobs
         self._delivery = delivery
         self._reachable = reachable
         self._answers: dict[OutboxKey, bool] = {}
         self._clients: dict[tuple[Peer, str], PeerClient] = {}
-        self._closing: asyncio.Queue[PeerClient] = asyncio.Queue()
+        self._replaced: set[PeerClient] = set()
+        self._replacing = asyncio.Event()
         self._outbox = Lanes[OutboxKey](self._send_some, self._send_failed, delivery)
         self._receipts = Lanes[ReceiptKey](self._tell_some, self._tell_failed, delivery)
         registry.on_change(self._peer_changed)
@@ -67,7 +71,7 @@ class Sender:
         """Deliver until cancelled."""
         for lane in await self._store.waiting_lanes():
             self._outbox.wake(lane)
-        for receipt_lane in await self._store.receipt_lanes():
+        for receipt_lane in await self._incoming.receipt_lanes():
             self._receipts.wake(receipt_lane)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -76,9 +80,7 @@ class Sender:
                 tasks.create_task(self._look_after(), name="resend")
                 tasks.create_task(self._close_replaced(), name="close")
         finally:
-            while not self._closing.empty():
-                await self._closing.get_nowait().aclose()
-            for client in self._clients.values():
+            for client in (*self._replaced, *self._clients.values()):
                 await client.aclose()
 
     def wake(self, scope: Scope, recipient: PeerId) -> None:
@@ -186,7 +188,7 @@ class Sender:
 
     async def _tell_some(self, key: ReceiptKey) -> bool:
         network, sender = key
-        receipts = await self._store.next_receipts(
+        receipts = await self._incoming.next_receipts(
             network, sender, RECEIPTS_MAX, RECEIPT_BATCH_BYTES
         )
         if not receipts:
@@ -208,7 +210,7 @@ class Sender:
                 for receipt in receipts
             ]
         )
-        await self._store.drop_receipts(network, sender, receipts[-1].seq)
+        await self._incoming.drop_receipts(network, sender, receipts[-1].seq)
         return True
 
     async def _tell_failed(self, key: ReceiptKey, failure: PeerFailure) -> None:
@@ -222,7 +224,7 @@ class Sender:
             )
             for lane in lanes:
                 self._outbox.wake(lane)
-            await self._store.drop_old_receipts(self._delivery.give_up_after_s)
+            await self._incoming.drop_old_receipts(self._delivery.give_up_after_s)
             await self._blobs.sweep(self._delivery.partial_retention_s)
             await asyncio.sleep(min(RESEND_CHECK_S, self._delivery.receipt_resend_s))
 
@@ -230,7 +232,10 @@ class Sender:
 
     async def _close_replaced(self) -> None:
         while True:
-            await (await self._closing.get()).aclose()
+            await self._replacing.wait()
+            self._replacing.clear()
+            while self._replaced:
+                await self._replaced.pop().aclose()
 
     def _client(self, peer: Peer, purpose: str) -> PeerClient:
         # Receipts have connections of their own: a slow upload must not hold them up.
@@ -245,7 +250,8 @@ class Sender:
         for peer, purpose in list(self._clients):
             if (peer.scope, peer.id) == (scope, peer_id):
                 # A request under way fails and is repeated with the new certificate and endpoint.
-                self._closing.put_nowait(self._clients.pop((peer, purpose)))
+                self._replaced.add(self._clients.pop((peer, purpose)))
+                self._replacing.set()
         self._outbox.hurry((scope, peer_id))
         current = self._registry.get(scope, peer_id)
         if current is not None:

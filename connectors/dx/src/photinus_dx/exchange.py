@@ -32,7 +32,9 @@ from photinus_dx.model import (
 from photinus_dx.peers import PeerRegistry
 from photinus_dx.server import PeerServer
 from photinus_dx.settings import Settings
-from photinus_dx.store import Store, StoredBlob
+from photinus_dx.store import Store
+from photinus_dx.store_blobs import BlobIndex, StoredBlob
+from photinus_dx.store_inbox import InboxStore
 from photinus_dx.wire import network_of
 
 PORT_NAME = "port"
@@ -65,10 +67,15 @@ class Exchange:
     ) -> None:
         self._settings = settings
         self._folder = folder
+        self._journal = journal
         self._store = Store(journal)
+        incoming = InboxStore(journal)
+        self._incoming = incoming
         self._reachable = reachable
-        self._blobs = BlobStore(folder, self._store, max_bytes=settings.limits.max_blob_bytes)
-        self._inbox = Inbox(self._store, settings.limits, settings.delivery)
+        self._blobs = BlobStore(
+            folder, BlobIndex(journal), max_bytes=settings.limits.max_blob_bytes
+        )
+        self._inbox = Inbox(incoming, settings.limits, settings.delivery)
         self._registry: PeerRegistry
         self._sender: Sender
         self._server: PeerServer
@@ -97,7 +104,12 @@ class Exchange:
             await self._blobs.open(settings.delivery.partial_retention_s)
             await self._inbox.open()
             self._sender = Sender(
-                self._store, self._registry, self._blobs, settings.delivery, self._reachable
+                self._store,
+                self._incoming,
+                self._registry,
+                self._blobs,
+                settings.delivery,
+                self._reachable,
             )
             self._server = PeerServer(
                 self._store,
@@ -230,13 +242,19 @@ class Exchange:
             after = found[-1].seq
             yield found
 
+    def event_id(self, received: Received) -> str:
+        """Unique, sortable, and the same whenever the item is sent to the core."""
+        return f"inbox/{self._journal.store_id}/{received.seq:020d}"
+
     def recipient(self, received: Received) -> str:
         """Peer id of the node an item is for."""
         return PeerId(self._identity.peer, received.node).text
 
     async def stored_by_core(self, manifests: Mapping[str, str]) -> None:
         """The core has committed events (id → manifest, empty for none): forget them and tell their senders."""
-        rows = {int(event_id): manifest for event_id, manifest in manifests.items()}
+        rows = {
+            int(event_id.rpartition("/")[2]): manifest for event_id, manifest in manifests.items()
+        }
         for item_id, row in await self._inbox.stored_by_core(rows, self._identity.peer):
             if item_id:
                 self._sender.wake_receipts(row.network, PeerId.parse(row.sender))

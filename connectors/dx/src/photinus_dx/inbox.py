@@ -1,7 +1,7 @@
 """Incoming messages and blobs between the peers' requests and the core's commit: durable, bounded, routed.
 
-A peer's request is answered with 204 once its items are here. They stay until the core has stored them. What no core has
-ever asked for is kept too, within a smaller bound of its own: a peer that invents destinations fills only that.
+A request of a peer is answered with 204 once its items are here. They stay until the core has stored them. What no core
+has ever asked for is kept too, within a smaller bound of its own: a peer that invents destinations fills only that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 from photinus_dx.errors import PeerRefusal
 from photinus_dx.model import Incoming, PeerId, Received
 from photinus_dx.settings import Delivery, Limits
-from photinus_dx.store import Store
+from photinus_dx.store_inbox import InboxStore
 
 FULL_RETRY_AFTER_S = 1
 
@@ -34,7 +34,7 @@ class _Load:
 class Inbox:
     """The inbox of one instance. Use from one event loop."""
 
-    def __init__(self, store: Store, limits: Limits, delivery: Delivery) -> None:
+    def __init__(self, store: InboxStore, limits: Limits, delivery: Delivery) -> None:
         self._store = store
         self._limits = limits
         self._delivery = delivery
@@ -89,6 +89,10 @@ class Inbox:
             else:
                 self._arrival(item.network, item.node).set()
         return [*taken, *outcomes]
+
+    async def knows(self, peer: str, item_id: str) -> bool:
+        """Whether a numbered item of a peer was taken before."""
+        return await self._store.known_repetition(peer, item_id)
 
     async def claim(self, network: str, node: str) -> None:
         """A core asks for a destination: from now on its items are not counted as unclaimed."""

@@ -199,11 +199,6 @@ class Received:
     payload_ref: str
     received_ns: int
 
-    @property
-    def event_id(self) -> str:
-        """Unique, sortable and the same whenever the event is sent."""
-        return f"{self.seq:020d}"
-
 
 @dataclass(frozen=True)
 class Receipt:

@@ -253,7 +253,7 @@ class PeerServer:
         network, data_id = blob_place(request.raw_path.partition("?")[0])
         sender = self._sender(request.query.get(SENDER_FIELD, ""), shown, peer, network)
         item_id, size, _ = self._announced(request)
-        if await self._store.known_repetition(peer, item_id):
+        if await self._inbox.knows(peer, item_id):
             return web.Response(status=204)
         so_far = await self._blobs.received_so_far(sender, network, data_id, item_id)
         if so_far > size:
@@ -337,14 +337,11 @@ class PeerServer:
             ) from error
         if len(records) > RECEIPTS_MAX:
             raise PeerRefusal(400, "BAD_RECEIPTS", f"more than {RECEIPTS_MAX} receipts")
-        await asyncio.gather(
-            *(
-                self._store.settle_receipt(
-                    peer, Receipt(0, record.item, record.recipient, record.manifest, record.hash)
-                )
-                for record in records
-            )
-        )
+        receipts = [
+            Receipt(0, record.item, record.recipient, record.manifest, record.hash)
+            for record in records
+        ]
+        await self._store.settle_receipts(peer, receipts)
         return web.Response(status=204)
 
 
