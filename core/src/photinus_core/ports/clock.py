@@ -12,7 +12,10 @@ class Clock(Protocol):
     """Where the core asks what time it is."""
 
     def now(self) -> Nanoseconds:
-        """Wall-clock time in nanoseconds since the epoch; for records that people read, never for order."""
+        """Wall-clock time in nanoseconds since the epoch.
+
+        For records that people read, never for order.
+        """
         ...
 
     def monotonic_s(self) -> float:

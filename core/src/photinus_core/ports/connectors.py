@@ -1,8 +1,9 @@
 """The four kinds of connector, and their event stream, as the core sees them.
 
-`host` implements these over `photinus.connector.v1`; in-memory fakes implement them for tests. Calls that change something
-carry a `CallKey`; repeating one with the same key is safe. Failures are `ConnectorFailure`, whose disposition alone says
-whether a call may be sent again; `Unavailable` means the connector itself is away and nothing was sent.
+`host` implements these over `photinus.connector.v1`; in-memory fakes implement them for tests.
+Calls that change something carry a `CallKey`; repeating one with the same key is safe. Failures are
+`ConnectorFailure`, whose disposition alone says whether a call may be sent again; `Unavailable`
+means the connector itself is away and nothing was sent.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class ConnectorFailure(Exception):
     """A connector answered a call with an error.
 
     Attributes:
-        reason: The connector's reason, e.g. `TRANSACTION_REVERTED`; `CONNECTOR_LOST` when it went away meanwhile.
+        reason: The connector's reason, e.g. `TRANSACTION_REVERTED`; `CONNECTOR_LOST` when it went
+            away meanwhile.
         disposition: How far the call came.
         retry_after_s: When to try again; None when trying again does not help.
         details: The error's metadata.
@@ -119,15 +121,43 @@ class Method:
     errors: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """A call of a contract's method.
+
+    Attributes:
+        signing_key: Who calls, in canonical form.
+        location: The contract, JSON.
+        inputs: JSON object by parameter name.
+        options: JSON object of the ledger's own options; empty for none.
+        pin: Appended as the last parameter when the call also pins a batch.
+    """
+
+    signing_key: str
+    location: str
+    method: Method
+    inputs: str
+    options: str = ""
+    pin: BatchPinInput | None = None
+
+
 class Blockchain(Protocol):
     """A ledger."""
 
     async def resolve_key(self, key: str, intent: KeyIntent) -> ResolvedKey:
-        """Turns what a user wrote into the canonical form of a key; empty gives the connector's default."""
+        """Turns what a user wrote into the canonical form of a key.
+
+        Empty gives the connector's default.
+        """
         ...
 
     async def submit_batch_pin(
-        self, call: CallKey, network_namespace: str, signing_key: str, pin: BatchPinInput, location: str
+        self,
+        call: CallKey,
+        network_namespace: str,
+        signing_key: str,
+        pin: BatchPinInput,
+        location: str,
     ) -> Submission:
         """Pins a batch. Calls of one signer reach the ledger in their order."""
         ...
@@ -138,26 +168,23 @@ class Blockchain(Protocol):
         """Records a network action."""
         ...
 
-    async def invoke_contract(
-        self,
-        call: CallKey,
-        signing_key: str,
-        location: str,
-        method: Method,
-        inputs: str,
-        options: str,
-        pin: BatchPinInput | None = None,
-    ) -> Submission:
+    async def invoke_contract(self, call: CallKey, invocation: Invocation) -> Submission:
         """Calls a method in a transaction."""
         ...
 
     async def deploy_contract(
-        self, call: CallKey, signing_key: str, definition: str, contract: str, inputs: str, options: str
+        self,
+        call: CallKey,
+        signing_key: str,
+        definition: str,
+        contract: str,
+        inputs: str,
+        options: str,
     ) -> Submission:
         """Deploys a contract."""
         ...
 
-    async def query_contract(self, signing_key: str, location: str, method: Method, inputs: str, options: str) -> str:
+    async def query_contract(self, invocation: Invocation) -> str:
         """Calls a method without a transaction; gives the result as JSON."""
         ...
 
@@ -210,18 +237,31 @@ class DataExchange(Protocol):
         """Forgets a peer."""
         ...
 
-    async def send_message(self, call: CallKey, recipient: str, sender: str, message: str) -> Submission:
+    async def send_message(
+        self, call: CallKey, recipient: str, sender: str, message: str
+    ) -> Submission:
         """Queues a message; durable once answered."""
         ...
 
     async def send_blob(
-        self, call: CallKey, recipient: str, sender: str, network_namespace: str, data_id: Uuid, payload_ref: str
+        self,
+        call: CallKey,
+        recipient: str,
+        sender: str,
+        network_namespace: str,
+        data_id: Uuid,
+        payload_ref: str,
     ) -> Submission:
         """Queues a blob; durable once answered."""
         ...
 
-    async def upload_blob(self, call: CallKey, data_id: Uuid, chunks: AsyncIterator[bytes]) -> tuple[str, Hash32, int]:
-        """Stores a blob; gives its reference, hash and size. Nothing stays behind when the chunks break off."""
+    async def upload_blob(
+        self, call: CallKey, data_id: Uuid, chunks: AsyncIterator[bytes]
+    ) -> tuple[str, Hash32, int]:
+        """Stores a blob.
+
+        Gives its reference, hash and size. Nothing stays behind when the chunks break off.
+        """
         ...
 
     def download_blob(self, payload_ref: str, offset: int = 0) -> AsyncIterator[bytes]:
@@ -327,7 +367,15 @@ class PeerChange:
     reason: str
 
 
-EventBody = BatchPinned | NetworkActionSeen | ContractEventSeen | WorkUpdate | PeerMessage | PeerBlob | PeerChange
+EventBody = (
+    BatchPinned
+    | NetworkActionSeen
+    | ContractEventSeen
+    | WorkUpdate
+    | PeerMessage
+    | PeerBlob
+    | PeerChange
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,7 +491,10 @@ class Streaming(Protocol):
         listeners: Sequence[Listener],
         handler: EventHandler,
     ) -> EventStream:
-        """Opens the namespace's event stream and keeps it open. Returns at once; troubles go to the handler."""
+        """Opens the namespace's event stream and keeps it open.
+
+        Returns at once; troubles go to the handler.
+        """
         ...
 
 

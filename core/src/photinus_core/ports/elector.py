@@ -35,7 +35,9 @@ class Elector(Protocol):
         ...
 
     async def campaign(self, role: str) -> Lease:
-        """Waits until this replica leads the role. The store's lease row has been raised to the lease's epoch by then.
+        """Waits until this replica leads the role.
+
+        The store's lease row has been raised to the lease's epoch by then.
 
         Cancelling the call withdraws the candidacy.
         """

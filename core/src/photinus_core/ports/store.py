@@ -1,9 +1,10 @@
 """What the core asks of its database.
 
-A session belongs to one namespace: every row it sees or writes carries it, so no caller can forget the filter. Reads and
-writes inside one `write` block are one transaction; a leader passes its fence, and the transaction fails with `Deposed`
-when the epoch is no longer the current one. Events appended in a transaction get their sequences as its last statement
-before commit; the notifier hears of them after the commit.
+A session belongs to one namespace: every row it sees or writes carries it, so no caller can forget
+the filter. Reads and writes inside one `write` block are one transaction; a leader passes its
+fence, and the transaction fails with `Deposed` when the epoch is no longer the current one. Events
+appended in a transaction get their sequences as its last statement before commit; the notifier
+hears of them after the commit.
 
 All `insert_*` and `set_*` methods take many rows and cost a constant number of statements.
 """
@@ -114,7 +115,10 @@ class Wakeup:
 
 @dataclass(frozen=True, slots=True)
 class OperationChange:
-    """A new status for an operation. Final statuses are kept: a change to one that is final has no effect."""
+    """A new status for an operation.
+
+    Final statuses are kept: a change to one that is final has no effect.
+    """
 
     id: Uuid
     status: OperationStatus
@@ -142,7 +146,7 @@ class MessageReads(Protocol):
         ...
 
     async def ready_messages(self, after: int, limit: int) -> list[ReadyMessage]:
-        """Messages in state `ready` that no batch holds, with a sequence above `after`, in order of sequence."""
+        """Messages in state `ready` that no batch holds, above a sequence, in order of sequence."""
         ...
 
     async def batch_messages(self, batch: Uuid) -> list[Message]:
@@ -158,26 +162,37 @@ class MessageReads(Protocol):
         ...
 
     async def blobs(self, data_ids: Sequence[Uuid]) -> dict[Uuid, Blob]:
-        """Finds the blobs that are here, by data id: those with the hash that the data item names."""
+        """Finds the blobs that are here, by data id.
+
+        Those with the hash that the data item names.
+        """
         ...
 
-    async def received_blobs(self, refs: Sequence[tuple[Uuid, Hash32]]) -> dict[tuple[Uuid, Hash32], Blob]:
-        """Finds blobs that are here by data id and blob hash, whether or not a data item names them yet."""
+    async def received_blobs(
+        self, refs: Sequence[tuple[Uuid, Hash32]]
+    ) -> dict[tuple[Uuid, Hash32], Blob]:
+        """Finds blobs by data id and blob hash, whether or not a data item names them yet."""
         ...
 
     async def batches(self, ids: Sequence[Uuid]) -> dict[Uuid, Batch]:
         """Finds confirmed or own batches by id."""
         ...
 
-    async def received_batches(self, keys: Sequence[ReceivedBatchKey]) -> dict[ReceivedBatchKey, Batch]:
+    async def received_batches(
+        self, keys: Sequence[ReceivedBatchKey]
+    ) -> dict[ReceivedBatchKey, Batch]:
         """Finds batches, own or received, by id and hash."""
         ...
 
-    async def received_messages(self, keys: Sequence[ReceivedBatchKey]) -> dict[ReceivedBatchKey, list[Message]]:
+    async def received_messages(
+        self, keys: Sequence[ReceivedBatchKey]
+    ) -> dict[ReceivedBatchKey, list[Message]]:
         """Messages of batches, own or received, in manifest order."""
         ...
 
-    async def received_data(self, refs: Sequence[tuple[Uuid, Hash32]]) -> dict[tuple[Uuid, Hash32], Data]:
+    async def received_data(
+        self, refs: Sequence[tuple[Uuid, Hash32]]
+    ) -> dict[tuple[Uuid, Hash32], Data]:
         """Data items by id and hash, whether or not their message is decided."""
         ...
 
@@ -190,13 +205,19 @@ class MessageReads(Protocol):
         ...
 
     async def own_batches_off_chain(self) -> list[Batch]:
-        """Own pinned batches, dispatched or not, not cancelled, that no stored pin names (id and hash), in seal order. A
-        leader looks here before it resends, and when the contract changed (hard cases 7 and 9)."""
+        """Own pinned batches, not cancelled, that no stored pin names (id and hash), in seal order.
+
+        Dispatched or not. A leader looks here before it resends, and when the contract
+        changed (hard cases 7 and 9).
+        """
         ...
 
     async def undispatched_pins(self, after: int, limit: int) -> list[Pin]:
-        """Undecided pins with a sequence above `after`, in order of sequence: all that are not masked, and those masked ones
-        whose batch (id and hash) is stored here. Masked pins of strangers' batches may be many and never matter."""
+        """Undecided pins with a sequence above `after`, in order of sequence.
+
+        All that are not masked, and those masked ones whose batch (id and hash) is stored here.
+        Masked pins of strangers' batches may be many and never matter.
+        """
         ...
 
     async def pins_of_batches(self, batches: Sequence[Uuid]) -> list[Pin]:
@@ -287,8 +308,10 @@ class LedgerReads(Protocol):
         """Operations of a transaction, oldest first."""
         ...
 
-    async def unfinished_operations(self, types: Collection[OperationType], limit: int) -> list[Operation]:
-        """Operations of some types that are Initialized or Pending and not replaced by a retry, oldest first."""
+    async def unfinished_operations(
+        self, types: Collection[OperationType], limit: int
+    ) -> list[Operation]:
+        """Operations of some types that are unfinished and not retried, oldest first."""
         ...
 
     async def blockchain_events(self, ids: Sequence[Uuid]) -> dict[Uuid, BlockchainEvent]:
@@ -300,7 +323,7 @@ class LedgerReads(Protocol):
         ...
 
     async def notes(self, kind: str) -> dict[str, str]:
-        """What leader work noted for itself under a kind (open identity claims, undecided network actions), by key."""
+        """What leader work noted for itself under a kind (open identity claims, say), by key."""
         ...
 
     async def checkpoints(self, consumer: str) -> dict[str, bytes]:
@@ -319,7 +342,9 @@ class EventReads(Protocol):
         """Finds events by id."""
         ...
 
-    async def events_after(self, sequence: int, limit: int, types: Collection[str] | None = None) -> list[Event]:
+    async def events_after(
+        self, sequence: int, limit: int, types: Collection[str] | None = None
+    ) -> list[Event]:
         """Events with a sequence above the given one, in order; only some types when given."""
         ...
 
@@ -348,7 +373,9 @@ class Reader(MessageReads, NetworkReads, LedgerReads, EventReads, Protocol):
     """Everything that can be read, in one namespace."""
 
     async def query(self, table: Table, query: Query) -> Page[Any]:
-        """Lists a collection with a client's filter, order and paging; rows are the table's records.
+        """Lists a collection with a client's filter, order and paging.
+
+        Rows are the table's records.
 
         Raises:
             Rejected: an FF00 code, the filter does not fit the table.
@@ -363,8 +390,10 @@ class MessageWrites(Protocol):
         """Stores new messages of this member with their data.
 
         Returns:
-            For each write None when it was stored, or, when its idempotency key is taken, the id of the message that has
-            it; then nothing of that write was stored. Of two writes with one key in one call the first wins.
+            For each write None when it was stored, or, when its idempotency key is taken, the id of
+                the message that has
+            it; then nothing of that write was stored. Of two writes with one key in one call the
+                first wins.
         """
         ...
 
@@ -381,16 +410,23 @@ class MessageWrites(Protocol):
         ...
 
     async def delete_data(self, data: Uuid) -> Blob | None:
-        """Deletes a data item and the note of its blob, which is returned so that its bytes can be deleted."""
+        """Deletes a data item and its blob's row, which is returned so that the bytes can follow."""
         ...
 
-    async def seal_batch(self, batch: Batch, messages: Sequence[tuple[Uuid, tuple[str, ...]]], nonces: Mapping[Hash32, int]) -> None:
-        """Stores an own batch, assigns messages (with their private pins) to it and moves nonces, all at once."""
+    async def seal_batch(
+        self,
+        batch: Batch,
+        messages: Sequence[tuple[Uuid, tuple[str, ...]]],
+        nonces: Mapping[Hash32, int],
+    ) -> None:
+        """Stores an own batch, assigns messages (with their pins) to it and moves nonces."""
         ...
 
     async def finish_batch(self, batch: Uuid, state: MessageState, at: Nanoseconds) -> list[Uuid]:
-        """Marks an own batch dispatched and moves its messages from `ready` to the state (`sent`, or `confirmed` when it
-        is not pinned). Messages that agreement has decided meanwhile keep their state.
+        """Marks an own batch dispatched and moves its messages from `ready` to the state.
+
+        The state is `sent`, or `confirmed` when the batch is not pinned. Messages that agreement has decided meanwhile keep
+        their state.
 
         Returns:
             Ids of the messages that moved.
@@ -401,7 +437,9 @@ class MessageWrites(Protocol):
         """Notes where shared storage has an own batch."""
         ...
 
-    async def insert_received(self, batch: Batch, messages: Sequence[Message], data: Sequence[Data]) -> bool:
+    async def insert_received(
+        self, batch: Batch, messages: Sequence[Message], data: Sequence[Data]
+    ) -> bool:
         """Stores a received batch with its messages (`pending`) and data, keyed by id and hash.
 
         Returns:
@@ -466,7 +504,10 @@ class NetworkWrites(Protocol):
         ...
 
     async def insert_verifiers(self, verifiers: Sequence[Verifier]) -> None:
-        """Stores verifiers; of two owners of one value the one with the lower position keeps it (hard case 6)."""
+        """Stores verifiers.
+
+        Of two owners of one value the one with the lower position keeps it (hard case 6).
+        """
         ...
 
     async def insert_datatype(self, datatype: Datatype) -> None:
@@ -481,8 +522,10 @@ class LedgerWrites(Protocol):
         """Stores transactions; known ids are skipped."""
         ...
 
-    async def add_blockchain_ids(self, ids: Mapping[Uuid, str], transactions: Sequence[Transaction] = ()) -> None:
-        """Adds a ledger's transaction id to transactions, which are made first where they are unknown."""
+    async def add_blockchain_ids(
+        self, ids: Mapping[Uuid, str], transactions: Sequence[Transaction] = ()
+    ) -> None:
+        """Adds a ledger's transaction id to transactions, made first where they are unknown."""
         ...
 
     async def insert_operations(self, operations: Sequence[Operation]) -> None:
@@ -501,7 +544,9 @@ class LedgerWrites(Protocol):
         """Notes that an operation was replaced."""
         ...
 
-    async def insert_blockchain_events(self, events: Sequence[BlockchainEvent]) -> list[BlockchainEvent]:
+    async def insert_blockchain_events(
+        self, events: Sequence[BlockchainEvent]
+    ) -> list[BlockchainEvent]:
         """Stores events of a ledger; those known already (listener, protocol id) are skipped.
 
         Returns:
@@ -551,8 +596,9 @@ class WriteTransaction(Reader, MessageWrites, NetworkWrites, LedgerWrites, Event
 
 
 Notification = tuple[str, str, int]
-"""(namespace, topic, number): `events` with the newest sequence, `messages` with the newest sequence, `wakeups`,
-`operations`, `subscriptions`, `definitions`."""
+"""(namespace, topic, number): `events` with the newest sequence, `messages` with the newest
+sequence, `wakeups`, `operations`, `subscriptions`, `definitions`.
+"""
 
 
 class Store(Protocol):
@@ -567,7 +613,9 @@ class Store(Protocol):
         """Opens a read session: each statement sees what is committed when it runs."""
         ...
 
-    def write(self, namespace: Namespace, fence: Fence | None = None) -> AbstractAsyncContextManager[WriteTransaction]:
+    def write(
+        self, namespace: Namespace, fence: Fence | None = None
+    ) -> AbstractAsyncContextManager[WriteTransaction]:
         """Opens a transaction, which commits when the block ends and rolls back when it raises.
 
         Raises:
@@ -577,7 +625,9 @@ class Store(Protocol):
         ...
 
     async def raise_epoch(self, role: str, epoch: Epoch | None) -> Epoch:
-        """Makes a new leadership of a role the current one: the given epoch, or, for None, the last one plus one.
+        """Makes a new leadership of a role the current one.
+
+        The given epoch, or, for None, the last one plus one.
 
         Raises:
             Deposed: the given epoch is not higher than the current one.
@@ -585,11 +635,16 @@ class Store(Protocol):
         ...
 
     def subscribe(self, callback: Callable[[Notification], None]) -> Callable[[], None]:
-        """Calls back in the event loop after each commit that changed something, until the returned function is called."""
+        """Calls back in the event loop after each commit, until the returned function is called."""
         ...
 
-    def notifications(self, namespace: Namespace, topics: Collection[str]) -> AsyncIterator[Notification]:
-        """The same as a stream, coalesced: a slow reader gets the newest number per topic, never a queue."""
+    def notifications(
+        self, namespace: Namespace, topics: Collection[str]
+    ) -> AsyncIterator[Notification]:
+        """The same as a stream, coalesced.
+
+        A slow reader gets the newest number per topic, never a queue.
+        """
         ...
 
     async def aclose(self) -> None:

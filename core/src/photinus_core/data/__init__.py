@@ -1,0 +1,1 @@
+"""Data items: JSON values, blobs, and the datatypes that values are checked against."""

@@ -1,0 +1,344 @@
+"""The leader's batch manager.
+
+Takes ready messages, and carries out what `sequencing.batching` decides.
+
+State in memory is only what the database can give back: after a take-over open batches are resumed
+in seal order, with the operations they were sealed with, and ready messages are read again.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from photinus_core.messaging.dispatch import BatchDispatcher, Journey
+from photinus_core.messaging.sealing import BatchSealer
+from photinus_core.messaging.sender import BatchLimits
+from photinus_core.model.errors import Deposed
+from photinus_core.model.ids import Nanoseconds, Uuid, new_uuid
+from photinus_core.model.ledger import OperationStatus, OperationType, TransactionType
+from photinus_core.model.messages import BROADCAST_TYPES, Batch, BatchType
+from photinus_core.ports.connectors import ConnectorFailure
+from photinus_core.ports.scope import Scope
+from photinus_core.ports.store import Fence, Notification, ReadyMessage
+from photinus_core.ports.tasks import Background, Wake
+from photinus_core.sequencing.batching import (
+    Action,
+    Batching,
+    Finish,
+    Prepare,
+    ProcessorKey,
+    Ready,
+    Seal,
+    SendPin,
+    estimated_bytes,
+)
+
+logger = logging.getLogger(__name__)
+
+READ_PAGE: Final = 1_000
+"""Most ready messages read at once."""
+POLL_S: Final = 5.0
+"""Longest time without looking; a lost notification costs no more."""
+STALE_EPOCH: Final = "STALE_EPOCH"
+_S_NS: Final = 1_000_000_000
+
+PINNED_BROADCAST: Final = "pinned_broadcast"
+PINNED_PRIVATE: Final = "pinned_private"
+UNPINNED_PRIVATE: Final = "unpinned_private"
+
+
+@dataclass(slots=True)
+class ProcessorStats:
+    """What one processor has done, as `/status/batchmanager` shows it."""
+
+    dispatcher: str
+    name: str
+    last_flush_start: Nanoseconds | None = None
+    flushing: Uuid | None = None
+    blocked: bool = False
+    last_error: str = ""
+    last_error_time: Nanoseconds | None = None
+    batches: int = 0
+    errors: int = 0
+    total_bytes: int = 0
+    total_messages: int = 0
+    total_data: int = 0
+    total_flush_ns: int = 0
+
+    @property
+    def average_bytes(self) -> int:
+        """Mean size of a batch, by the estimate."""
+        return self.total_bytes // self.batches if self.batches else 0
+
+    @property
+    def average_messages(self) -> float:
+        """Mean number of messages in a batch."""
+        return self.total_messages / self.batches if self.batches else 0.0
+
+    @property
+    def average_data(self) -> float:
+        """Mean number of data items in a batch."""
+        return self.total_data / self.batches if self.batches else 0.0
+
+    @property
+    def average_flush_ms(self) -> int:
+        """Mean time from seal to finish, in milliseconds."""
+        return self.total_flush_ns // self.batches // 1_000_000 if self.batches else 0
+
+
+@dataclass(slots=True)
+class _Under:
+    """A batch under way, with the processor it belongs to and when its flush began."""
+
+    journey: Journey
+    processor: ProcessorKey
+    since: float
+
+
+class BatchManager:
+    """Batches and sends the messages of one namespace, on its leader."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        sealer: BatchSealer,
+        dispatcher: BatchDispatcher,
+        fence: Fence,
+        limits: BatchLimits,
+    ) -> None:
+        self._store = scope.store
+        self._namespace = scope.namespace
+        self._clock = scope.clock
+        self._sealer = sealer
+        self._dispatcher = dispatcher
+        self._fence = fence
+        self._wake = Wake()
+        self._after = 0
+        self._under: dict[Uuid, _Under] = {}
+        self._stats: dict[ProcessorKey, ProcessorStats] = {}
+        self._machines = {
+            True: Batching(
+                messages_max=limits.messages_max,
+                bytes_max=limits.broadcast_bytes_max,
+                in_flight_max=limits.in_flight_max,
+            ),
+            False: Batching(
+                messages_max=limits.messages_max,
+                bytes_max=limits.private_bytes_max,
+                in_flight_max=limits.in_flight_max,
+            ),
+        }
+
+    async def run(self) -> None:
+        """Works until cancelled.
+
+        Raises:
+            Deposed: this replica leads no more.
+        """
+        unsubscribe = self._store.subscribe(self._notified)
+        try:
+            async with Background(f"batches/{self._namespace}") as work:
+                await self._resume_all()
+                while True:
+                    await self._read_ready()
+                    self._act(work)
+                    if not await self._wake.wait(self._wait_s()):
+                        self._after = 0
+        finally:
+            unsubscribe()
+
+    def status(self) -> list[ProcessorStats]:
+        """What the processors have done, by name."""
+        busy = {key for machine in self._machines.values() for key in machine.status()}
+        for machine in self._machines.values():
+            for key, batches in machine.status().items():
+                stats = self._stats_of(key)
+                stats.flushing = Uuid(batches[0].id) if batches else None
+                stats.blocked = bool(batches) and bool(batches[0].error)
+        for key, stats in self._stats.items():
+            if key not in busy:
+                stats.flushing, stats.blocked = None, False
+        return [self._stats[key] for key in sorted(self._stats)]
+
+    async def contract_changed(self) -> None:
+        """Pins own batches that the former contract never took on the new one (hard case 7).
+
+        The same batch, hash and nonces, by a new operation.
+        """
+        async with self._store.write(self._namespace, self._fence) as tx:
+            batches = await tx.own_batches_off_chain()
+            now = self._clock.now()
+            for batch in batches:
+                operations = [
+                    o
+                    for o in await tx.operations_of(batch.tx.id)
+                    if o.type is OperationType.BLOCKCHAIN_PIN_BATCH and o.retry is None
+                ]
+                fresh = [
+                    msgspec.structs.replace(
+                        o,
+                        id=new_uuid(),
+                        status=OperationStatus.INITIALIZED,
+                        created=now,
+                        updated=now,
+                        output="",
+                        error="",
+                    )
+                    for o in operations[-1:]
+                ]
+                await tx.insert_operations(fresh)
+                for old, new in zip(operations[-1:], fresh, strict=True):
+                    await tx.set_operation_retry(old.id, new.id)
+        for batch in batches:
+            await self._resume(batch, prepared=batch.dispatched)
+        self._wake.set()
+
+    def _notified(self, notification: Notification) -> None:
+        namespace, topic, _ = notification
+        if namespace == self._namespace and topic == "messages":
+            self._wake.set()
+
+    async def _resume_all(self) -> None:
+        async with self._store.read(self._namespace) as reader:
+            batches = await reader.open_batches()
+        for batch in batches:
+            await self._resume(batch, prepared=False)
+
+    async def _resume(self, batch: Batch, *, prepared: bool) -> None:
+        sealed = await self._sealer.reload(batch)
+        known = self._under.get(batch.id)
+        if known is not None:
+            known.journey.sealed = sealed
+            return
+        processor = _processor(
+            batch.type is BatchType.BROADCAST, batch.tx.type, batch.author, batch.group
+        )
+        self._under[batch.id] = _Under(
+            Journey(sealed, batch.payload_ref), processor, self._clock.monotonic_s()
+        )
+        machine = self._machines[batch.type is BatchType.BROADCAST]
+        machine.resume(processor, batch.id, batch.tx.type, prepared=prepared)
+
+    async def _read_ready(self) -> None:
+        while True:
+            async with self._store.read(self._namespace) as reader:
+                page = await reader.ready_messages(self._after, READ_PAGE)
+            broadcast = [_ready(m) for m in page if m.type in BROADCAST_TYPES]
+            private = [_ready(m) for m in page if m.type not in BROADCAST_TYPES]
+            self._machines[True].ready(broadcast)
+            self._machines[False].ready(private)
+            if page:
+                self._after = page[-1].sequence
+            if len(page) < READ_PAGE:
+                return
+
+    def _act(self, work: Background) -> None:
+        now = self._now()
+        for machine in self._machines.values():
+            for action in machine.poll(now):
+                work.start(_name(action), self._carry_out(machine, action))
+
+    def _wait_s(self) -> float:
+        due = [d for m in self._machines.values() if (d := m.next_due()) is not None]
+        if not due:
+            return POLL_S
+        return min(POLL_S, max(0.0, (min(due) - self._now()) / _S_NS))
+
+    def _now(self) -> int:
+        return int(self._clock.monotonic_s() * _S_NS)
+
+    async def _carry_out(self, machine: Batching, action: Action) -> None:
+        try:
+            match action:
+                case Seal():
+                    await self._seal(machine, action)
+                case Prepare(batch=batch):
+                    await self._dispatcher.prepare(self._under[Uuid(batch)].journey)
+                    machine.prepared(batch)
+                case SendPin(batch=batch):
+                    await self._dispatcher.send_pin(self._under[Uuid(batch)].journey)
+                    machine.journaled(batch)
+                case Finish(batch=batch):
+                    await self._dispatcher.finish(self._under[Uuid(batch)].journey)
+                    machine.finished(batch)
+                    self._finished(Uuid(batch))
+        except Deposed:
+            raise
+        except Exception as failure:
+            if isinstance(failure, ConnectorFailure) and failure.reason == STALE_EPOCH:
+                raise Deposed("FF19120", self._fence.role, self._fence.epoch) from failure
+            self._failed(machine, action, failure)
+        finally:
+            self._wake.set()
+
+    async def _seal(self, machine: Batching, action: Seal) -> None:
+        since = self._clock.monotonic_s()
+        sealed = await self._sealer.seal([Uuid(m) for m in action.messages], self._fence)
+        self._under[sealed.id] = _Under(Journey(sealed), action.processor, since)
+        self._stats_of(action.processor).last_flush_start = self._clock.now()
+        machine.sealed(action, sealed.id)
+
+    def _failed(self, machine: Batching, action: Action, failure: Exception) -> None:
+        error, now = str(failure) or type(failure).__name__, self._now()
+        if isinstance(action, Seal):
+            processor = action.processor
+            machine.seal_failed(action, error, now)
+        else:
+            processor = self._under[Uuid(action.batch)].processor
+            machine.failed(action.batch, error, now)
+        stats = self._stats_of(processor)
+        stats.errors += 1
+        stats.last_error, stats.last_error_time = error, self._clock.now()
+        expected = isinstance(failure, ConnectorFailure) or hasattr(failure, "code")
+        logger.warning(
+            "%s failed: %s", _name(action), error, exc_info=None if expected else failure
+        )
+
+    def _finished(self, batch: Uuid) -> None:
+        under = self._under.pop(batch)
+        stats = self._stats_of(under.processor)
+        wire = under.journey.sealed.wire
+        stats.batches += 1
+        stats.total_messages += len(wire.messages)
+        stats.total_data += len(wire.data)
+        stats.total_bytes += sum(d.value_size for d in wire.data)
+        stats.total_flush_ns += int((self._clock.monotonic_s() - under.since) * _S_NS)
+
+    def _stats_of(self, key: ProcessorKey) -> ProcessorStats:
+        stats = self._stats.get(key)
+        if stats is None:
+            name = f"{key.author}|{key.group}" if key.group else key.author
+            stats = self._stats[key] = ProcessorStats(key.dispatcher, name)
+        return stats
+
+
+def _name(action: Action) -> str:
+    if isinstance(action, Seal):
+        return f"seal {action.messages[0]}"
+    return f"{type(action).__name__.lower()} {action.batch}"
+
+
+def _processor(
+    is_broadcast: bool, txtype: TransactionType, author: str, group: str | None
+) -> ProcessorKey:
+    if is_broadcast:
+        return ProcessorKey(PINNED_BROADCAST, author)
+    dispatcher = UNPINNED_PRIVATE if txtype is TransactionType.UNPINNED else PINNED_PRIVATE
+    return ProcessorKey(dispatcher, author, group or "")
+
+
+def _ready(message: ReadyMessage) -> Ready:
+    return Ready(
+        sequence=message.sequence,
+        id=message.id,
+        processor=_processor(
+            message.type in BROADCAST_TYPES, message.txtype, message.author, message.group
+        ),
+        txtype=message.txtype,
+        key=message.key,
+        size=estimated_bytes(message.data_sizes),
+    )

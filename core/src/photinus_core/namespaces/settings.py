@@ -1,0 +1,75 @@
+"""What the configuration says of a namespace, checked and typed.
+
+Reading it from YAML is `app.config`'s business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from photinus_core.messaging.sender import BatchLimits
+from photinus_core.model.ids import Namespace
+from photinus_core.model.query import DEFAULT_LIMITS, QueryLimits
+
+
+@dataclass(frozen=True, slots=True)
+class StartRetry:
+    """Pauses between attempts to start a namespace, in seconds (`namespaces.retry`)."""
+
+    initial_s: float = 5.0
+    maximum_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class PluginRef:
+    """One plugin of a namespace: its name and type in the configuration."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContractSettings:
+    """One entry of `multiparty.contract[]`."""
+
+    location: str
+    """JSON object text."""
+    first_event: str = "oldest"
+
+
+@dataclass(frozen=True, slots=True)
+class MultipartySettings:
+    """The multiparty side of a namespace."""
+
+    network_namespace: str
+    org_name: str
+    org_key: str
+    node_name: str
+    contracts: tuple[ContractSettings, ...]
+    org_description: str = ""
+    node_description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceSettings:
+    """One namespace as configured."""
+
+    name: Namespace
+    description: str = ""
+    default_key: str = ""
+    multiparty: MultipartySettings | None = None
+    """None for a gateway namespace."""
+    database: PluginRef = PluginRef("database0", "sqlite3")
+    blockchain: PluginRef | None = None
+    data_exchange: PluginRef | None = None
+    shared_storage: PluginRef | None = None
+    tokens: tuple[PluginRef, ...] = ()
+    batch: BatchLimits = BatchLimits()
+    queries: QueryLimits = DEFAULT_LIMITS
+    subscriptions_max: int = 500
+    start_retry: StartRetry = StartRetry()
+
+    @property
+    def network_name(self) -> str:
+        """Name on the wire."""
+        return self.multiparty.network_namespace if self.multiparty else self.name

@@ -1,0 +1,1 @@
+"""Operations: the steps against connectors, their statuses, and trying them again."""
