@@ -1,0 +1,1 @@
+"""The program: configuration, composition, command line, metrics."""

@@ -1,0 +1,26 @@
+"""Reads a node's configuration.
+
+FireFly's YAML shape, environment overrides, errors with line numbers.
+"""
+
+from photinus_core.app.config.loader import load, load_text
+from photinus_core.app.config.settings import (
+    ConnectorSettings,
+    ListenSettings,
+    LogSettings,
+    NodeSettings,
+    PluginSettings,
+)
+from photinus_core.app.config.tree import ConfigError, Problem
+
+__all__ = [
+    "ConfigError",
+    "ConnectorSettings",
+    "ListenSettings",
+    "LogSettings",
+    "NodeSettings",
+    "PluginSettings",
+    "Problem",
+    "load",
+    "load_text",
+]

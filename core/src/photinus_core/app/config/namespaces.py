@@ -1,0 +1,269 @@
+"""The `namespaces` section and the deprecated `org` and `node` beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from photinus_core.app.config.settings import PluginSettings
+from photinus_core.app.config.tree import Node
+from photinus_core.messaging.sender import BatchLimits
+from photinus_core.model.errors import PhotinusError, Rejected
+from photinus_core.model.ids import Namespace
+from photinus_core.model.names import RESERVED_NAMESPACE, check_name
+from photinus_core.model.query import DEFAULT_LIMITS, QueryLimits
+from photinus_core.namespaces.settings import (
+    ContractSettings,
+    MultipartySettings,
+    NamespaceSettings,
+    PluginRef,
+    StartRetry,
+)
+
+DEFAULT_NAMESPACE: Final = "default"
+ENGINE_SECTIONS: Final = (
+    "asset",
+    "batch",
+    "blobreceiver",
+    "config",
+    "download",
+    "event",
+    "events",
+    "histograms",
+    "message",
+    "opupdate",
+    "orchestrator",
+    "privatemessaging",
+    "subscription",
+    "transaction",
+    "broadcast",
+)
+"""FireFly's engine tuning; what has a meaning here is read, the rest is accepted."""
+
+
+def read_namespaces(
+    root: Node, plugins: Sequence[PluginSettings]
+) -> tuple[tuple[NamespaceSettings, ...], Namespace]:
+    """Reads all namespaces and the name of the default one."""
+    section = root.section("namespaces")
+    shared = _Shared(
+        _batch(root),
+        _queries(root),
+        root.section("subscription").integer("max", 500, 0, 100_000),
+        _start_retry(section),
+    )
+    old_org, old_node = root.section("org"), root.section("node")
+    made: dict[str, NamespaceSettings] = {}
+    for entry in section.list("predefined"):
+        namespace = _Entry(entry, plugins, old_org, old_node).read(shared)
+        if namespace is None:
+            continue
+        if namespace.name in made:
+            entry.report.add(entry, Rejected("FF19302", namespace.name))
+        made[namespace.name] = namespace
+    default = section.text("default", DEFAULT_NAMESPACE)
+    if default not in made:
+        section.report.add(section, Rejected("FF10166", default))
+    section.check_unknown()
+    for name in ENGINE_SECTIONS:
+        found = root.get(name)
+        if found is not None:
+            found.plain()
+    for old in (old_org, old_node):
+        old.plain()
+    return tuple(made.values()), Namespace(default)
+
+
+def _start_retry(section: Node) -> StartRetry:
+    retry, defaults = section.section("retry"), StartRetry()
+    made = StartRetry(
+        retry.duration_s("initDelay", defaults.initial_s),
+        retry.duration_s("maxDelay", defaults.maximum_s),
+    )
+    retry.plain()
+    return made
+
+
+def _queries(root: Node) -> QueryLimits:
+    api = root.section("api")
+    limit_max = api.integer("maxFilterLimit", DEFAULT_LIMITS.limit_max, 1, 1_000_000)
+    default = api.integer("defaultFilterLimit", DEFAULT_LIMITS.default_limit, 1, limit_max)
+    return QueryLimits(default, limit_max, limit_max)
+
+
+def _batch(root: Node) -> BatchLimits:
+    broadcast = root.section("broadcast").section("batch")
+    private = root.section("privatemessaging").section("batch")
+    defaults = BatchLimits()
+    return BatchLimits(
+        broadcast_bytes_max=broadcast.size_bytes("payloadLimit", defaults.broadcast_bytes_max),
+        private_bytes_max=private.size_bytes("payloadLimit", defaults.private_bytes_max),
+        messages_max=broadcast.integer("size", defaults.messages_max, 1, 1_000),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all namespaces have in common."""
+
+    batch: BatchLimits
+    queries: QueryLimits
+    subscriptions_max: int
+    start_retry: StartRetry
+
+
+class _Entry:
+    """Reads one entry of `namespaces.predefined`."""
+
+    def __init__(
+        self, entry: Node, plugins: Sequence[PluginSettings], old_org: Node, old_node: Node
+    ) -> None:
+        self._entry = entry
+        self._plugins = plugins
+        self._old_org = old_org
+        self._old_node = old_node
+
+    def read(self, shared: _Shared) -> NamespaceSettings | None:
+        """Gives the settings, or None when they make no sense at all.
+
+        Problems are in the report.
+        """
+        entry = self._entry
+        name = entry.text("name")
+        self._check_name(name, "name")
+        multiparty = self._multiparty(name)
+        chosen = self._chosen(name, multiparty is not None)
+        entry.get("remoteName")
+        for ignored in ("asset", "tlsConfigs"):
+            found = entry.get(ignored)
+            if found is not None:
+                found.plain()
+        settings = NamespaceSettings(
+            name=Namespace(name),
+            description=entry.text("description"),
+            default_key=entry.text("defaultKey"),
+            multiparty=multiparty,
+            database=chosen.get("database", [PluginRef("", "")])[0],
+            blockchain=_first(chosen, "blockchain"),
+            data_exchange=_first(chosen, "dataexchange"),
+            shared_storage=_first(chosen, "sharedstorage"),
+            tokens=tuple(chosen.get("tokens", ())),
+            batch=shared.batch,
+            queries=shared.queries,
+            subscriptions_max=shared.subscriptions_max,
+            start_retry=shared.start_retry,
+        )
+        entry.check_unknown()
+        return settings if name else None
+
+    def _check_name(self, name: str, key: str) -> None:
+        place = self._entry.get(key) or self._entry
+        if name == RESERVED_NAMESPACE:
+            place.report.add(place, Rejected("FF10388", RESERVED_NAMESPACE))
+            return
+        try:
+            check_name(name, key)
+        except PhotinusError as failure:
+            place.report.add(
+                place, Rejected("FF19305", f"namespaces.predefined[].{key}", str(failure))
+            )
+
+    def _multiparty(self, name: str) -> MultipartySettings | None:
+        section = self._entry.section("multiparty")
+        org, node = section.section("org"), section.section("node")
+        org_name = org.text("name") or self._old_org.text("name")
+        org_key = org.text("key") or self._old_org.text("key")
+        enabled = section.boolean("enabled", default=bool(org_name or org_key))
+        made = MultipartySettings(
+            network_namespace=section.text("networkNamespace", name),
+            org_name=org_name,
+            org_key=org_key,
+            node_name=node.text("name") or self._old_node.text("name"),
+            contracts=tuple(self._contract(c) for c in section.list("contract")),
+            org_description=org.text("description") or self._old_org.text("description"),
+            node_description=node.text("description") or self._old_node.text("description"),
+        )
+        for part in (org, node, section):
+            part.check_unknown()
+        if not enabled:
+            return None
+        self._check_multiparty(section, made)
+        return made
+
+    def _check_multiparty(self, section: Node, made: MultipartySettings) -> None:
+        if made.network_namespace == RESERVED_NAMESPACE:
+            section.report.add(section, Rejected("FF10388", RESERVED_NAMESPACE))
+        required = {"org.name": made.org_name, "node.name": made.node_name}
+        for key, value in {**required, "networkNamespace": made.network_namespace}.items():
+            if not value:
+                section.report.add(section, Rejected("FF19305", f"multiparty.{key}", "is required"))
+                continue
+            try:
+                check_name(value, key)
+            except PhotinusError as failure:
+                section.report.add(section, Rejected("FF19305", f"multiparty.{key}", str(failure)))
+        if not made.contracts:
+            section.report.add(
+                section, Rejected("FF19305", "multiparty.contract", "needs at least one entry")
+            )
+
+    @staticmethod
+    def _contract(entry: Node) -> ContractSettings:
+        location = entry.section("location")
+        if not location.members:
+            entry.report.add(
+                entry, Rejected("FF19305", "multiparty.contract[].location", "is required")
+            )
+        first = entry.text("firstEvent", "oldest")
+        if first not in ("oldest", "newest") and not first.isdigit():
+            entry.report.add(
+                entry,
+                Rejected(
+                    "FF19305", "firstEvent", f"'{first}' is not oldest, newest or a block number"
+                ),
+            )
+        options = entry.get("options")
+        if options is not None:
+            options.plain()
+        made = ContractSettings(location.json(), first)
+        entry.check_unknown()
+        return made
+
+    def _chosen(self, name: str, multiparty: bool) -> dict[str, list[PluginRef]]:
+        chosen: dict[str, list[PluginRef]] = {}
+        for plugin in self._named_plugins(name):
+            chosen.setdefault(plugin.category, []).append(PluginRef(plugin.name, plugin.type))
+        place = self._entry
+        for category, found in chosen.items():
+            if len(found) > 1 and category != "tokens":
+                place.report.add(place, Rejected("FF10394", name, category))
+        if "database" not in chosen:
+            place.report.add(place, Rejected("FF10392", name))
+        elif multiparty and any(
+            c not in chosen for c in ("blockchain", "dataexchange", "sharedstorage")
+        ):
+            place.report.add(place, Rejected("FF10391", name))
+        if not multiparty:
+            for category in ("dataexchange", "sharedstorage"):
+                if category in chosen:
+                    place.report.add(place, Rejected("FF19303", name, category))
+        return chosen
+
+    def _named_plugins(self, name: str) -> list[PluginSettings]:
+        if self._entry.get("plugins") is None:
+            return list(self._plugins)
+        found: list[PluginSettings] = []
+        for item in self._entry.list("plugins"):
+            wanted = item.scalar or ""
+            plugin = next((p for p in self._plugins if p.name == wanted), None)
+            if plugin is None:
+                item.report.add(item, Rejected("FF10390", name, wanted))
+            else:
+                found.append(plugin)
+        return found
+
+
+def _first(chosen: dict[str, list[PluginRef]], category: str) -> PluginRef | None:
+    found = chosen.get(category)
+    return found[0] if found else None

@@ -1,0 +1,78 @@
+"""A node's configuration, typed and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from photinus_core.app.config.tree import Plain, Problem
+from photinus_core.model.ids import Namespace
+from photinus_core.namespaces.settings import NamespaceSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorSettings:
+    """How a connector is reached; exactly one of address and launch is given.
+
+    Attributes:
+        address: `unix:<path>`, `dns:///host:port` or `127.0.0.1:port`.
+        launch: Command to start it with (development).
+        instance: Instance to name there; the plugin's name when empty.
+        insecure: Whether plain text is allowed (loopback only).
+    """
+
+    address: str = ""
+    launch: tuple[str, ...] = ()
+    instance: str = ""
+    insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PluginSettings:
+    """One plugin.
+
+    Attributes:
+        category: `database`, `blockchain`, `dataexchange`, `sharedstorage`, `tokens`.
+        connector: None when the configuration does not say how to reach it; its namespaces then
+            show that.
+        config: What the connector is configured with; scalars are text until its schema types them.
+    """
+
+    name: str
+    category: str
+    type: str
+    connector: ConnectorSettings | None = None
+    config: Plain = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSettings:
+    """Where the core serves its API over gRPC."""
+
+    address: str = "127.0.0.1:5002"
+    """`unix:<path>` or `host:port`."""
+    request_timeout_max_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """How the core logs."""
+
+    level: str = "info"
+    json: bool = False
+    filename: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """Everything the core needs to start."""
+
+    namespaces: tuple[NamespaceSettings, ...]
+    default_namespace: Namespace
+    plugins: tuple[PluginSettings, ...]
+    listen: ListenSettings = field(default_factory=ListenSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    warnings: tuple[Problem, ...] = ()
+
+    def plugin(self, name: str) -> PluginSettings:
+        """Finds a plugin by name."""
+        return next(p for p in self.plugins if p.name == name)
