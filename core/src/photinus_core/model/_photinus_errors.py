@@ -21,6 +21,7 @@ _REQUESTS: Final = (
     ("FF19011", 503, "This replica is shutting down; try another, or try again"),
     ("FF19012", 400, "Filters may have at most {} conditions"),
     ("FF19013", 400, "Message '{}' cannot be sent: {}"),
+    ("FF19014", 503, "The core cannot be reached: {}"),
 )
 
 _DATABASE: Final = (
@@ -43,6 +44,7 @@ _DATABASE: Final = (
     ("FF19108", 409, "This contradicts what is stored: {}"),
     ("FF19109", 500, "{} is not a database of this program"),
     ("FF19110", 503, "The database waited {} s for a commit under way"),
+    ("FF19111", 408, "The query took longer than {} s; narrow its filter"),
     ("FF19120", 503, "Another replica leads {}: epoch {} is over"),
     ("FF19121", 503, "The leadership of {} cannot begin with epoch {}: a later one is recorded"),
 )

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/photinus-project/photinus/gateway/internal/server"
+)
+
+const (
+	// Most bytes of one answer of the core: a list of a thousand messages with their data.
+	answerBytesMax = 256 << 20
+	// Calls are spread over all addresses a name has.
+	serviceConfig = `{"loadBalancingConfig":[{"round_robin":{}}]}`
+)
+
+// settings is what the command line says.
+type settings struct {
+	listenAddress  string
+	core           string
+	coreCA         string
+	coreCert       string
+	coreKey        string
+	coreInsecure   bool
+	tlsCertificate string
+	tlsKey         string
+	connectionsMax int
+	logLevel       slog.Level
+	options        server.Options
+}
+
+func parse(arguments []string, output io.Writer) (*settings, error) {
+	found := &settings{}
+	options := &found.options
+	flags := flag.NewFlagSet("photinus-gateway", flag.ContinueOnError)
+	flags.SetOutput(output)
+	flags.StringVar(&found.listenAddress, "listen", "127.0.0.1:5000", "address to serve on, `host:port`; port 0 takes a free one")
+	flags.StringVar(&found.core, "core", "", "`address` of the core: unix:path or dns:///host:port (required)")
+	flags.StringVar(&found.coreCA, "core-ca", "", "`file` with the certificates that the core's must descend from; switches TLS on")
+	flags.StringVar(&found.coreCert, "core-cert", "", "`file` with the certificate shown to the core")
+	flags.StringVar(&found.coreKey, "core-key", "", "`file` with its key")
+	flags.BoolVar(&found.coreInsecure, "core-insecure", false, "speak to a core on another host without TLS")
+	flags.StringVar(&found.tlsCertificate, "tls-cert", "", "`file` with the certificate to serve with; switches TLS on")
+	flags.StringVar(&found.tlsKey, "tls-key", "", "`file` with its key")
+	flags.StringVar(&options.PathPrefix, "path-prefix", "", "`path` in front of all others, like /member0")
+	flags.StringVar(&options.PublicURL, "public-url", "", "`url` under which clients reach this, path prefix included")
+	flags.DurationVar(&options.Requests.Timeout, "request-timeout", 2*time.Minute, "time a request takes at most, unless it says otherwise")
+	flags.DurationVar(&options.Requests.TimeoutMax, "request-timeout-max", 10*time.Minute, "longest time a request may ask for")
+	flags.Int64Var(&options.Requests.BodyBytesMax, "body-max", 8<<20, "most `bytes` of a JSON body")
+	flags.Int64Var(&options.Requests.UploadBytesMax, "upload-max", 0, "most `bytes` of an upload; 0 leaves it to the core")
+	flags.Int64Var(&options.Sockets.FrameBytesMax, "ws-frame-max", 1<<20, "most `bytes` of a client's WebSocket frame")
+	flags.Int64Var(&options.Sockets.ConnectionsMax, "ws-max", 1000, "most WebSockets")
+	flags.IntVar(&found.connectionsMax, "connections-max", 10000, "most connections; others wait")
+	flags.DurationVar(&options.DrainTimeout, "drain-timeout", 10*time.Second, "longest time requests are given to end on SIGTERM")
+	flags.DurationVar(&options.CORS.MaxAge, "cors-max-age", 10*time.Minute, "how long browsers may keep a CORS answer")
+	origins := flags.String("cors-origins", "*", "`origins` whose pages may use this, comma separated; empty for none")
+	pass := flags.String("pass-headers", "", "`names` of headers that travel to the core, comma separated")
+	level := flags.String("log-level", "info", "`level` of the log: debug, info, warn or error")
+	if err := flags.Parse(arguments); err != nil {
+		return nil, err
+	}
+	options.CORS.Origins = split(*origins)
+	options.CORS.Methods = []string{"GET", "POST", "PUT", "PATCH", "DELETE"}
+	options.PassHeaders = split(*pass)
+	err := errors.Join(found.logLevel.UnmarshalText([]byte(*level)), found.check(flags.Args()))
+	if err != nil {
+		fmt.Fprintln(output, "photinus-gateway:", err)
+	}
+	return found, err
+}
+
+func (s *settings) check(rest []string) error {
+	prefix := s.options.PathPrefix
+	switch {
+	case len(rest) > 0:
+		return fmt.Errorf("unexpected argument %q", rest[0])
+	case s.core == "":
+		return errors.New("-core is required")
+	case prefix != "" && (!strings.HasPrefix(prefix, "/") || strings.HasSuffix(prefix, "/")):
+		return errors.New("-path-prefix must begin with a slash and not end with one")
+	case (s.tlsCertificate == "") != (s.tlsKey == ""):
+		return errors.New("-tls-cert and -tls-key go together")
+	case (s.coreCert == "") != (s.coreKey == ""):
+		return errors.New("-core-cert and -core-key go together")
+	case s.coreCA == "" && !s.coreInsecure && !isLocal(s.core):
+		return errors.New("a core on another host needs -core-ca, or -core-insecure to do without TLS")
+	}
+	return nil
+}
+
+func split(text string) []string {
+	return strings.FieldsFunc(text, func(char rune) bool { return char == ',' || char == ' ' })
+}
+
+// isLocal says whether an address is a socket file or on loopback.
+func isLocal(address string) bool {
+	if strings.HasPrefix(address, "unix:") {
+		return true
+	}
+	if parsed, err := url.Parse(address); err == nil && parsed.Scheme == "dns" {
+		address = strings.TrimPrefix(parsed.Path, "/")
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	numeric, err := netip.ParseAddr(host)
+	return host == "localhost" || (err == nil && numeric.IsLoopback())
+}
+
+// dial makes the connection; it is built when the first call needs it, and again whenever it breaks.
+func (s *settings) dial() (*grpc.ClientConn, error) {
+	transport := insecure.NewCredentials()
+	if s.coreCA != "" {
+		config, err := s.coreTLS()
+		if err != nil {
+			return nil, err
+		}
+		transport = credentials.NewTLS(config)
+	}
+	return grpc.NewClient(s.core,
+		grpc.WithTransportCredentials(transport),
+		grpc.WithDefaultServiceConfig(serviceConfig),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(answerBytesMax)),
+	)
+}
+
+func (s *settings) coreTLS() (*tls.Config, error) {
+	text, err := os.ReadFile(s.coreCA)
+	if err != nil {
+		return nil, err
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
+	if !config.RootCAs.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s holds no certificate", s.coreCA)
+	}
+	if s.coreCert != "" {
+		own, err := tls.LoadX509KeyPair(s.coreCert, s.coreKey)
+		if err != nil {
+			return nil, err
+		}
+		config.Certificates = []tls.Certificate{own}
+	}
+	return config, nil
+}
+
+func (s *settings) server(conn *grpc.ClientConn) (*server.Server, error) {
+	return server.New(conn, s.options)
+}
+
+// listen opens the port, with TLS if asked, for a limited number of connections.
+func (s *settings) listen() (net.Listener, error) {
+	listener, err := net.Listen("tcp", s.listenAddress)
+	if err != nil {
+		return nil, err
+	}
+	listener = server.LimitConnections(listener, s.connectionsMax)
+	if s.tlsCertificate == "" {
+		return listener, nil
+	}
+	own, err := tls.LoadX509KeyPair(s.tlsCertificate, s.tlsKey)
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{own}, NextProtos: []string{"h2", "http/1.1"}}
+	return tls.NewListener(listener, config), nil
+}

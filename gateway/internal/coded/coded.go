@@ -1,0 +1,151 @@
+// Package coded gives the gateway's failures FireFly's form: a code, a text and an HTTP status.
+//
+// The core's errors arrive with all three; this package reads them. Its own table holds only what the gateway itself can
+// find wrong; texts and statuses are those of the core's catalogue, which a test compares.
+package coded
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"regexp"
+	"strconv"
+
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/photinus-project/photinus/gateway/internal/fireflyjson"
+)
+
+// Codes of what the gateway itself can find wrong.
+const (
+	NotFound          = "FF10109"
+	MultipartInput    = "FF00161"
+	ContentType       = "FF00162"
+	FieldAfterFile    = "FF00163"
+	TimedOut          = "FF00166"
+	InvalidData       = "FF10176"
+	UnknownAction     = "FF10177"
+	InvalidJSON       = fireflyjson.CodeInvalidJSON
+	FieldValue        = fireflyjson.CodeFieldValue
+	MethodNotAllowed  = "FF19003"
+	BodyTooLarge      = "FF19004"
+	UploadBroken      = "FF19007"
+	TooManyOpen       = "FF19009"
+	ShuttingDown      = "FF19011"
+	CoreUnreachable   = "FF19014"
+	internal          = "FF19000"
+	errorDomain       = "photinus"
+	statusMetadataKey = "http_status"
+)
+
+type entry struct {
+	status int
+	text   string
+}
+
+var catalogue = map[string]entry{
+	NotFound:         {404, "Not found"},
+	MultipartInput:   {400, "Error reading multi-part form input: %s"},
+	ContentType:      {415, "Invalid content type '%s'"},
+	FieldAfterFile:   {400, "Additional form field sent after file in multi-part form (ignored): '%s'"},
+	TimedOut:         {408, "The request with id '%s' timed out after %.2fms"},
+	InvalidData:      {400, "Invalid data: %s"},
+	UnknownAction:    {400, "Unknown action '%s'"},
+	InvalidJSON:      {400, "The request body is not valid JSON: %s"},
+	FieldValue:       {400, "Field '%s': %s"},
+	MethodNotAllowed: {405, "Method %s is not allowed here; allowed: %s"},
+	BodyTooLarge:     {413, "The request body is larger than %d bytes"},
+	UploadBroken:     {400, "The upload broke off after %d bytes; nothing was stored"},
+	TooManyOpen:      {429, "This member already has %d open %s, the most it allows"},
+	ShuttingDown:     {503, "This replica is shutting down; try another, or try again"},
+	CoreUnreachable:  {503, "The core cannot be reached: %s"},
+	internal:         {500, "This should not happen: %s. Please report it with the log"},
+}
+
+// Error is a failure as a REST client sees it.
+type Error struct {
+	Status int
+	// Text begins with the code.
+	Text string
+}
+
+func (e *Error) Error() string { return e.Text }
+
+// Numbers are written with thousands separators, as FireFly does.
+var printer = message.NewPrinter(language.English)
+
+// New makes an error of the gateway's own.
+func New(code string, args ...any) *Error {
+	found := catalogue[code]
+	return &Error{found.status, code + ": " + printer.Sprintf(found.text, args...)}
+}
+
+var codePattern = regexp.MustCompile(`^(FF\d{5}): `)
+
+// From makes of any error what the client is told.
+func From(err error) *Error {
+	var own *Error
+	if errors.As(err, &own) {
+		return own
+	}
+	var unreadable *fireflyjson.Error
+	if errors.As(err, &unreadable) {
+		return &Error{http.StatusBadRequest, unreadable.Error()}
+	}
+	answered, isStatus := status.FromError(err)
+	if !isStatus {
+		return New(internal, err)
+	}
+	for _, detail := range answered.Details() {
+		info, ok := detail.(*errdetails.ErrorInfo)
+		if !ok || info.GetDomain() != errorDomain {
+			continue
+		}
+		if code, err := strconv.Atoi(info.GetMetadata()[statusMetadataKey]); err == nil && code >= 400 && code < 600 {
+			return &Error{code, answered.Message()}
+		}
+	}
+	return fromPlainStatus(answered)
+}
+
+// fromPlainStatus handles what the core did not send: errors of the generated handlers and of the connection.
+func fromPlainStatus(answered *status.Status) *Error {
+	text := answered.Message()
+	if found := codePattern.FindStringSubmatch(text); found != nil {
+		if known, ok := catalogue[found[1]]; ok {
+			return &Error{known.status, text}
+		}
+	}
+	switch answered.Code() {
+	case codes.Unavailable, codes.Canceled:
+		return New(CoreUnreachable, text)
+	case codes.InvalidArgument:
+		return New(FieldValue, "path", text)
+	case codes.ResourceExhausted:
+		return &Error{http.StatusBadGateway, New(internal, text).Text}
+	}
+	return New(internal, answered.Code().String()+": "+text)
+}
+
+// IsDeadline says whether the time of a request was up.
+func IsDeadline(ctx context.Context, err error) bool {
+	return errors.Is(ctx.Err(), context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded
+}
+
+// Write answers a request with an error.
+func Write(w http.ResponseWriter, failure *Error) {
+	body, err := json.Marshal(map[string]string{"error": failure.Text})
+	if err != nil {
+		http.Error(w, http.StatusText(failure.Status), failure.Status)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
+	w.WriteHeader(failure.Status)
+	_, _ = w.Write(append(body, '\n'))
+}

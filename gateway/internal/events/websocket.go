@@ -1,0 +1,248 @@
+// Package events serves FireFly's event WebSockets over EventService.Subscribe.
+//
+// One socket is one stream: frames are translated, nothing is kept. What may be under way is the core's decision; a client
+// that does not read stops the stream by HTTP/2's flow control.
+package events
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	apiv1 "github.com/photinus-project/photinus/gateway/gen/photinus/api/v1"
+	"github.com/photinus-project/photinus/gateway/internal/coded"
+)
+
+// Close codes, beyond which clients are told nothing.
+const (
+	closeProtocolError = websocket.StatusPolicyViolation
+	closeGoingAway     = websocket.StatusGoingAway
+	closeTryAgain      = websocket.StatusTryAgainLater
+)
+
+const (
+	closeReasonMax   = 120 // bytes that fit into a close frame
+	namespaceTimeout = 30 * time.Second
+)
+
+// Limits of sockets.
+type Limits struct {
+	FrameBytesMax  int64
+	ConnectionsMax int64
+}
+
+// Sockets is the handler of /ws and of its twin below a namespace.
+type Sockets struct {
+	events     apiv1.EventServiceClient
+	namespaces apiv1.NamespaceServiceClient
+	limits     Limits
+	open       atomic.Int64
+	running    sync.WaitGroup
+	closing    context.Context
+	close      context.CancelFunc
+}
+
+// New makes the handler.
+func New(conn grpc.ClientConnInterface, limits Limits) *Sockets {
+	sockets := &Sockets{
+		events:     apiv1.NewEventServiceClient(conn),
+		namespaces: apiv1.NewNamespaceServiceClient(conn),
+		limits:     limits,
+	}
+	sockets.closing, sockets.close = context.WithCancel(context.Background())
+	return sockets
+}
+
+// Open is the number of sockets.
+func (s *Sockets) Open() int64 { return s.open.Load() }
+
+// Shutdown closes all sockets with `going away` and waits until they are closed or the context ends.
+func (s *Sockets) Shutdown(ctx context.Context) {
+	s.close()
+	done := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// Serve handles one socket; namespace pins it, empty leaves it free.
+func (s *Sockets) Serve(w http.ResponseWriter, r *http.Request, namespace string) {
+	if s.closing.Err() != nil {
+		coded.Write(w, coded.New(coded.ShuttingDown))
+		return
+	}
+	defer s.open.Add(-1)
+	if s.open.Add(1) > s.limits.ConnectionsMax {
+		coded.Write(w, coded.New(coded.TooManyOpen, s.limits.ConnectionsMax, "WebSockets"))
+		return
+	}
+	s.running.Add(1)
+	defer s.running.Done()
+	ctx := metadata.NewOutgoingContext(r.Context(), outgoing(r))
+	if namespace != "" {
+		if failure := s.checkNamespace(ctx, namespace); failure != nil {
+			coded.Write(w, failure)
+			return
+		}
+	}
+	// Other origins are welcome, as with FireFly: a browser has no cookie here that could be misused.
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+	if err != nil {
+		return // Accept has answered
+	}
+	conn.SetReadLimit(s.limits.FrameBytesMax)
+	bridge := &bridge{conn: conn}
+	bridge.run(ctx, s, r, namespace)
+}
+
+func outgoing(r *http.Request) metadata.MD {
+	found := metadata.MD{}
+	for _, name := range []string{"authorization", "traceparent", "tracestate"} {
+		if value := r.Header.Get(name); value != "" {
+			found.Set(name, value)
+		}
+	}
+	return found
+}
+
+// checkNamespace refuses the upgrade for a namespace that is unknown or not started, both as not found.
+func (s *Sockets) checkNamespace(ctx context.Context, namespace string) *coded.Error {
+	ctx, cancel := context.WithTimeout(ctx, namespaceTimeout)
+	defer cancel()
+	_, err := s.namespaces.GetNamespace(ctx, &apiv1.GetNamespaceRequest{Namespace: namespace})
+	if err == nil {
+		return nil
+	}
+	failure := coded.From(err)
+	if failure.Status == http.StatusPreconditionFailed {
+		failure.Status = http.StatusNotFound
+	}
+	return failure
+}
+
+type eventStream = grpc.BidiStreamingClient[apiv1.SubscribeRequest, apiv1.SubscribeResponse]
+
+// bridge joins one socket with one stream.
+type bridge struct {
+	conn   *websocket.Conn
+	stream eventStream
+}
+
+func (b *bridge) run(ctx context.Context, s *Sockets, r *http.Request, namespace string) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer func() { _ = b.conn.CloseNow() }()
+	stream, err := s.events.Subscribe(ctx)
+	if err != nil {
+		b.end(err)
+		return
+	}
+	b.stream = stream
+	connect := &apiv1.Connect{RemoteAddress: r.RemoteAddr, UserAgent: r.UserAgent(), Namespace: namespace}
+	b.send(&apiv1.SubscribeRequest{Frame: &apiv1.SubscribeRequest_Connect{Connect: connect}})
+	if start := startFromURL(r.URL.Query()); start != nil {
+		b.send(&apiv1.SubscribeRequest{Frame: &apiv1.SubscribeRequest_Start{Start: start}})
+	}
+	stop := context.AfterFunc(s.closing, func() { _ = b.conn.Close(closeGoingAway, "shutting down") })
+	defer stop()
+	reading := make(chan struct{})
+	go func() {
+		defer close(reading)
+		defer cancel()
+		b.read(ctx)
+	}()
+	b.write(ctx)
+	_ = b.conn.CloseNow()
+	<-reading
+}
+
+// read takes frames from the socket to the stream until either ends. Closing the stream is the caller's.
+func (b *bridge) read(ctx context.Context) {
+	for {
+		_, text, err := b.conn.Read(ctx)
+		if err != nil {
+			return
+		}
+		request, err := readFrame(text)
+		if err != nil {
+			b.refuse(ctx, err)
+			return
+		}
+		b.send(request)
+	}
+}
+
+// send gives a request to the core. A stream that has ended is seen where it is read.
+func (b *bridge) send(request *apiv1.SubscribeRequest) {
+	if err := b.stream.Send(request); err != nil && !errors.Is(err, io.EOF) {
+		slog.Debug("event stream does not take a request", "error", err)
+	}
+}
+
+// refuse answers a frame that cannot be read, and ends the socket.
+func (b *bridge) refuse(ctx context.Context, err error) {
+	text := coded.From(err).Text
+	_ = b.conn.Write(ctx, websocket.MessageText, protocolError(text))
+	b.closeWith(closeProtocolError, text)
+}
+
+// write takes responses from the stream to the socket until either ends.
+func (b *bridge) write(ctx context.Context) {
+	refusal := ""
+	for {
+		response, err := b.stream.Recv()
+		if err != nil {
+			if refusal != "" {
+				b.closeWith(closeProtocolError, refusal)
+			} else {
+				b.end(err)
+			}
+			return
+		}
+		if failure := response.GetProtocolError(); failure.GetCloses() {
+			refusal = failure.GetError()
+		}
+		if frame := writeFrame(response); frame != nil {
+			if err := b.conn.Write(ctx, websocket.MessageText, frame); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// end closes the socket of a stream that ended by itself: clients reconnect.
+func (b *bridge) end(err error) {
+	switch {
+	case errors.Is(err, io.EOF), status.Code(err) == codes.Unavailable:
+		b.closeWith(closeTryAgain, "try again")
+	case status.Code(err) == codes.Canceled:
+		_ = b.conn.CloseNow()
+	default:
+		text := coded.From(err).Text
+		_ = b.conn.Write(context.Background(), websocket.MessageText, protocolError(text))
+		b.closeWith(closeProtocolError, text)
+	}
+}
+
+func (b *bridge) closeWith(code websocket.StatusCode, reason string) {
+	if len(reason) > closeReasonMax {
+		reason = reason[:closeReasonMax]
+	}
+	_ = b.conn.Close(code, reason)
+}

@@ -1,0 +1,192 @@
+package rest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/photinus-project/photinus/gateway/internal/coded"
+	"github.com/photinus-project/photinus/gateway/internal/fireflyjson"
+)
+
+// Headers and metadata of requests.
+const (
+	RequestIDHeader = "X-FireFly-Request-ID"
+	timeoutHeader   = "Request-Timeout"
+	// What the core is told of the client's timeout, in milliseconds: when it is up the core answers, with what it knows.
+	timeoutMetadata = "x-request-timeout-ms"
+	// How much later than the client's timeout the call to the core is given up.
+	deadlineGrace     = 500 * time.Millisecond
+	requestIDCharsMax = 128
+)
+
+// Limits of what a request may ask.
+type Limits struct {
+	BodyBytesMax   int64
+	Timeout        time.Duration // when the client asks for none
+	TimeoutMax     time.Duration
+	UploadBytesMax int64 // 0 leaves it to the core
+}
+
+// requestInfo is what the gateway notes about a request.
+type requestInfo struct {
+	id      string
+	started time.Time
+	timeout time.Duration // 0 for none
+}
+
+type requestInfoKey struct{}
+
+type routeNameKey struct{}
+
+// WithRouteName gives a context in which the route of the request is noted once it is found, and where to read it.
+func WithRouteName(ctx context.Context) (context.Context, *string) {
+	name := new(string)
+	return context.WithValue(ctx, routeNameKey{}, name), name
+}
+
+func infoOf(ctx context.Context) requestInfo {
+	info, _ := ctx.Value(requestInfoKey{}).(requestInfo)
+	return info
+}
+
+// newRequestInfo notes id and timeout. A stream has a timeout only when the client asks for one.
+func (l Limits) newRequestInfo(r *http.Request, stream bool) requestInfo {
+	info := requestInfo{id: r.Header.Get(RequestIDHeader), started: time.Now()}
+	if !isPrintable(info.id) {
+		info.id = newID()
+	}
+	if asked, ok := parseTimeout(r.Header.Get(timeoutHeader)); ok {
+		info.timeout = min(asked, l.TimeoutMax)
+	} else if !stream {
+		info.timeout = l.Timeout
+	}
+	return info
+}
+
+// isPrintable says whether a client's request id can travel in headers and logs.
+func isPrintable(id string) bool {
+	return id != "" && len(id) <= requestIDCharsMax &&
+		strings.IndexFunc(id, func(char rune) bool { return char < ' ' || char > '~' }) < 0
+}
+
+// newID makes a random UUID.
+func newID() string {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails
+	id[6] = id[6]&0x0f | 0x40
+	id[8] = id[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
+}
+
+// parseTimeout reads a Go duration, or a number of seconds.
+func parseTimeout(text string) (time.Duration, bool) {
+	if text == "" {
+		return 0, false
+	}
+	if seconds, err := strconv.ParseFloat(text, 64); err == nil {
+		if seconds > 0 && seconds < float64(time.Duration(1<<62)/time.Second) {
+			return time.Duration(seconds * float64(time.Second)), true
+		}
+		return 0, false
+	}
+	parsed, err := time.ParseDuration(text)
+	return parsed, err == nil && parsed > 0
+}
+
+// prepare is the middleware of all routes to the core: it runs once a route is found, checks the body, and sets deadline
+// and query.
+func (a *API) prepare(next runtime.HandlerFunc) runtime.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request, params map[string]string) {
+		if name, ok := r.Context().Value(routeNameKey{}).(*string); ok {
+			if pattern, found := runtime.HTTPPattern(r.Context()); found {
+				*name = pattern.String()
+			}
+		}
+		media := mediaType(r)
+		upload := media == "multipart/form-data" && isUploadPath(r)
+		stream := upload || isDownloadPath(r)
+		info := a.limits.newRequestInfo(r, stream)
+		w.Header().Set(RequestIDHeader, info.id)
+		ctx := context.WithValue(r.Context(), requestInfoKey{}, info)
+		if info.timeout > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, info.timeout+deadlineGrace)
+			defer cancel()
+		}
+		r = r.WithContext(ctx)
+		// Parsed here, so that ParseForm finds its work done and the string is kept as it was sent.
+		r.Form, r.PostForm = url.Values{rawQueryKey: {r.URL.RawQuery}}, url.Values{}
+		if upload {
+			a.upload(w, r, params["namespace"])
+			return
+		}
+		if err := a.checkBody(w, r, media); err != nil {
+			a.fail(ctx, w, err)
+			return
+		}
+		next(w, r, params)
+	}
+}
+
+func mediaType(r *http.Request) string {
+	media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	return strings.ToLower(strings.TrimSpace(media))
+}
+
+// checkBody reads the body of a request that has one, so that the generated handler finds valid JSON.
+func (a *API) checkBody(w http.ResponseWriter, r *http.Request, media string) error {
+	switch r.Method {
+	case http.MethodPost, http.MethodPut, http.MethodPatch:
+	default:
+		r.Body = http.NoBody
+		return nil
+	}
+	if media == "application/x-www-form-urlencoded" || media == "text/plain" {
+		// FireFly takes these and does not look at them.
+		r.Body = io.NopCloser(strings.NewReader("{}"))
+		return nil
+	}
+	if !strings.HasPrefix(media, "application/json") {
+		return coded.New(coded.ContentType, r.Header.Get("Content-Type"))
+	}
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.limits.BodyBytesMax))
+	if err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return coded.New(coded.BodyTooLarge, a.limits.BodyBytesMax)
+		}
+		return coded.New(coded.InvalidJSON, err.Error())
+	}
+	if err := fireflyjson.Validate(text); err != nil {
+		return err
+	}
+	r.Body = io.NopCloser(bytes.NewReader(text))
+	return nil
+}
+
+// annotate gives the core the client's id of the request, its timeout and its trace.
+func (a *API) annotate(ctx context.Context, r *http.Request) metadata.MD {
+	info := infoOf(ctx)
+	found := metadata.Pairs("x-firefly-request-id", info.id)
+	if info.timeout > 0 {
+		found.Set(timeoutMetadata, strconv.FormatInt(info.timeout.Milliseconds(), 10))
+	}
+	for _, name := range a.passHeaders {
+		if value := r.Header.Get(name); value != "" {
+			found.Set(strings.ToLower(name), value)
+		}
+	}
+	return found
+}

@@ -1,0 +1,90 @@
+package server
+
+import (
+	"bufio"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/photinus-project/photinus/gateway/internal/rest"
+)
+
+// metrics are FireFly's of its API server, under its names, beside those of sockets and of the process.
+type metrics struct {
+	requests  *prometheus.CounterVec
+	durations *prometheus.HistogramVec
+	handler   http.Handler
+}
+
+func newMetrics(sockets func() int64) *metrics {
+	labels := []string{"method", "route", "code"}
+	made := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ff_apiserver_rest_requests_total", Help: "Requests answered.",
+		}, labels),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "ff_apiserver_rest_request_duration_seconds", Help: "Time to answer a request.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
+		}, labels),
+	}
+	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "photinus_gateway_websockets", Help: "Open event WebSockets.",
+	}, func() float64 { return float64(sockets()) })
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(made.requests, made.durations, open, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	made.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	return made
+}
+
+func (m *metrics) count(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		recorder := &recorder{ResponseWriter: w, code: http.StatusOK}
+		ctx, route := rest.WithRouteName(r.Context())
+		started := time.Now()
+		defer func() {
+			if recorder.hijacked {
+				return
+			}
+			labels := prometheus.Labels{"method": methodLabel(r.Method), "route": *route, "code": strconv.Itoa(recorder.code)}
+			m.requests.With(labels).Inc()
+			m.durations.With(labels).Observe(time.Since(started).Seconds())
+		}()
+		next.ServeHTTP(recorder, r.WithContext(ctx))
+	})
+}
+
+// methodLabel keeps clients from making labels of their own.
+func methodLabel(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodHead, http.MethodOptions:
+		return method
+	}
+	return "other"
+}
+
+// recorder notes the status of an answer.
+type recorder struct {
+	http.ResponseWriter
+	code     int
+	hijacked bool
+}
+
+func (r *recorder) WriteHeader(code int) {
+	r.code = code
+	r.ResponseWriter.WriteHeader(code)
+}
+
+// Unwrap lets http.ResponseController reach what lies below.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// Hijack serves WebSockets.
+func (r *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	r.hijacked = true
+	return http.NewResponseController(r.ResponseWriter).Hijack()
+}

@@ -1,0 +1,163 @@
+// Package server puts the gateway's handlers behind one listener.
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/photinus-project/photinus/gateway/internal/apidocs"
+	"github.com/photinus-project/photinus/gateway/internal/coded"
+	"github.com/photinus-project/photinus/gateway/internal/events"
+	"github.com/photinus-project/photinus/gateway/internal/rest"
+)
+
+const (
+	headerBytesMax    = 64 << 10
+	readHeaderTimeout = 10 * time.Second
+	idleTimeout       = 120 * time.Second
+	readyTimeout      = 2 * time.Second
+)
+
+// Options of the gateway.
+type Options struct {
+	// Where clients reach the gateway, for documents; empty means as they do.
+	PublicURL string
+	// Path in front of all others, which a proxy has not removed; empty or `/prefix`.
+	PathPrefix string
+	// Headers that travel to the core.
+	PassHeaders []string
+	// Longest time that requests under way are given when the gateway stops.
+	DrainTimeout time.Duration
+	CORS         CORS
+	Requests     rest.Limits
+	Sockets      events.Limits
+}
+
+// Server is the gateway.
+type Server struct {
+	options  Options
+	api      *rest.API
+	docs     *apidocs.Docs
+	sockets  *events.Sockets
+	health   grpc_health_v1.HealthClient
+	metrics  *metrics
+	draining atomic.Bool
+	http     *http.Server
+}
+
+// New makes the gateway of a core.
+func New(conn grpc.ClientConnInterface, options Options) (*Server, error) {
+	docs, err := apidocs.New(options.PublicURL)
+	if err != nil {
+		return nil, err
+	}
+	api, err := rest.New(conn, options.Requests, docs.Allowed, options.PassHeaders)
+	if err != nil {
+		return nil, err
+	}
+	made := &Server{
+		options: options,
+		api:     api,
+		docs:    docs,
+		sockets: events.New(conn, options.Sockets),
+		health:  grpc_health_v1.NewHealthClient(conn),
+	}
+	made.metrics = newMetrics(made.sockets.Open)
+	made.http = &http.Server{
+		Handler:           made.Handler(),
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    headerBytesMax,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}
+	return made, nil
+}
+
+// Run serves until the context ends, then lets requests end and closes sockets.
+func (s *Server) Run(ctx context.Context, listener net.Listener) error {
+	failed := make(chan error, 1)
+	go func() { failed <- s.http.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	s.draining.Store(true)
+	slog.Info("draining", "timeout", s.options.DrainTimeout)
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.options.DrainTimeout)
+	defer cancel()
+	s.sockets.Shutdown(limited)
+	if err := s.http.Shutdown(limited); err != nil {
+		slog.Warn("requests under way were cut off", "error", err)
+		return s.http.Close()
+	}
+	return nil
+}
+
+// Handler is everything the gateway serves.
+func (s *Server) Handler() http.Handler {
+	handler := http.Handler(http.HandlerFunc(s.route))
+	if s.options.PathPrefix != "" {
+		handler = stripPrefix(s.options.PathPrefix, handler)
+	}
+	return s.metrics.count(s.options.CORS.wrap(cleanPath(handler)))
+}
+
+var namespaceSocket = regexp.MustCompile(`^/api/v1/namespaces/([^/]+)/ws$`)
+
+func (s *Server) route(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case "/livez":
+		w.WriteHeader(http.StatusOK)
+		return
+	case "/readyz":
+		s.ready(w, r)
+		return
+	case "/metrics":
+		s.metrics.handler.ServeHTTP(w, r)
+		return
+	case "/ws":
+		s.sockets.Serve(w, r, "")
+		return
+	}
+	if found := namespaceSocket.FindStringSubmatch(r.URL.Path); found != nil {
+		s.sockets.Serve(w, r, found[1])
+		return
+	}
+	if s.docs.Serve(w, r) {
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, "/api/v1/") {
+		s.api.ServeHTTP(w, r)
+		return
+	}
+	coded.Write(w, coded.New(coded.NotFound))
+}
+
+// ready says whether requests would be served: the core is there and says so of itself.
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	if s.draining.Load() {
+		coded.Write(w, coded.New(coded.ShuttingDown))
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+	defer cancel()
+	answer, err := s.health.Check(ctx, &grpc_health_v1.HealthCheckRequest{})
+	switch {
+	case err != nil:
+		coded.Write(w, coded.New(coded.CoreUnreachable, err.Error()))
+	case answer.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING:
+		coded.Write(w, coded.New(coded.CoreUnreachable, "it is "+answer.GetStatus().String()))
+	default:
+		w.WriteHeader(http.StatusOK)
+	}
+}
