@@ -1,12 +1,14 @@
 """Names for the strings and numbers that identify things, and how new ones are made.
 
-All identifiers travel as text in the form FireFly prints them; the NewTypes keep one kind from being passed for another.
+All identifiers travel as text in the form FireFly prints them; the NewTypes keep one kind from being passed for
+another.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import time
 from typing import Final, NewType
 
 from photinus_core.model.errors import Rejected
@@ -35,12 +37,22 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
+_last_stamp = 0
+
+
 def new_uuid() -> Uuid:
-    """Makes a random UUID (version 4)."""
-    raw = bytearray(os.urandom(16))
-    raw[6] = raw[6] & 0x0F | 0x40
-    raw[8] = raw[8] & 0x3F | 0x80
-    text = raw.hex()
+    """Makes a UUID of version 7: it begins with the time, so that ids made one after the other sort so.
+
+    Database indexes then grow at their end; with random ids each insert touches pages of its own, which costs two to
+    three times the CPU and most of the disk writes. 62 bits are random.
+    """
+    global _last_stamp
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    # 48 bits of milliseconds and 12 of their fraction; two ids of one moment count on.
+    stamp = max(milliseconds << 12 | rest * 4096 // 1_000_000, _last_stamp + 1)
+    _last_stamp = stamp
+    random = int.from_bytes(os.urandom(8), "big") >> 2
+    text = f"{stamp >> 12 << 80 | 7 << 76 | (stamp & 0xFFF) << 64 | 2 << 62 | random:032x}"
     return Uuid(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}")
 
 
