@@ -76,7 +76,7 @@ LISTINGS: Final[Mapping[Table, Listing]] = MappingProxyType(
                 "txparent.type": "txparent_type",
                 "txparent.id": "txparent_id",
             },
-            frozenset({"cid", "group_hash", "batch", "idempotency_key"}),
+            frozenset({"cid", "group_hash", "batch", "idempotency_key", "tag"}),
         ),
         Table.DATA: Listing(
             "data",

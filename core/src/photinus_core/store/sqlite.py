@@ -39,13 +39,15 @@ from photinus_core.store.notifier import Notifier
 from photinus_core.store.session import Row
 from photinus_core.store.sqlite_files import (
     FileLock,
+    ReadConnection,
     open_reader,
     open_writer,
     translate,
     translate_error,
 )
-from photinus_core.store.sqlite_threads import ConnectionThreads, Job
+from photinus_core.store.sqlite_threads import ConnectionThreads
 
+C = TypeVar("C", bound=sqlite3.Connection)
 T = TypeVar("T")
 
 READERS: Final = 3
@@ -73,9 +75,7 @@ class _SqliteReader(
 
     async def fetch(self, statement: str, *args: object) -> list[Row]:
         sql, bound = translate(statement), _bind((self.namespace, *args))
-        return await self._store.read_job(
-            lambda connection: connection.execute(sql, bound).fetchall()
-        )
+        return await self._store.read_job(lambda connection: connection.read(sql, bound))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class _SqliteTransaction(
         """True while there is nothing to commit."""
         return not (self._begun or self._writes or self._events)
 
-    def commit_job(self) -> Job[list[Notification]]:
+    def commit_job(self) -> Callable[[sqlite3.Connection], list[Notification]]:
         """Makes the job that commits; it rolls back itself when it fails."""
         flush, events, topics = self._take_flush(), self._events, dict(self._topics)
         namespace = self.namespace
@@ -229,8 +229,8 @@ class SqliteStore:
         path: Path,
         lock: FileLock,
         cluster_id: str,
-        writer: ConnectionThreads,
-        readers: ConnectionThreads,
+        writer: ConnectionThreads[sqlite3.Connection],
+        readers: ConnectionThreads[ReadConnection],
     ) -> None:
         self._path = path
         self._lock = lock
@@ -375,21 +375,21 @@ class SqliteStore:
         self._number += 1
         return self._number
 
-    async def read_job(self, job: Job[T]) -> T:
+    async def read_job(self, job: Callable[[ReadConnection], T]) -> T:
         """Runs a job on a reading connection."""
         if self._closed:
             raise Unavailable("FF19100")
         return await self._readers.submit(self._translated(job))
 
-    async def write_job(self, job: Job[T]) -> T:
+    async def write_job(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """Runs a job on the writing connection, whose turn the caller has."""
         return await self._submit_write(job)
 
-    def _submit_write(self, job: Job[T]) -> asyncio.Future[T]:
+    def _submit_write(self, job: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         return self._writer.submit(self._translated(job))
 
-    def _translated(self, job: Job[T]) -> Job[T]:
-        def run(connection: sqlite3.Connection) -> T:
+    def _translated(self, job: Callable[[C], T]) -> Callable[[C], T]:
+        def run(connection: C) -> T:
             try:
                 return job(connection)
             except sqlite3.Error as failure:

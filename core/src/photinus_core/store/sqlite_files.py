@@ -7,13 +7,16 @@ import os
 import re
 import sqlite3
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
-from photinus_core.model.errors import Conflict, PhotinusError, Unavailable
+from photinus_core.model.errors import Conflict, PhotinusError, TimedOut, Unavailable
 from photinus_core.model.ids import new_uuid
 from photinus_core.store.schema import VERSION_TABLE, load_migrations, pending_migrations
+
+C = TypeVar("C", bound=sqlite3.Connection)
 
 APPLICATION_ID: Final = 0x50484F54
 """Marks a database file as ours ("PHOT")."""
@@ -24,6 +27,9 @@ CHECKPOINT_PAGES: Final = 4000
 WRITER_CACHE_KB: Final = 32_000
 READER_CACHE_KB: Final = 8_000
 STATEMENTS_CACHED: Final = 256
+READ_TIME_S: Final = 10.0
+"""Longest time a reading statement may take; a filter without index on a long list can be that slow."""
+_STEPS_BETWEEN_CHECKS: Final = 100_000
 
 _DIALECT: Final = {
     "$SEQUENCE$": "INTEGER PRIMARY KEY AUTOINCREMENT",
@@ -39,6 +45,7 @@ _MEANINGS: Final = {
     sqlite3.SQLITE_LOCKED: "FF19102",
     sqlite3.SQLITE_CORRUPT: "FF19103",
     sqlite3.SQLITE_NOTADB: "FF19103",
+    sqlite3.SQLITE_INTERRUPT: "FF19111",
 }
 
 
@@ -60,6 +67,8 @@ def translate_error(failure: sqlite3.Error, path: Path) -> PhotinusError:
             return Unavailable("FF19101", path)
         case "FF19102":
             return Unavailable("FF19102", BUSY_TIMEOUT_S, path)
+        case "FF19111":
+            return TimedOut("FF19111", READ_TIME_S)
         case "FF19103":
             return Unavailable("FF19103", path, failure)
         case _:
@@ -103,7 +112,7 @@ def open_writer(path: Path) -> tuple[sqlite3.Connection, str]:
         Unavailable: the file is damaged, not ours, newer than this program, or out of reach.
     """
     try:
-        connection = _connect(path)
+        connection = _connect(path, sqlite3.Connection)
     except sqlite3.Error as failure:
         raise translate_error(failure, path) from failure
     try:
@@ -121,21 +130,41 @@ def open_writer(path: Path) -> tuple[sqlite3.Connection, str]:
         raise
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
+class ReadConnection(sqlite3.Connection):
+    """A connection that can only read, each statement within `READ_TIME_S`. For one thread."""
+
+    _deadline = 0.0
+
+    def prepare(self) -> None:
+        """Sets the limits; called once."""
+        self.execute(f"PRAGMA cache_size = -{READER_CACHE_KB}")
+        self.execute("PRAGMA query_only = ON")
+        self.set_progress_handler(self._is_over, _STEPS_BETWEEN_CHECKS)
+
+    def read(self, sql: str, args: Sequence[object]) -> list[Any]:
+        """Runs a statement and gives all its rows."""
+        self._deadline = time.monotonic() + READ_TIME_S
+        return self.execute(sql, args).fetchall()
+
+    def _is_over(self) -> bool:
+        return self._deadline > 0.0 and time.monotonic() > self._deadline
+
+
+def open_reader(path: Path) -> ReadConnection:
     """Opens a connection that can only read."""
-    connection = _connect(path)
-    connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KB}")
-    connection.execute("PRAGMA query_only = ON")
+    connection = _connect(path, ReadConnection)
+    connection.prepare()
     return connection
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, kind: type[C]) -> C:
     connection = sqlite3.connect(
         path,
         timeout=BUSY_TIMEOUT_S,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=STATEMENTS_CACHED,
+        factory=kind,
     )
     # As PostgreSQL: LIKE tells case apart, lower() knows all letters.
     connection.execute("PRAGMA case_sensitive_like = ON")

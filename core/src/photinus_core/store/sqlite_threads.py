@@ -9,22 +9,21 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
+C = TypeVar("C", bound=sqlite3.Connection)
 T = TypeVar("T")
 
-Job = Callable[[sqlite3.Connection], T]
 
-
-class _Order(Generic[T]):
+class _Order(Generic[C, T]):
     """A job and where its result goes."""
 
     __slots__ = ("future", "job", "loop")
 
-    def __init__(self, job: Job[T], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, job: Callable[[C], T], loop: asyncio.AbstractEventLoop) -> None:
         self.job = job
         self.loop = loop
         self.future: asyncio.Future[T] = loop.create_future()
 
-    def run(self, connection: sqlite3.Connection) -> None:
+    def run(self, connection: C) -> None:
         try:
             result = self.job(connection)
         except BaseException as failure:  # noqa: BLE001 - handed to the one who waits
@@ -48,15 +47,15 @@ class _Order(Generic[T]):
             self.future.set_exception(failure)  # type: ignore[arg-type]  # what the job raised
 
 
-class ConnectionThreads:
+class ConnectionThreads(Generic[C]):
     """One thread per connection, all serving one queue in the order of submission.
 
     With one connection jobs run one after the other, exactly in order. A job once submitted runs to
     its end, also when the one who waits for it is cancelled.
     """
 
-    def __init__(self, connections: Sequence[sqlite3.Connection], name: str) -> None:
-        self._orders: SimpleQueue[_Order[object] | None] = SimpleQueue()
+    def __init__(self, connections: Sequence[C], name: str) -> None:
+        self._orders: SimpleQueue[_Order[C, object] | None] = SimpleQueue()
         self._threads = [
             threading.Thread(
                 target=self._work, args=(connection,), name=f"{name}-{number}", daemon=True
@@ -66,7 +65,7 @@ class ConnectionThreads:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, job: Job[T]) -> asyncio.Future[T]:
+    def submit(self, job: Callable[[C], T]) -> asyncio.Future[T]:
         """Queues a job; call from the event loop that is to get the result."""
         order = _Order(job, asyncio.get_running_loop())
         self._orders.put(order)  # type: ignore[arg-type]  # the queue takes jobs of all results
@@ -79,7 +78,7 @@ class ConnectionThreads:
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
 
-    def _work(self, connection: sqlite3.Connection) -> None:
+    def _work(self, connection: C) -> None:
         while (order := self._orders.get()) is not None:
             order.run(connection)
             del order  # its result must not live until the next job comes

@@ -63,6 +63,8 @@ CREATE INDEX messages_newest ON messages (namespace, sequence);
 CREATE INDEX messages_ready ON messages (namespace, sequence) WHERE state = 'ready' AND batch = '';
 CREATE INDEX messages_batch ON messages (namespace, batch, sequence) WHERE batch <> '';
 CREATE INDEX messages_cid ON messages (namespace, cid) WHERE cid <> '';
+CREATE INDEX messages_tag ON messages (namespace, tag, sequence) WHERE tag <> '';
+CREATE INDEX messages_topics ON messages (namespace, topics, sequence);
 CREATE INDEX messages_group ON messages (namespace, group_hash, sequence) WHERE group_hash <> '';
 
 CREATE TABLE message_data (
