@@ -31,6 +31,8 @@ class OpenVerification(Record, frozen=True):
 
     message: Uuid
     verification: IdentityVerification
+    parent: str
+    """DID of its author."""
 
 
 class Statements(msgspec.Struct):
@@ -50,5 +52,7 @@ class Effects:
     events: list[NewEvent] = field(default_factory=list)
     statements: dict[str, str | None] = field(default_factory=dict)
     """Notes by DID; None deletes."""
+    aliases: dict[str, str] = field(default_factory=dict)
+    """Ids that definitions named and that are another's here, by DID or `<name>/<version>`."""
     peers: dict[Uuid, str] = field(default_factory=dict)
     """Profiles of nodes that data exchange must know, by node."""

@@ -29,6 +29,7 @@ from photinus_core.definitions.effects import (
     OpenVerification,
     Statements,
 )
+from photinus_core.definitions.guard import guarded
 from photinus_core.definitions.payloads import (
     KINDS,
     DatatypeDefinition,
@@ -96,13 +97,16 @@ class NamespaceDefinitions:
         verifiers: Iterable[Verifier] = (),
         datatypes: Iterable[Datatype] = (),
         statements: Mapping[str, str] | None = None,
+        aliases: Mapping[str, str] | None = None,
     ) -> None:
         self._context = context
         self._by_did: dict[str, Identity] = {}
         self._keys: dict[str, Verifier] = {}
         self._did_of: dict[Uuid, str] = {}
         self._datatypes: dict[str, Datatype] = {}
-        self._datatype_ids: dict[str, set[Uuid]] = {}
+        self._datatype_of: dict[Uuid, str] = {}
+        self._aliases = {name: Uuid(said) for name, said in (aliases or {}).items()}
+        """Ids that definitions named, where another definition had the id here already."""
         self._statements: dict[str, Statements] = {}
         self._claimed_keys: dict[str, set[str]] = {}
         self._at = Nanoseconds(0)
@@ -191,7 +195,7 @@ class NamespaceDefinitions:
             if datatype is None or candidate.resolved.get(reference) is None:
                 raise Rejected("FF10195", name)
             check = partial(self._context.check_value, datatype, item.value or "null")
-            _guarded(name, check)
+            guarded(name, check)
 
     def _check_group(self, content: Content) -> None:
         header = content.message.header
@@ -231,13 +235,15 @@ class NamespaceDefinitions:
             raise Rejected("FF10409", "identity claim", base.id, header.author)
         existing = self._existing(base)
         if existing is not None:
-            if rules.same_base(existing.base, base) and self._is_owner(existing, header.key, base):
+            if self._is_same(existing, base) and self._is_owner(existing, header.key, base):
                 return
             raise Rejected("FF10407", "identity claim", base.id, existing.base.id)
-        if base.type is not IdentityType.NODE:
-            self._check_key_free(header.key, base)
+        if base.type is not IdentityType.NODE and candidate.registered not in {None, base.did}:
+            raise Rejected("FF10355", header.key, base.did, candidate.registered)
+        made = OpenClaim(header.id, content.message.hash, claim, header.key, candidate.position[:])
         if base.parent is None or base.type is IdentityType.NODE:
-            self._take_effect(candidate.position, content, claim, header.key, None)
+            parent = header.author if base.type is IdentityType.NODE else ""
+            self._take_effect(candidate.position, made, parent)
             return
         waiting = self._statements.get(base.did, Statements())
         for vouch in waiting.verifications:
@@ -247,14 +253,11 @@ class NamespaceDefinitions:
                 and said.claim_hash == content.message.hash
                 and rules.same_base(said.base, base)
             ):
-                self._take_effect(candidate.position, content, claim, header.key, vouch.message)
+                self._take_effect(candidate.position, made, vouch.parent, vouch.message)
                 return
         if all(known.message != header.id for known in waiting.claims):
-            opened = OpenClaim(
-                header.id, content.message.hash, claim, header.key, candidate.position[:]
-            )
             self._set_statements(
-                base.did, Statements([*waiting.claims, opened], waiting.verifications)
+                base.did, Statements([*waiting.claims, made], waiting.verifications)
             )
 
     def _verification(
@@ -268,13 +271,13 @@ class NamespaceDefinitions:
         self._check_is_parent(candidate, base, kind, header.id)
         existing = self._existing(base)
         if existing is not None:
-            if rules.same_base(existing.base, base) and existing.claim == verification.claim:
+            if self._is_same(existing, base) and existing.claim == verification.claim:
                 return
             raise Rejected("FF10407", kind, base.id, existing.base.id)
         claim = self._open_claim(verification)
         if claim is None:
             waiting = self._statements.get(base.did, Statements())
-            vouch = OpenVerification(header.id, verification)
+            vouch = OpenVerification(header.id, verification, header.author)
             self._set_statements(
                 base.did, Statements(waiting.claims, [*waiting.verifications, vouch])
             )
@@ -284,9 +287,8 @@ class NamespaceDefinitions:
         if not rules.same_base(claim.claim.base, base):
             raise Rejected("FF10404", kind, header.id)
         if candidate.resolved.get(KeyReference(claim.key)) is not None:
-            self._check_key_free(claim.key, base)
-        made = Content(content.message, (), None, claim.claim)
-        self._take_effect(candidate.position, made, claim.claim, claim.key, header.id, claim)
+            raise Rejected("FF10407", kind, base.id, self._keys[claim.key].identity)
+        self._take_effect(candidate.position, claim, header.author, header.id)
 
     def _update(self, candidate: Candidate, content: Content, update: IdentityUpdate) -> None:
         base, header = update.base, content.message.header
@@ -294,7 +296,7 @@ class NamespaceDefinitions:
         identity = self._by_did.get(base.did)
         if identity is None:
             raise Rejected("FF10408", kind, header.id, base.did)
-        if not rules.same_base(identity.base, base):
+        if not self._is_same(identity, base):
             raise Rejected("FF10404", kind, header.id)
         if base.type is IdentityType.NODE:
             self._check_is_parent(candidate, base, kind, header.id)
@@ -329,16 +331,17 @@ class NamespaceDefinitions:
         existing = self._datatypes.get(name)
         if existing is not None:
             raise Rejected("FF10407", kind, definition.id, existing.id)
-        if definition.id in self._datatype_ids.get(definition.name, ()):
+        said = [self._aliases.get(n, d.id) for n, d in self._versions(definition.name)]
+        if definition.id in said:
             raise Rejected("FF10407", kind, definition.id, definition.id)
-        _guarded(
+        guarded(
             name,
             lambda: self._context.compile_schema(
                 definition.name, definition.version, definition.value
             ),
         )
         datatype = Datatype(
-            id=definition.id,
+            id=self._local_id(definition.id, name, self._datatype_of.get(definition.id)),
             namespace=self._context.namespace,
             name=definition.name,
             version=definition.version,
@@ -358,9 +361,37 @@ class NamespaceDefinitions:
         self, candidate: Candidate, base: IdentityBase, kind: str, message: Uuid
     ) -> None:
         parent = self._by_did.get(candidate.registered or "")
-        if parent is None or parent.base.id != base.parent:
+        if parent is None or self._said(parent).id != base.parent:
             raise Rejected("FF10409", kind, message, candidate.message.author)
         rules.check_parent(base, parent.base)
+
+    def _versions(self, name: str) -> list[tuple[str, Datatype]]:
+        return [(key, d) for key, d in self._datatypes.items() if d.name == name]
+
+    def _local_id(self, said: Uuid, name: str, taken_by: str | None) -> Uuid:
+        """The id under which a definition is kept here.
+
+        Ids are unique here, but may not decide: definitions on different topics have no order, so
+        the id that one names may be another's already (or belong to a hostile one).
+        """
+        if taken_by in {None, name}:
+            return said
+        self._aliases[name] = said
+        self._effects.aliases[name] = said
+        digest = canonical.hash_text(f"{name}/{said}")
+        return Uuid(
+            "-".join((digest[:8], digest[8:12], digest[12:16], digest[16:20], digest[20:32]))
+        )
+
+    def _said(self, identity: Identity) -> IdentityBase:
+        """An identity's base as its claim named it."""
+        base, parent = identity.base, None
+        if base.parent is not None:
+            parent = self._aliases.get(self._did_of.get(base.parent, ""), base.parent)
+        return msgspec.structs.replace(base, id=self._aliases.get(base.did, base.id), parent=parent)
+
+    def _is_same(self, identity: Identity, base: IdentityBase) -> bool:
+        return rules.same_base(self._said(identity), base)
 
     def _existing(self, base: IdentityBase) -> Identity | None:
         other = rules.other_did(base, self._context.network_name)
@@ -372,11 +403,6 @@ class NamespaceDefinitions:
         verifier = self._keys.get(key)
         return verifier is not None and verifier.identity == identity.base.id
 
-    def _check_key_free(self, key: str, base: IdentityBase) -> None:
-        owner = self._keys.get(key)
-        if owner is not None:
-            raise Rejected("FF10407", "identity claim", base.id, owner.identity)
-
     def _open_claim(self, verification: IdentityVerification) -> OpenClaim | None:
         waiting = self._statements.get(verification.base.did)
         if waiting is None:
@@ -384,32 +410,32 @@ class NamespaceDefinitions:
         return next((c for c in waiting.claims if c.message == verification.claim), None)
 
     def _take_effect(
-        self,
-        position: Position,
-        content: Content,
-        claim: IdentityClaim,
-        key: str,
-        verification: Uuid | None,
-        opened: OpenClaim | None = None,
+        self, position: Position, claim: OpenClaim, parent: str, verification: Uuid | None = None
     ) -> None:
-        base = msgspec.structs.replace(claim.base, namespace=self._context.namespace)
+        said = claim.claim.base
+        base = msgspec.structs.replace(
+            said,
+            id=self._local_id(said.id, said.did, self._did_of.get(said.id)),
+            namespace=self._context.namespace,
+            parent=self._by_did[parent].base.id if parent else None,
+        )
         identity = Identity(
             base=base,
             namespace=self._context.namespace,
             created=self._at,
             updated=self._at,
-            description=claim.description[: names.DESCRIPTION_CHARS_MAX],
-            profile=claim.profile,
-            claim=content.message.header.id if opened is None else opened.message,
+            description=claim.claim.description[: names.DESCRIPTION_CHARS_MAX],
+            profile=claim.claim.profile,
+            claim=claim.message,
             verification=verification,
             position=position[:],
         )
         self._keep_identity(identity)
         self._effects.identities[base.id] = identity
-        kind, value = self._context.key_type, key
+        kind, value = self._context.key_type, claim.key
         if base.type is IdentityType.NODE:
-            kind, value = VerifierType.DX_PEER_ID, profile_member(claim.profile, "id")
-            self._effects.peers[base.id] = claim.profile
+            kind, value = VerifierType.DX_PEER_ID, profile_member(identity.profile, "id")
+            self._effects.peers[base.id] = identity.profile
         verifier = Verifier(
             hash=canonical.verifier_hash(self._context.namespace, kind, value),
             identity=base.id,
@@ -468,8 +494,9 @@ class NamespaceDefinitions:
             self._keys.setdefault(verifier.value, verifier)
 
     def _keep_datatype(self, datatype: Datatype) -> None:
-        self._datatypes[f"{datatype.name}/{datatype.version}"] = datatype
-        self._datatype_ids.setdefault(datatype.name, set()).add(datatype.id)
+        name = f"{datatype.name}/{datatype.version}"
+        self._datatypes[name] = datatype
+        self._datatype_of[datatype.id] = name
 
 
 def _content(message: MessageFacts) -> Content:
@@ -479,13 +506,3 @@ def _content(message: MessageFacts) -> Content:
 
 def _position(identity: Identity) -> Position:
     return Position(*(identity.position or ()))
-
-
-def _guarded(name: str, check: Callable[[], object]) -> None:
-    try:
-        check()
-    except PhotinusError:
-        raise
-    except Exception as failure:
-        # A hostile schema can make the checker fail in ways of its own: a refusal too, by everyone.
-        raise Rejected("FF10196", name, type(failure).__name__) from failure
