@@ -39,29 +39,32 @@ _NOT_HELD = ("not found", "could not find", "no providers found")
 _CONNECTION_ERRORS = (aiohttp.ClientError, aioipfs.IPFSConnectionError, TimeoutError, OSError)
 
 
+_BlockRequest = contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]
+
+
 class KuboStorage:
     """Storage in a Kubo node. Use from one event loop."""
 
     def __init__(
         self, api: HttpService, gateway: HttpService | None, *, timeout_s: float, max_bytes: int
     ) -> None:
-        url = URL(api.url)
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
+        self._api, self._api_auth = URL(api.url), _authentication(api.auth)
+        self._gateway = URL(gateway.url) if gateway else None
+        self._gateway_auth = _authentication(gateway.auth if gateway else None)
         self._node = aioipfs.AsyncIPFS(
-            host=url.host,
-            port=url.port,
-            scheme=url.scheme,
-            auth=_authentication(api.auth),
+            host=self._api.host,
+            port=self._api.port,
+            scheme=self._api.scheme,
+            auth=self._api_auth,
             conns_max=CONNECTIONS_MAX,
             conns_max_per_host=CONNECTIONS_MAX,
             read_timeout=timeout_s,
         )
-        self._gateway = URL(gateway.url) if gateway else None
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX),
             timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S),
-            auth=_authentication(gateway.auth if gateway else None),
         )
 
     async def check(self) -> str:
@@ -139,12 +142,8 @@ class KuboStorage:
             NotFound: UNKNOWN_PAYLOAD.
             Unavailable: the node is away, or nobody gave it the block in time.
         """
-        if self._gateway is None:
-            async with _translated("block/get", self._timeout_s):
-                block: bytes = await self._node.block.get(str(cid))
-            return block
-        url = (self._gateway / "ipfs" / str(cid)).with_query(format="raw")
-        async with _translated("gateway"), self._http.get(url, allow_redirects=False) as response:
+        # Not by aioipfs: it takes the text of a proxy's 502 for the block.
+        async with _translated("block/get"), self._block_request(cid) as response:
             block = await response.content.read(BLOCK_BYTES_MAX + 1)
             while len(block) <= BLOCK_BYTES_MAX and (
                 more := await response.content.read(BLOCK_BYTES_MAX + 1 - len(block))
@@ -153,7 +152,14 @@ class KuboStorage:
             if response.status == 200:
                 return block
             text = block[:ERROR_CHARS_MAX].decode(errors="replace")
-            raise _refusal("gateway", response.status, text)
+            raise _refusal("block/get", response.status, text)
+
+    def _block_request(self, cid: Cid) -> _BlockRequest:
+        if self._gateway is not None:
+            url = (self._gateway / "ipfs" / str(cid)).with_query(format="raw")
+            return self._http.get(url, auth=self._gateway_auth, allow_redirects=False)
+        url = (self._api / "api" / "v0" / "block" / "get").with_query(arg=str(cid))
+        return self._http.post(url, auth=self._api_auth, allow_redirects=False)
 
     async def _pinned(self, root: Cid) -> bool:
         try:
