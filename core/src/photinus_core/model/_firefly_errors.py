@@ -73,7 +73,7 @@ _COMMON: Final = (
     ("FF00163", 400, "Additional form field sent after file in multi-part form (ignored): '{}'"),
     ("FF00164", 404, "No result found"),
     ("FF00165", 400, "The response cannot be serialized: {}"),
-    ("FF00166", 408, "The request with id '{}' timed out after {:,.2f}ms"),
+    ("FF00166", 408, "The request timed out before its end was known"),
     ("FF00168", 500, "Unknown auth plugin: '{}'"),
     ("FF00169", 401, "Unauthorized"),
     ("FF00170", 403, "Forbidden"),

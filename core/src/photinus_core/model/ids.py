@@ -81,5 +81,5 @@ def parse_hash(text: str) -> Hash32:
     """
     lower = text.strip().lower().removeprefix("0x")
     if _HASH.fullmatch(lower) is None:
-        raise Rejected("FF00107", text)
+        raise Rejected("FF00107")
     return Hash32(lower)
