@@ -68,6 +68,7 @@ class StreamIntake(ABC):
         self._context = context
         self._consumer = consumer
         self._troubles: dict[str, str] = {}
+        self._catching_up = True
 
     async def resume(self) -> Mapping[str, bytes]:
         """Gives the stored checkpoints, by listener id."""
@@ -102,6 +103,7 @@ class StreamIntake(ABC):
 
     async def progress(self, progress: StreamProgress) -> None:
         """Stores positions without events, so that a restart does not read them again."""
+        self._catching_up = progress.catching_up
         if not progress.checkpoints:
             return
         context = self._context
@@ -114,6 +116,10 @@ class StreamIntake(ABC):
         self._troubles[listener] = reason
         if fatal:
             await self.halt(f"listener {listener}: {reason}")
+
+    def is_catching_up(self) -> bool:
+        """Whether the connector is still far behind its head; True until it has said otherwise."""
+        return self._catching_up
 
     def troubles(self) -> Mapping[str, str]:
         """Listeners that do not work, with the reason; for status."""
