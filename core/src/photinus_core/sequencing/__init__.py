@@ -40,9 +40,10 @@ Loop: inputs -> (wanted -> answers -> decide) until `wanted()` is empty and `dec
 []. Everything else waits; `explain(message_id)`, `explain_batch(batch_id)` and `waiting()` say
 for what.
 
-With `masked_complete=False` only those masked pins are in memory that matter; before a private
-batch is handed over, its stored undispatched pins must have been given to `pins_arrived` (again,
-if unsure).
+Only those masked pins stay in memory that matter, or that are few: for a private batch that
+`machine.knows(key)` denies, its stored undispatched pins go to `pins_arrived` right before its facts
+to `batch_available`. `masked_complete=False` says that masked pins whose batch is not stored were
+left out at take-over; the machine then asks for them by hash.
 
 Rules for the driver:
 

@@ -156,17 +156,17 @@ class PrivateOrder:
             )
         if not cared_for:
             self._unclaimed[event.position] = event
-            if len(self._unclaimed) > self._events_max:
-                self._evict_event()
 
-    def _evict_event(self) -> None:
-        _, oldest = self._unclaimed.popitem(last=False)
-        if self.complete:
-            # Pins of runs never leave, so what is known of them so far stays known.
-            self.complete = False
-            self._looked_up.update(self._in_run)
-        self.remove_event(oldest)
-        self._forget_event(oldest)
+    def evict(self) -> None:
+        """Lets the oldest events go that nobody cares for, where there are too many."""
+        while len(self._unclaimed) > self._events_max:
+            _, oldest = self._unclaimed.popitem(last=False)
+            if self.complete:
+                # Pins of runs never leave, so what is known of them so far stays known.
+                self.complete = False
+                self._looked_up.update(self._in_run)
+            self.remove_event(oldest)
+            self._forget_event(oldest)
 
     def claim_event(self, event: EventState) -> None:
         """Keeps an event in memory: its content is here."""

@@ -147,6 +147,8 @@ class Agreement:
             at: Time in nanoseconds, for `explain`.
         """
         self._now = max(self._now, at)
+        # Before, not after: what arrives now stays until its content could be handed over.
+        self._private.evict()
         for event in events:
             if isinstance(event, PinEvent):
                 self._add_pins(event)
@@ -157,10 +159,10 @@ class Agreement:
                 self._queue(action)
 
     def batch_available(self, facts: Iterable[BatchFacts], at: int = 0) -> None:
-        """Takes the content of batches. Batches that no undecided pin names are ignored.
+        """Takes the content of batches. Batches that no undecided pin in memory names are ignored.
 
-        If masked pins were left out at take-over, the stored undispatched pins of a private
-        batch must have been handed to `pins_arrived` before.
+        Masked pins may have left memory: for a private batch that the machine does not know
+        (`knows`), hand its stored undispatched pins to `pins_arrived` right before.
         """
         self._now = max(self._now, at)
         for batch in facts:
@@ -170,6 +172,10 @@ class Agreement:
             for event in list(self._events_of.get(batch.key, ())):
                 if event.facts is None and not event.void_reason:
                     self._add_content(event, batch)
+
+    def knows(self, batch: BatchKey) -> bool:
+        """Whether undecided pins of this batch are in memory."""
+        return batch in self._events_of
 
     def group_available(self, group: str, members: Sequence[str], at: int = 0) -> None:
         """Learns the members (DIDs) of a group. Idempotent."""
@@ -307,7 +313,6 @@ class Agreement:
                     self._queues[pin.hash].holding.add(pin)
         self._queue(event)
         if chain.masked:
-            # Last: it may push another event, or this one, out of memory.
             self._private.add_event(event)
 
     def _add_content(self, event: EventState, facts: BatchFacts) -> None:
@@ -629,7 +634,6 @@ class Agreement:
         events.remove(event)
         if not events:
             del self._events_of[event.chain.batch]
-            self._wanted_batches.pop(event.chain.batch, None)
         self._notify(event.batch_arrived)
         self._notify(event.signer_settled)
 

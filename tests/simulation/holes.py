@@ -1,0 +1,103 @@
+"""FireFly's known holes, put back one at a time, to see that the simulator finds them.
+
+The production machine has no switch for this: each hole is a subclass that undoes one rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Final
+
+from photinus_core.model.canonical import broadcast_context
+from photinus_core.sequencing._state import Blocker, EventState, Occurrence
+from photinus_core.sequencing.agreement import Agreement
+from photinus_core.sequencing.decisions import Decision
+from photinus_core.sequencing.facts import BatchFacts, Reference
+from photinus_core.sequencing.position import OrderKey, Position
+from photinus_core.sequencing.view import DefinitionView
+
+from tests.simulation.scenario import Holes
+
+
+class NoRivals(Agreement):
+    """Internals §2.4: a private message waits for its own author's nonces only."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._private.rival = _no_rival  # type: ignore[method-assign]  # the hole
+
+
+class ContextsNotCompared(Agreement):
+    """Internals §2.4: what is on chain is never compared with what the batch implies."""
+
+    def _add_content(self, event: EventState, facts: BatchFacts) -> None:
+        if not event.chain.masked:
+            implied = [context for m in facts.messages for context in _contexts(m.topics)]
+            if len(implied) == len(event.chain.contexts):
+                for pin, context in zip(event.pins, implied, strict=True):
+                    self._queues[pin.hash].discard(pin)
+                    pin.hash = context
+                    self._queues[context].holding.add(pin)
+                object.__setattr__(event.chain, "contexts", tuple(implied))
+        super()._add_content(event, facts)
+
+
+class PageRemembersTooLittle(Agreement):
+    """Internals §3.5: once a message of a page was dispatched, the page's later ones on its topic
+    pass parked ones.
+    """
+
+    _passed: Collection[str] = ()
+
+    def decide(self, view: DefinitionView, limit: int = 1000) -> list[Decision]:
+        for occurrences in self._occurrences.values():
+            for occurrence in occurrences:
+                self._queue(occurrence)
+        self._passed = set()
+        decisions = super().decide(view, limit)
+        self._passed = ()
+        return decisions
+
+    def _ahead(self, occurrence: Occurrence) -> Blocker | None:
+        blocker = super()._ahead(occurrence)
+        contexts = {pin.hash for pin in occurrence.pins}
+        if blocker is not None and not contexts <= set(self._passed):
+            return blocker
+        self._passed = {*self._passed, *contexts}
+        return None
+
+
+class RepeatsCount(Agreement):
+    """Internals §3.6: a message that is pinned again is processed again."""
+
+    def _is_repeat(self, occurrence: Occurrence) -> bool:
+        return False
+
+
+class ReferencesAsOfNow(Agreement):
+    """Internals §3.3: a datatype that is not there when a message is looked at does not exist."""
+
+    def _resolve(
+        self, reference: Reference, position: Position, view: DefinitionView
+    ) -> Position | Blocker | None:
+        found = super()._resolve(reference, position, view)
+        return None if isinstance(found, Blocker) else found
+
+
+def _no_rival(occurrence: Occurrence, key: OrderKey) -> None:
+    return None
+
+
+HOLES: Final = {
+    "2.4 private order": Holes(NoRivals),
+    "2.4 pins not compared": Holes(ContextsNotCompared),
+    "3.3 references as of arrival": Holes(ReferencesAsOfNow),
+    "3.5 page hole": Holes(PageRemembersTooLittle),
+    "3.6 repeats": Holes(RepeatsCount),
+    "3.7 lost wake-ups": Holes(wakeups_in_memory=True),
+}
+
+
+def _contexts(topics: tuple[str, ...]) -> list[str]:
+
+    return [broadcast_context(topic) for topic in topics]
