@@ -11,7 +11,6 @@ from photinus.connector.v1 import shared_storage_pb2 as pb
 from photinus_sdk import CallContext, Refused, SharedStorage, finding
 
 from photinus_ipfs.directory import DirectoryStorage
-from photinus_ipfs.kubo import KuboStorage
 from photinus_ipfs.settings import IpfsSettings
 from photinus_ipfs.storage import Storage, parse_reference, read_file
 
@@ -46,6 +45,9 @@ class IpfsConnector(
     async def start(self, settings: IpfsSettings) -> None:
         self._max_bytes = settings.max_payload_bytes
         if settings.api is not None:
+            # aioipfs takes a second and 30 MB to import, which the embedded storage does without.
+            from photinus_ipfs.kubo import KuboStorage  # noqa: PLC0415 - see above
+
             self._storage = KuboStorage(
                 settings.api,
                 settings.gateway,
