@@ -226,7 +226,7 @@ def _topics(run: Run) -> tuple[str, ...]:
     return tuple(run.rng.sample(["a", "b", "c"], run.rng.choice([1, 1, 2, 3])))
 
 
-def _broadcast(run: Run) -> None:
+def _broadcast(run: Run, tries: int = 50) -> None:
     rng = run.rng
     member = rng.choice(run.members)
     author, key = member.did, key_of(member.did)
@@ -236,12 +236,13 @@ def _broadcast(run: Run) -> None:
     if rng.random() < 0.05:
         key = "key-of-nobody"
     if not _known_or_hasty(run, member, key):
-        run.clock.soon(partial(_broadcast, run), 5)
+        if tries:
+            run.clock.soon(partial(_broadcast, run, tries - 1), 5)
         return
     _submit(run, member, _message(run, author, key, _topics(run), _text(run)))
 
 
-def _private(run: Run) -> None:
+def _private(run: Run, tries: int = 50) -> None:
     rng = run.rng
     usable = [
         (m, g)
@@ -249,12 +250,12 @@ def _private(run: Run) -> None:
         for g in m.store.groups
         if m.did in m.store.groups[g] and _known_or_hasty(run, m, key_of(m.did))
     ]
-    if not usable:
-        run.clock.soon(partial(_private, run), 5)
-    else:
+    if usable:
         member, group = rng.choice(usable)
         message = _message(run, member.did, key_of(member.did), _topics(run), _text(run), group)
         _submit(run, member, message)
+    elif tries:
+        run.clock.soon(partial(_private, run, tries - 1), 5)
 
 
 def _known_or_hasty(run: Run, member: Member, key: str) -> bool:

@@ -41,9 +41,9 @@ Loop: inputs -> (wanted -> answers -> decide) until `wanted()` is empty and `dec
 for what.
 
 Only those masked pins stay in memory that matter, or that are few: for a private batch that
-`machine.knows(key)` denies, its stored undispatched pins go to `pins_arrived` right before its facts
-to `batch_available`. `masked_complete=False` says that masked pins whose batch is not stored were
-left out at take-over; the machine then asks for them by hash.
+`machine.knows(key)` denies, its stored undispatched pins go to `pins_arrived` right before its
+facts to `batch_available`. `masked_complete=False` says that masked pins whose batch is not
+stored were left out at take-over; the machine then asks for them by hash.
 
 Rules for the driver:
 

@@ -97,14 +97,14 @@ class PrivateOrder:
     def __init__(
         self,
         notify: Callable[[Hashable], None],
-        forget_event: Callable[[EventState], None],
+        evicted: Callable[[EventState], None],
         *,
         complete: bool,
         events_max: int,
         contexts_max: int,
     ) -> None:
         self._notify = notify
-        self._forget_event = forget_event
+        self._evicted = evicted
         self._events_max = events_max
         self._contexts_max = contexts_max
         self.complete = complete
@@ -166,7 +166,7 @@ class PrivateOrder:
                 self.complete = False
                 self._looked_up.update(self._in_run)
             self.remove_event(oldest)
-            self._forget_event(oldest)
+            self._evicted(oldest)
 
     def claim_event(self, event: EventState) -> None:
         """Keeps an event in memory: its content is here."""

@@ -1,34 +1,32 @@
-"""The life of one connector instance: what to do next, and what an operator is told.
+"""The life cycle of one connector instance: dial, describe, configure, ping, redial, restart,
+drain.
 
-    DISCOVERED → CONNECTING → DESCRIBED → CONFIGURED → READY ⇄ DEGRADED → DRAINING → GONE
-                     ↑______________ lost, redial ______________|          FAILED
-
-The machine decides, a supervisor acts. Every attempt to reach the connector has a number; what is
-reported of an older attempt changes nothing, so reports may come late and in any order.
+DISCOVERED → CONNECTING → DESCRIBED → CONFIGURED → READY ⇄ DEGRADED → DRAINING → GONE, and FAILED
+where trying again is of no use (connector-protocol §5). Inputs carry the time; a supervisor acts
+on what they return and calls `tick` at `next_due`. Only UNAVAILABLE, silence or a dead child
+mean reconnecting; any other code is an answer.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-PING_INTERVAL_S: Final = 5.0
-PING_TIMEOUT_S: Final = 2.0
-PINGS_MISSED_MAX: Final = 2
-REDIAL_FIRST_S: Final = 0.1
-REDIAL_LAST_S: Final = 5.0
-STABLE_S: Final = 30.0
-"""A connection that held this long starts the redial delays over."""
-REFUSED_RETRY_S: Final = 30.0
-"""An attached connector that was refused may be replaced by its operator: look again."""
+SECOND_NS: Final = 1_000_000_000
+PING_EVERY_NS: Final = 5 * SECOND_NS
+PING_DEADLINE_NS: Final = 2 * SECOND_NS
+PING_MISSES_MAX: Final = 2
+BACKOFF_FIRST_NS: Final = SECOND_NS // 10
+BACKOFF_LAST_NS: Final = 5 * SECOND_NS
 RESTARTS_MAX: Final = 5
-RESTART_WINDOW_S: Final = 60.0
+RESTART_WINDOW_NS: Final = 60 * SECOND_NS
 
 
 class LifeState(StrEnum):
-    """Where an instance stands."""
+    """Where a connector instance stands, as operators see it."""
 
     DISCOVERED = "discovered"
     CONNECTING = "connecting"
@@ -41,250 +39,250 @@ class LifeState(StrEnum):
     FAILED = "failed"
 
 
-SERVING: Final = frozenset({LifeState.READY, LifeState.DEGRADED})
-
-
-class Health(StrEnum):
-    """What a connector says of itself."""
-
-    OK = "ok"
-    DEGRADED = "degraded"
-    """It expects to recover without help."""
-    FAILED = "failed"
-    """It needs a person."""
-    STOPPING = "stopping"
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Start the child; report `launched` once it printed its handshake, or `child_exited`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Connect:
-    """Reach the connector (launch it first when it is to be launched) and ask Describe.
-
-    Report `described`, `refused` or `lost`. Wait before it for a time picked from the range.
-    """
-
-    attempt: int
-    after_least_s: float
-    after_most_s: float
+class Dial:
+    """Connect and call Describe; report `described`, `unavailable` or `refused`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """Validate and configure it. Report `configured`, `refused` or `lost`."""
+    """Call Configure; report `configured`, `unavailable` or `refused`."""
 
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class Serve:
-    """It is in use: tell it so, let calls through, ping it, watch its status.
-
-    `changed` says that it is not the connector it was before: whatever was cached of it is void.
-    """
-
-    attempt: int
     changed: bool
+    """Whether version or schema differ from last time: validate the configuration again."""
 
 
 @dataclass(frozen=True, slots=True)
-class HangUp:
-    """The connection is over: end the calls in flight with this error and close it."""
+class OpenStreams:
+    """Open the event streams with their checkpoints; calls may go out from now on."""
 
-    attempt: int
+
+@dataclass(frozen=True, slots=True)
+class CloseStreams:
+    """The connector is away: close streams, fail queries in flight, queue submissions."""
+
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse:
-    """Tell the connector why it is not used, then close the connection."""
+class Ping:
+    """Call health; report `pong` with the answer. Silence is noticed by `tick`."""
 
-    attempt: int
-    reason: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
-class EndChild:
-    """End the launched process, if there is one."""
+class TellRefused:
+    """Tell the connector why it was refused, so that its author sees it (NotifyRegistration)."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Let calls in flight finish, ask the connector to drain if we launched it, close."""
-
-    attempt: int
+    """Ask the connector to finish what it has; report `drained`."""
 
 
-Action = Connect | Configure | Serve | HangUp | Refuse | EndChild | Drain
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the channel, end the child if there is one."""
 
 
-@dataclass(slots=True)
+LifeAction = (
+    Launch | Dial | Configure | OpenStreams | CloseStreams | Ping | TellRefused | Drain | Close
+)
+
+
 class ConnectorLife:
-    """Decides for one instance. Times are seconds of a monotonic clock.
+    """One connector instance.
 
-    Attributes:
-        launched: Whether the core starts the process itself.
-        state: Where it stands.
-        since: When it came there.
-        last_error: Why it is not ready, or was not the last time.
-        restarts: How often it was reached anew after it had been in use or was launched again.
+    Args:
+        launches: Whether the core starts it; otherwise it attaches to an address.
+        jitter: Gives numbers from 0 to 1 that spread redials.
     """
 
-    launched: bool
-    state: LifeState = LifeState.DISCOVERED
-    since: float = 0.0
-    last_error: str = ""
-    restarts: int = 0
-    _attempt: int = 0
-    _delay_s: float = REDIAL_FIRST_S
-    _missed: int = 0
-    _was_ready: bool = False
-    _ready_at: float = 0.0
-    _fingerprint: str = ""
-    _changed: bool = False
-    _launches: deque[float] = field(default_factory=deque)
+    def __init__(self, *, launches: bool, jitter: Callable[[], float]) -> None:
+        self.state = LifeState.DISCOVERED
+        self.since = 0
+        self.last_error = ""
+        self._launches = launches
+        self._jitter = jitter
+        self._fingerprint: str | None = None
+        self._attempts = 0
+        self._redial_at: int | None = None
+        self._redial: LifeAction = Dial()
+        self._ping_at: int | None = None
+        self._ping_deadline: int | None = None
+        self._ping_number = 0
+        self._misses = 0
+        self._restarts: deque[int] = deque()
 
     @property
-    def shown(self) -> str:
-        """The state in an operator's words."""
-        match self.state:
-            case LifeState.CONNECTING if self._was_ready or self.last_error:
-                return "unreachable"
-            case (
-                LifeState.DISCOVERED
-                | LifeState.CONNECTING
-                | LifeState.DESCRIBED
-                | LifeState.CONFIGURED
-            ):
-                return "starting"
-            case LifeState.DRAINING | LifeState.GONE:
-                return "stopping"
-            case _:
-                return self.state.value
+    def usable(self) -> bool:
+        """Whether calls may go out."""
+        return self.state in (LifeState.READY, LifeState.DEGRADED)
 
-    def start(self, now: float) -> list[Action]:
-        """Begins."""
-        return self._connect(now, 0.0)
-
-    def described(self, attempt: int, fingerprint: str, now: float) -> list[Action]:
-        """The connector said what it is; `fingerprint` differs when version or schema do."""
-        if not self._current(attempt, LifeState.CONNECTING):
+    def start(self, now: int) -> list[LifeAction]:
+        """Begins, or begins again after FAILED or GONE (the operator changed something)."""
+        if self.state not in (LifeState.DISCOVERED, LifeState.FAILED, LifeState.GONE):
             return []
-        self._changed = bool(self._fingerprint) and fingerprint != self._fingerprint
+        self._attempts = 0
+        self._restarts.clear()
+        self._enter(LifeState.CONNECTING, now)
+        return [Launch() if self._launches else Dial()]
+
+    def launched(self) -> list[LifeAction]:
+        """The child told its address."""
+        return [Dial()] if self.state is LifeState.CONNECTING else []
+
+    def described(self, fingerprint: str, now: int) -> list[LifeAction]:
+        """Describe answered.
+
+        Args:
+            fingerprint: Stands for version and configuration schema.
+            now: Nanoseconds.
+        """
+        if self.state is not LifeState.CONNECTING:
+            return []
+        changed = fingerprint != self._fingerprint
         self._fingerprint = fingerprint
         self._enter(LifeState.DESCRIBED, now)
-        return [Configure(attempt)]
+        return [Configure(changed)]
 
-    def configured(self, attempt: int, now: float) -> list[Action]:
-        """It took its configuration."""
-        if not self._current(attempt, LifeState.DESCRIBED):
+    def configured(self, now: int) -> list[LifeAction]:
+        """Configure answered."""
+        if self.state is not LifeState.DESCRIBED:
             return []
         self._enter(LifeState.CONFIGURED, now)
+        return [OpenStreams()]
+
+    def streams_open(self, now: int) -> list[LifeAction]:
+        """The streams are open."""
+        if self.state is not LifeState.CONFIGURED:
+            return []
         self._enter(LifeState.READY, now)
-        if self._was_ready:
-            self.restarts += 1
-        self._was_ready, self._ready_at, self._missed, self.last_error = True, now, 0, ""
-        return [Serve(attempt, self._changed)]
+        self._attempts, self._misses, self.last_error = 0, 0, ""
+        self._ping_at, self._ping_deadline = now + PING_EVERY_NS, None
+        return []
 
-    def refused(self, attempt: int, reason: str, now: float) -> list[Action]:
-        """It cannot be used as it is: wrong kind, protocol, configuration or store.
-
-        An attached one is looked at again after a while; a launched one is ended.
-        """
-        if not self._current(attempt, LifeState.CONNECTING, LifeState.DESCRIBED):
-            return []
-        self.last_error = reason
-        self._enter(LifeState.FAILED, now)
-        actions: list[Action] = [Refuse(attempt, reason)]
-        if self.launched:
-            return [*actions, EndChild()]
-        self._attempt += 1
-        return [*actions, Connect(self._attempt, REFUSED_RETRY_S, REFUSED_RETRY_S)]
-
-    def dialling(self, attempt: int, now: float) -> bool:
-        """The time to connect has come; False when this attempt is not wanted any more."""
-        if attempt != self._attempt or self._over:
-            return False
-        if self.state is LifeState.FAILED:
-            self._enter(LifeState.CONNECTING, now)
-        return self.state is LifeState.CONNECTING
-
-    def lost(self, attempt: int, reason: str, now: float) -> list[Action]:
-        """The connection or the process is gone, or never came about."""
-        if attempt != self._attempt or self._over or self.state is LifeState.FAILED:
-            return []
-        if self.state in SERVING and now - self._ready_at >= STABLE_S:
-            self._delay_s = REDIAL_FIRST_S
-        self.last_error = reason
-        hang_up: list[Action] = [HangUp(attempt, reason)]
-        if self.launched:
-            hang_up.append(EndChild())
-        delay_s = self._delay_s
-        self._delay_s = min(2 * self._delay_s, REDIAL_LAST_S)
-        return hang_up + self._connect(now, delay_s)
-
-    def ponged(self, attempt: int) -> None:
-        """A ping was answered."""
-        if attempt == self._attempt:
-            self._missed = 0
-
-    def ping_missed(self, attempt: int, now: float) -> list[Action]:
-        """A ping was not answered in time."""
-        if attempt != self._attempt or self.state not in SERVING:
-            return []
-        self._missed += 1
-        if self._missed < PINGS_MISSED_MAX:
-            return []
-        return self.lost(attempt, f"{self._missed} pings in a row were not answered", now)
-
-    def reported(self, attempt: int, health: Health, reason: str, now: float) -> None:
-        """The connector told how it is."""
-        if attempt != self._attempt or self.state not in SERVING:
-            return
-        if health is Health.OK:
+    def status(self, *, serving: bool, reason: str, now: int) -> list[LifeAction]:
+        """The connector says how it is (WatchStatus, or a ping's answer)."""
+        if self.state is LifeState.READY and not serving:
+            self.last_error = reason
+            self._enter(LifeState.DEGRADED, now)
+        elif self.state is LifeState.DEGRADED and serving:
             self.last_error = ""
             self._enter(LifeState.READY, now)
-        else:
-            self.last_error = reason or f"the connector reports {health}"
-            self._enter(LifeState.DEGRADED, now)
+        return []
 
-    def stop(self, now: float) -> list[Action]:
-        """The core stops using it."""
-        if self._over:
+    def pong(self, number: int) -> list[LifeAction]:
+        """A ping was answered in time; late answers are ignored."""
+        if number == self._ping_number and self._ping_deadline is not None:
+            self._misses, self._ping_deadline = 0, None
+        return []
+
+    def unavailable(self, reason: str, now: int) -> list[LifeAction]:
+        """A call or stream ended with UNAVAILABLE: the connector is away."""
+        match self.state:
+            case LifeState.CONNECTING | LifeState.DESCRIBED | LifeState.CONFIGURED:
+                return self._redial_later(Dial(), reason, now)
+            case LifeState.READY | LifeState.DEGRADED:
+                return [CloseStreams(reason), *self._redial_later(Dial(), reason, now)]
+            case LifeState.DRAINING:
+                return self._gone(now)
+            case LifeState.DISCOVERED | LifeState.GONE | LifeState.FAILED:
+                return []
+
+    def child_exited(self, reason: str, now: int) -> list[LifeAction]:
+        """The launched child ended. It is started again, but only so many times in a while."""
+        if self.state is LifeState.DRAINING:
+            return self._gone(now)
+        if not self._launches or self.state in (
+            LifeState.DISCOVERED,
+            LifeState.GONE,
+            LifeState.FAILED,
+        ):
             return []
-        attempt, self._attempt = self._attempt, self._attempt + 1
-        self._enter(LifeState.DRAINING, now)
-        return [Drain(attempt), EndChild()]
+        actions: list[LifeAction] = [CloseStreams(reason)] if self.usable else []
+        while self._restarts and self._restarts[0] <= now - RESTART_WINDOW_NS:
+            self._restarts.popleft()
+        if len(self._restarts) >= RESTARTS_MAX:
+            return [
+                *actions,
+                *self._fail(f"ended {RESTARTS_MAX + 1} times within a minute: {reason}", now),
+            ]
+        self._restarts.append(now)
+        return actions + self._redial_later(Launch(), reason, now)
 
-    def stopped(self, now: float) -> None:
-        """Everything of it is ended."""
-        self._enter(LifeState.GONE, now)
-
-    @property
-    def _over(self) -> bool:
-        return self.state in {LifeState.DRAINING, LifeState.GONE}
-
-    def _connect(self, now: float, delay_s: float) -> list[Action]:
-        if self.launched and not self._may_launch(now):
-            self._enter(LifeState.FAILED, now)
-            self.last_error = (
-                f"started {RESTARTS_MAX} times within {RESTART_WINDOW_S:.0f} s without success: "
-                f"{self.last_error}"
-            )
+    def refused(self, reason: str, now: int) -> list[LifeAction]:
+        """Describe or Configure had an answer that trying again will not change."""
+        if self.state not in (LifeState.CONNECTING, LifeState.DESCRIBED, LifeState.CONFIGURED):
             return []
-        self._attempt += 1
+        return [TellRefused(reason), *self._fail(reason, now)]
+
+    def drain(self, now: int) -> list[LifeAction]:
+        """Takes the connector out of use."""
+        match self.state:
+            case LifeState.READY | LifeState.DEGRADED:
+                self._enter(LifeState.DRAINING, now)
+                return [Drain()]
+            case LifeState.DRAINING | LifeState.GONE:
+                return []
+            case _:
+                return self._gone(now)
+
+    def drained(self, now: int) -> list[LifeAction]:
+        """The connector has finished."""
+        return self._gone(now) if self.state is LifeState.DRAINING else []
+
+    def tick(self, now: int) -> list[LifeAction]:
+        """What is due by time."""
+        if self._redial_at is not None and now >= self._redial_at:
+            self._redial_at = None
+            return [self._redial]
+        if self._ping_deadline is not None and now >= self._ping_deadline:
+            self._ping_deadline = None
+            self._misses += 1
+            if self._misses >= PING_MISSES_MAX:
+                return self.unavailable("does not answer pings", now)
+        if self._ping_at is not None and now >= self._ping_at:
+            self._ping_number += 1
+            self._ping_at, self._ping_deadline = now + PING_EVERY_NS, now + PING_DEADLINE_NS
+            return [Ping(self._ping_number)]
+        return []
+
+    def next_due(self) -> int | None:
+        """When to call `tick`; None = not before something happens."""
+        moments = (self._redial_at, self._ping_at, self._ping_deadline)
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def _redial_later(self, action: LifeAction, reason: str, now: int) -> list[LifeAction]:
+        self.last_error = reason
         self._enter(LifeState.CONNECTING, now)
-        return [Connect(self._attempt, delay_s / 2, delay_s)]
+        delay = min(BACKOFF_FIRST_NS << min(self._attempts, 16), BACKOFF_LAST_NS)
+        self._attempts += 1
+        # Half of the delay is random, so that many cores do not dial in step.
+        self._redial_at = now + int(delay * (1 + self._jitter()) / 2)
+        self._redial = action
+        return []
 
-    def _may_launch(self, now: float) -> bool:
-        while self._launches and now - self._launches[0] > RESTART_WINDOW_S:
-            self._launches.popleft()
-        if len(self._launches) >= RESTARTS_MAX:
-            return False
-        self._launches.append(now)
-        return True
+    def _fail(self, reason: str, now: int) -> list[LifeAction]:
+        self.last_error = reason
+        self._enter(LifeState.FAILED, now)
+        return [Close()]
 
-    def _current(self, attempt: int, *states: LifeState) -> bool:
-        return attempt == self._attempt and self.state in states
+    def _gone(self, now: int) -> list[LifeAction]:
+        self._enter(LifeState.GONE, now)
+        return [Close()]
 
-    def _enter(self, state: LifeState, now: float) -> None:
+    def _enter(self, state: LifeState, now: int) -> None:
         if state is not self.state:
             self.state, self.since = state, now
+        self._redial_at = None
+        if not self.usable:
+            self._ping_at = self._ping_deadline = None
