@@ -15,7 +15,6 @@ from photinus_core.model.errors import Rejected
 from photinus_core.model.ids import Namespace
 from photinus_core.model.ledger import NamespaceRow, NetworkContract
 from photinus_core.namespaces.settings import ContractSettings
-from photinus_core.ports.clock import Clock
 from photinus_core.ports.connectors import Blockchain
 from photinus_core.ports.store import Store
 
@@ -27,15 +26,14 @@ class ContractBook:
         self,
         store: Store,
         namespace: Namespace,
-        clock: Clock,
         blockchain: Blockchain,
-        configured: Sequence[ContractSettings],
+        entries: Sequence[ContractSettings],
     ) -> None:
         self._store = store
         self._namespace = namespace
-        self._clock = clock
         self._blockchain = blockchain
-        self._configured = tuple(configured)
+        self._entries = tuple(entries)
+        self._resolved: tuple[NetworkContract, ...] = ()
         self._row: NamespaceRow | None = None
 
     @property
@@ -54,62 +52,48 @@ class ContractBook:
         """Contracts used so far, the active one last."""
         return () if self._row is None else self._row.contracts
 
-    async def resolve(self, index: int) -> NetworkContract:
-        """Brings a configured contract into canonical form and asks it for its version.
+    @property
+    def configured(self) -> tuple[NetworkContract, ...]:
+        """The contracts of the configuration, by index, in canonical form."""
+        return self._resolved
 
-        Raises:
-            Rejected: FF10396, the configuration has no such entry.
-            Unavailable: the ledger is away.
-        """
-        if index >= len(self._configured):
-            raise Rejected("FF10396", "multiparty.contract")
-        entry = self._configured[index]
-        location = await self._blockchain.normalize_location(entry.location)
-        version = await self._blockchain.network_version(location)
-        return NetworkContract(index, location, entry.first_event, version)
-
-    async def open(self, row: NamespaceRow) -> None:
+    async def open(self, row: NamespaceRow) -> NamespaceRow:
         """Takes over what the database says; the first start adds the first configured contract.
+
+        Returns:
+            The row as it is now stored.
 
         Raises:
             Rejected: FF10396 no contract is configured; FF19305 the configuration names another
-                contract than the one
-                in use at that place.
+                contract than the one that was used at that place.
+            Unavailable: the ledger is away.
         """
-        self._row = row
-        if not row.contracts:
-            await self._save(msgspec.structs.replace(row, contracts=(await self.resolve(0),)))
-            return
-        for known in row.contracts[: len(self._configured)]:
-            entry = self._configured[known.index]
-            location = await self._blockchain.normalize_location(entry.location)
+        self._resolved = tuple([await self._resolve(i, c) for i, c in enumerate(self._entries)])
+        if not self._resolved:
+            raise Rejected("FF10396", "multiparty.contract")
+        for known in row.contracts[: len(self._resolved)]:
+            location = self._resolved[known.index].location
             if location != known.location:
                 raise Rejected(
                     "FF19305",
                     f"multiparty.contract[{known.index}].location",
                     f"is {location}, but this namespace has used {known.location}",
                 )
-        await self.follow()
-
-    async def follow(self) -> bool:
-        """Reads the row again; appends the next configured contract where the last one ended.
-
-        Returns:
-            Whether the active contract changed.
-        """
-        before = self.all[-1:] if self._row else ()
-        async with self._store.read(self._namespace) as reader:
-            row = await reader.namespace_row()
-        if row is None:
-            return False
+        used = len(row.contracts)
+        ended = not row.contracts or bool(row.contracts[-1].final_event)
+        if ended and used < len(self._resolved):
+            row = msgspec.structs.replace(row, contracts=(*row.contracts, self._resolved[used]))
+            async with self._store.write(self._namespace) as tx:
+                await tx.save_namespace_row(row)
         self._row = row
-        last = row.contracts[-1] if row.contracts else None
-        if last is not None and last.final_event and last.index + 1 < len(self._configured):
-            following = await self.resolve(last.index + 1)
-            await self._save(msgspec.structs.replace(row, contracts=(*row.contracts, following)))
-        return self.all[-1:] != before
+        return row
 
-    async def _save(self, row: NamespaceRow) -> None:
-        async with self._store.write(self._namespace) as tx:
-            await tx.save_namespace_row(row)
+    def changed(self, row: NamespaceRow) -> None:
+        """The row was stored with other contracts: a terminate action was decided."""
         self._row = row
+
+    async def _resolve(self, index: int, entry: ContractSettings) -> NetworkContract:
+        """Brings an entry into canonical form and asks the contract for its version."""
+        location = await self._blockchain.normalize_location(entry.location)
+        version = await self._blockchain.network_version(location)
+        return NetworkContract(index, location, entry.first_event, version)

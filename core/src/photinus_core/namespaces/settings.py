@@ -73,3 +73,9 @@ class NamespaceSettings:
     def network_name(self) -> str:
         """Name on the wire."""
         return self.multiparty.network_namespace if self.multiparty else self.name
+
+    @property
+    def plugin_names(self) -> frozenset[str]:
+        """Names of all its plugins."""
+        refs = (self.database, self.blockchain, self.data_exchange, self.shared_storage)
+        return frozenset(ref.name for ref in (*refs, *self.tokens) if ref is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from photinus_core.model.messages import Message, SystemTag
@@ -30,3 +31,7 @@ class DefinitionSender(Protocol):
             Unavailable: the database cannot be used; nothing was stored.
         """
         ...
+
+
+SchemaCompile = Callable[[str, str, str], object]
+"""Checks (name, version, schema) of a new datatype; raises Rejected when it is none."""

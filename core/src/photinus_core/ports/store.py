@@ -425,8 +425,8 @@ class MessageWrites(Protocol):
     async def finish_batch(self, batch: Uuid, state: MessageState, at: Nanoseconds) -> list[Uuid]:
         """Marks an own batch dispatched and moves its messages from `ready` to the state.
 
-        The state is `sent`, or `confirmed` when the batch is not pinned. Messages that agreement has decided meanwhile keep
-        their state.
+        The state is `sent`, or `confirmed` when the batch is not pinned. Messages that agreement
+        has decided meanwhile keep their state.
 
         Returns:
             Ids of the messages that moved.

@@ -7,7 +7,6 @@ from typing import Final
 
 import msgspec
 from google.protobuf.timestamp_pb2 import Timestamp
-
 from photinus.api.v1 import (
     batch_pb2,
     blockchain_event_pb2,
@@ -23,6 +22,7 @@ from photinus.api.v1 import (
     subscription_pb2,
     transaction_pb2,
 )
+
 from photinus_core.model.events import Event, NewEvent, Subscription
 from photinus_core.model.ids import Nanoseconds, Uuid
 from photinus_core.model.ledger import BlockchainEvent, Operation, Transaction
@@ -77,7 +77,9 @@ def message(record: Message, data: Mapping[Uuid, Data] | None = None) -> message
         items = [data_pb2.DataRefOrValue(id=r.id, hash=r.hash) for r in record.data]
     else:
         items = [
-            inline_data(data[r.id]) if r.id in data else data_pb2.DataRefOrValue(id=r.id, hash=r.hash)
+            inline_data(data[r.id])
+            if r.id in data
+            else data_pb2.DataRefOrValue(id=r.id, hash=r.hash)
             for r in record.data
         ]
     return message_pb2.Message(
@@ -125,7 +127,9 @@ def data_item(record: Data) -> data_pb2.Data:
 def _blob_ref(blob: BlobRef | None) -> data_pb2.BlobRef | None:
     if blob is None:
         return None
-    return data_pb2.BlobRef(hash=blob.hash, size=blob.size, name=blob.name, path=blob.path, public=blob.public)
+    return data_pb2.BlobRef(
+        hash=blob.hash, size=blob.size, name=blob.name, path=blob.path, public=blob.public
+    )
 
 
 def _datatype_ref(ref: DatatypeRef | None) -> data_pb2.DatatypeRef | None:
@@ -269,7 +273,9 @@ def identity(record: Identity, verifiers: Sequence[Verifier] = ()) -> identity_p
         description=record.description,
         profile=record.profile,
         messages=identity_pb2.IdentityMessages(
-            claim=record.claim or "", verification=record.verification or "", update=record.update or ""
+            claim=record.claim or "",
+            verification=record.verification or "",
+            update=record.update or "",
         ),
         created=timestamp(record.created),
         updated=timestamp(record.updated),
@@ -336,9 +342,9 @@ class _Filter(msgspec.Struct):
 _CORE_OPTIONS: Final = frozenset({"firstEvent", "readAhead", "withData", "batch", "batchTimeout"})
 
 
-def subscription(record: Subscription, offset: int | None = None) -> subscription_pb2.Subscription:
-    """A subscription, with its offset where it was asked for."""
-    shown = subscription_pb2.Subscription(
+def subscription(record: Subscription) -> subscription_pb2.Subscription:
+    """A subscription."""
+    return subscription_pb2.Subscription(
         id=record.id,
         namespace=record.namespace,
         name=record.name,
@@ -348,9 +354,6 @@ def subscription(record: Subscription, offset: int | None = None) -> subscriptio
         created=timestamp(record.created),
         updated=timestamp(record.updated),
     )
-    if offset is not None:
-        shown.status.current_offset = offset
-    return shown
 
 
 def _subscription_filter(text: str) -> subscription_pb2.SubscriptionFilter:
@@ -364,7 +367,8 @@ def _subscription_filter(text: str) -> subscription_pb2.SubscriptionFilter:
         ),
         transaction=subscription_pb2.TransactionFilter(type=stored.transaction.get("type", "")),
         blockchain_event=subscription_pb2.BlockchainEventFilter(
-            name=stored.blockchainevent.get("name", ""), listener=stored.blockchainevent.get("listener", "")
+            name=stored.blockchainevent.get("name", ""),
+            listener=stored.blockchainevent.get("listener", ""),
         ),
         topic=stored.topic,
         topics=stored.topics,

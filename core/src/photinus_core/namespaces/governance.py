@@ -1,0 +1,72 @@
+"""Network actions: what one member asks of all of them, on chain."""
+
+from __future__ import annotations
+
+import json
+
+from photinus_core.identity.resolution import IdentityResolver
+from photinus_core.model.errors import Rejected
+from photinus_core.model.ids import new_uuid
+from photinus_core.model.ledger import (
+    Operation,
+    OperationStatus,
+    OperationType,
+    Transaction,
+    TransactionType,
+)
+from photinus_core.namespaces.contracts import ContractBook
+from photinus_core.ports.connectors import Blockchain, CallKey
+from photinus_core.ports.scope import Scope
+from photinus_core.ports.store import OperationChange
+
+
+class Governance:
+    """Submits network actions of one multiparty namespace."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        blockchain: Blockchain,
+        plugin: str,
+        identities: IdentityResolver,
+        contracts: ContractBook,
+    ) -> None:
+        self._scope = scope
+        self._blockchain = blockchain
+        self._plugin = plugin
+        self._identities = identities
+        self._contracts = contracts
+
+    async def submit(self, action: str) -> None:
+        """Records an action on chain. The operation is stored before it is sent.
+
+        Raises:
+            Rejected: FF10396, nothing is configured to go on with after `terminate`.
+        """
+        active = self._contracts.active
+        if action == "terminate" and active.index + 1 >= len(self._contracts.configured):
+            raise Rejected("FF10396", f"multiparty.contract[{active.index + 1}]")
+        scope, key = self._scope, await self._identities.org_key()
+        now, transaction = scope.clock.now(), new_uuid()
+        operation = Operation(
+            id=new_uuid(),
+            namespace=scope.namespace,
+            tx=transaction,
+            type=OperationType.BLOCKCHAIN_NETWORK_ACTION,
+            status=OperationStatus.INITIALIZED,
+            plugin=self._plugin,
+            input=json.dumps({"key": key.key, "type": action}, separators=(",", ":")),
+            created=now,
+            updated=now,
+        )
+        async with scope.store.write(scope.namespace) as tx:
+            await tx.insert_transactions(
+                [Transaction(transaction, scope.namespace, TransactionType.NETWORK_ACTION, now)]
+            )
+            await tx.insert_operations([operation])
+        await self._blockchain.submit_network_action(
+            CallKey(operation.key, scope.namespace), key.key, action, "", active.location
+        )
+        change = OperationChange(operation.id, OperationStatus.PENDING, scope.clock.now())
+        async with scope.store.write(scope.namespace) as tx:
+            await tx.change_operations([change])

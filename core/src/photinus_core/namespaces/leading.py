@@ -1,0 +1,218 @@
+"""What the leader of a multiparty namespace does, from its election until it ends.
+
+Intake of the connectors' streams, downloads, agreement and batches, all under one fence. When one
+of them fails for good the leadership ends; the runtime then campaigns again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from photinus_core.events.aggregator import Aggregator, AgreementSettings
+from photinus_core.events.chain import ChainIntake, contract_listener
+from photinus_core.events.downloads import Downloads
+from photinus_core.events.intake import IntakeContext
+from photinus_core.events.node_registry import ExchangePeers
+from photinus_core.events.peers import PeerIntake
+from photinus_core.identity.resolution import IdentityResolver
+from photinus_core.messaging.assembly import BatchManager
+from photinus_core.messaging.dispatch import BatchDispatcher, Connectors
+from photinus_core.messaging.sealing import BatchSealer, Plugins
+from photinus_core.model.ids import Uuid
+from photinus_core.model.ledger import NamespaceRow, Operation, OperationType
+from photinus_core.model.network import VerifierType
+from photinus_core.namespaces.contracts import ContractBook
+from photinus_core.namespaces.settings import MultipartySettings, NamespaceSettings
+from photinus_core.operations.service import OperationService
+from photinus_core.ports.connectors import (
+    BlockchainConnector,
+    DataExchangeConnector,
+    DestinationListener,
+    EventStream,
+    Listener,
+    MultipartyListener,
+    SharedStorage,
+)
+from photinus_core.ports.elector import Lease
+from photinus_core.ports.scope import Scope
+from photinus_core.ports.store import Fence, OperationChange
+from photinus_core.ports.tasks import Background
+
+log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderParts:
+    """What a leadership is built from; it lives longer than the leadership."""
+
+    scope: Scope
+    settings: NamespaceSettings
+    multiparty: MultipartySettings
+    blockchain: BlockchainConnector
+    exchange: DataExchangeConnector
+    storage: SharedStorage
+    identities: IdentityResolver
+    operations: OperationService
+    contracts: ContractBook
+
+
+class Leadership:
+    """One leadership of a namespace."""
+
+    def __init__(self, parts: LeaderParts, lease: Lease, key_type: VerifierType) -> None:
+        self._parts = parts
+        self._lease = lease
+        scope, settings, multiparty = parts.scope, parts.settings, parts.multiparty
+        fence = Fence(lease.role, lease.epoch)
+        plugins = plugins_of(settings)
+        self.context = IntakeContext(
+            scope.store, scope.namespace, scope.network_name, fence, scope.clock
+        )
+        self.chain_intake = ChainIntake(self.context, plugins.shared_storage)
+        self.peer_intake = PeerIntake(self.context, multiparty.node_name)
+        self.downloads = Downloads(self.context, parts.storage, parts.exchange)
+        self.peers = ExchangePeers(
+            self.context, parts.exchange, multiparty.node_name, self.peer_intake.retry_parked
+        )
+        self.aggregator = Aggregator(
+            self.context,
+            AgreementSettings(
+                key_type=key_type,
+                contracts=parts.contracts.configured,
+                contract_ended=self._contract_ended,
+                nodes=self.peers,
+            ),
+        )
+        self.sealer = BatchSealer(scope, parts.identities, plugins, multiparty.node_name)
+        self.dispatcher = BatchDispatcher(
+            scope,
+            Connectors(parts.blockchain, parts.exchange, parts.storage),
+            parts.identities,
+            lambda: parts.contracts.active,
+            fence,
+        )
+        self.batches = BatchManager(scope, self.sealer, self.dispatcher, fence, settings.batch)
+        self._chain_stream: EventStream | None = None
+
+    async def run(self) -> None:
+        """Leads until the lease is lost or something fails for good.
+
+        Raises:
+            ExceptionGroup: what ended the leadership, `Deposed` among it when it was taken.
+        """
+        self._register_retries()
+        scope, epoch = self._parts.scope, self._lease.epoch
+        streams: list[EventStream] = []
+        try:
+            async with Background(f"{scope.namespace}/leader") as work:
+                work.start("peers", self.peers.run())
+                work.start("agreement", self.aggregator.run())
+                work.start("downloads", self.downloads.run())
+                work.start("batches", self.batches.run())
+                self._chain_stream = await self._parts.blockchain.open_stream(
+                    scope.namespace,
+                    scope.network_name,
+                    epoch,
+                    self._chain_listeners(),
+                    self.chain_intake,
+                )
+                streams.append(self._chain_stream)
+                destination = DestinationListener(
+                    "peers", scope.network_name, self._parts.multiparty.node_name
+                )
+                streams.append(
+                    await self._parts.exchange.open_stream(
+                        scope.namespace,
+                        scope.network_name,
+                        epoch,
+                        [destination],
+                        self.peer_intake,
+                    )
+                )
+                await self._lease.lost.wait()
+        finally:
+            for stream in streams:
+                await stream.aclose()
+
+    def troubles(self) -> dict[str, str]:
+        """Listeners that do not work and nodes that the data exchange refuses, with reasons."""
+        return {
+            **self.chain_intake.troubles(),
+            **self.peer_intake.troubles(),
+            **self.peers.refused(),
+        }
+
+    def _chain_listeners(self) -> Sequence[Listener]:
+        """One listener for each contract: what a former one still has to say comes too."""
+        return [
+            MultipartyListener(contract_listener(c.index), c.location, c.version, c.first_event)
+            for c in self._parts.contracts.all
+        ]
+
+    async def _contract_ended(self, row: NamespaceRow) -> None:
+        self._parts.contracts.changed(row)
+        known = row.contracts[-1]
+        if self._chain_stream is not None and not known.final_event:
+            await self._chain_stream.add_listener(
+                MultipartyListener(
+                    contract_listener(known.index),
+                    known.location,
+                    known.version,
+                    known.first_event,
+                )
+            )
+        await self.batches.contract_changed()
+
+    def _register_retries(self) -> None:
+        operations = self._parts.operations
+        operations.register(OperationType.BLOCKCHAIN_PIN_BATCH, self._again_pin)
+        operations.register(OperationType.SHAREDSTORAGE_UPLOAD_BATCH, self._again_upload)
+        operations.register(OperationType.SHAREDSTORAGE_UPLOAD_BLOB, self._again_upload_blob)
+        operations.register(OperationType.DATAEXCHANGE_SEND_BATCH, self._again_send)
+        operations.register(OperationType.DATAEXCHANGE_SEND_BLOB, self._again_send_blob)
+        operations.register(OperationType.SHAREDSTORAGE_DOWNLOAD_BATCH, self.downloads.rerun)
+        operations.register(OperationType.SHAREDSTORAGE_DOWNLOAD_BLOB, self.downloads.rerun)
+
+    async def _again_pin(self, operation: Operation) -> OperationChange:
+        sealed = await self.sealer.of_transaction(operation.tx)
+        submission = await self.dispatcher.submit_pin(
+            operation, sealed, sealed.wire.batch.payload_ref
+        )
+        return self.dispatcher.submitted(operation, submission)
+
+    async def _again_upload(self, operation: Operation) -> OperationChange:
+        sealed = await self.sealer.of_transaction(operation.tx)
+        ref = await self.dispatcher.upload_batch(operation, sealed)
+        return self.dispatcher.published(operation, ref)
+
+    async def _again_upload_blob(self, operation: Operation) -> OperationChange:
+        data_id = Uuid(json.loads(operation.input)["dataId"])
+        ref = await self.dispatcher.upload_blob(operation, data_id)
+        return self.dispatcher.published(operation, ref)
+
+    async def _again_send(self, operation: Operation) -> OperationChange:
+        sealed = await self.sealer.of_transaction(operation.tx)
+        node = Uuid(json.loads(operation.input)["node"])
+        submission = await self.dispatcher.send_batch(operation, sealed, node)
+        return self.dispatcher.submitted(operation, submission)
+
+    async def _again_send_blob(self, operation: Operation) -> OperationChange:
+        sealed = await self.sealer.of_transaction(operation.tx)
+        inputs = json.loads(operation.input)
+        submission = await self.dispatcher.send_blob(
+            operation, sealed, Uuid(inputs["node"]), Uuid(inputs["dataId"])
+        )
+        return self.dispatcher.submitted(operation, submission)
+
+
+def plugins_of(settings: NamespaceSettings) -> Plugins:
+    """Types of the plugins, as operations name them."""
+    return Plugins(
+        settings.blockchain.type if settings.blockchain else "",
+        settings.data_exchange.type if settings.data_exchange else "",
+        settings.shared_storage.type if settings.shared_storage else "",
+    )

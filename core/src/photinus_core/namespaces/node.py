@@ -1,0 +1,81 @@
+"""All namespaces of this node."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from photinus_core.model.errors import NotFound, NotReady
+from photinus_core.model.ids import Namespace, Nanoseconds
+from photinus_core.namespaces.runtime import NamespaceRuntime
+from photinus_core.ports.connectors import ConnectorInfo
+from photinus_core.ports.registry import ConnectorRegistry
+from photinus_core.ports.tasks import Background
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """What this replica says of itself."""
+
+    version: str
+    cluster_id: str
+    replica: str
+    started: Nanoseconds
+
+
+class Node:
+    """The namespaces of a node, and what they are connected to."""
+
+    def __init__(
+        self,
+        info: NodeInfo,
+        namespaces: Sequence[NamespaceRuntime],
+        default: Namespace,
+        connectors: ConnectorRegistry,
+    ) -> None:
+        self.info = info
+        self._namespaces = {runtime.settings.name: runtime for runtime in namespaces}
+        self._default = default
+        self._connectors = connectors
+
+    def namespace(self, name: str) -> NamespaceRuntime:
+        """Finds a namespace that serves calls; empty stands for the default one.
+
+        Raises:
+            NotFound: FF10436, it is not configured.
+            NotReady: FF10441, it is starting.
+        """
+        runtime = self._namespaces.get(Namespace(name or self._default))
+        if runtime is None:
+            raise NotFound("FF10436", name)
+        if not runtime.is_started:
+            raise NotReady("FF10441", runtime.settings.name)
+        return runtime
+
+    def namespaces(self) -> list[NamespaceRuntime]:
+        """All configured namespaces, by name."""
+        return [self._namespaces[name] for name in sorted(self._namespaces)]
+
+    def connectors(self) -> list[ConnectorInfo]:
+        """All connectors, by name."""
+        return sorted(self._connectors.list_connectors(), key=lambda c: c.instance)
+
+    def users_of(self, plugin: str) -> list[str]:
+        """Namespaces that use a plugin, by name."""
+        return [
+            runtime.settings.name
+            for runtime in self.namespaces()
+            if plugin in runtime.settings.plugin_names
+        ]
+
+    async def run(self) -> None:
+        """Runs all namespaces until cancelled."""
+        try:
+            async with Background("namespaces") as work:
+                for name, runtime in self._namespaces.items():
+                    work.start(name, runtime.run())
+                await asyncio.Event().wait()
+        finally:
+            for runtime in self._namespaces.values():
+                await runtime.aclose()

@@ -1,0 +1,402 @@
+"""One namespace while it runs: its services, its start with retries, its leadership.
+
+A namespace starts when its database row and, in multiparty mode, its contract can be read; until
+then calls are answered with FF10441 and the error is visible. It lives alone: nothing it does can
+stop another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Final
+
+from photinus_core.data.schemas import compile_schema
+from photinus_core.data.service import DataService
+from photinus_core.definitions.datatypes import DatatypeDefiner
+from photinus_core.events.subscriptions import SubscriptionService
+from photinus_core.events.waiting import OutcomeWaiter
+from photinus_core.events.wakeups import WakeupKind
+from photinus_core.identity.registration import (
+    IdentityRegistration,
+    NetworkAccess,
+    OwnMember,
+    Registering,
+)
+from photinus_core.identity.resolution import IdentityResolver
+from photinus_core.messaging.groups import GroupResolver
+from photinus_core.messaging.receipts import ReceiptService
+from photinus_core.messaging.sender import MessageSender
+from photinus_core.model import canonical
+from photinus_core.model.errors import NotReady, PhotinusError, Rejected
+from photinus_core.model.ids import Nanoseconds, Uuid
+from photinus_core.model.ledger import NamespaceRow, Operation
+from photinus_core.model.messages import Message
+from photinus_core.model.network import Identity, VerifierType
+from photinus_core.namespaces.connectors import NamespaceConnectors
+from photinus_core.namespaces.contracts import ContractBook
+from photinus_core.namespaces.governance import Governance
+from photinus_core.namespaces.leading import LeaderParts, Leadership, plugins_of
+from photinus_core.namespaces.settings import MultipartySettings, NamespaceSettings
+from photinus_core.namespaces.status import Condition, ListenerState, NamespaceState
+from photinus_core.namespaces.survey import survey
+from photinus_core.operations.service import OperationService
+from photinus_core.ports.connectors import (
+    BlockchainConnector,
+    ConnectorFailure,
+    DataExchangeConnector,
+    SharedStorage,
+)
+from photinus_core.ports.elector import Elector, Lease
+from photinus_core.ports.scope import Scope
+from photinus_core.ports.store import Reader, Wakeup
+from photinus_core.ports.tasks import Background, Backoff
+
+log: Final = logging.getLogger(__name__)
+
+LEAD_AGAIN_FIRST_S: Final = 0.2
+LEAD_AGAIN_CAP_S: Final = 10.0
+CONFIRM_TIMEOUT_S: Final = 120.0
+"""How long `confirm` waits when the caller set no deadline (`api.requestTimeout`)."""
+ANSWER_S: Final = 0.1
+"""What is kept of a deadline so that "not confirmed in time" can still be said."""
+
+
+@dataclass(frozen=True, slots=True)
+class MultipartyServices:
+    """What only a multiparty namespace has."""
+
+    settings: MultipartySettings
+    blockchain: BlockchainConnector
+    exchange: DataExchangeConnector
+    storage: SharedStorage
+    sender: MessageSender
+    contracts: ContractBook
+    governance: Governance
+    datatypes: DatatypeDefiner
+
+
+class NamespaceRuntime:
+    """A namespace of this node."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        settings: NamespaceSettings,
+        elector: Elector,
+        connectors: NamespaceConnectors,
+    ) -> None:
+        self.settings = settings
+        self.scope = scope
+        self._elector = elector
+        multiparty = settings.multiparty
+        self.identities = IdentityResolver(
+            scope.store,
+            scope.namespace,
+            connectors.blockchain,
+            org_name=multiparty.org_name if multiparty else "",
+            org_key=multiparty.org_key if multiparty else "",
+            default_key=settings.default_key,
+        )
+        self.data = DataService(scope.store, scope.namespace, scope.clock, connectors.data_exchange)
+        self.operations = OperationService(scope.store, scope.namespace, scope.clock)
+        self.receipts = ReceiptService(scope.store, scope.namespace)
+        self.waiting = OutcomeWaiter(scope.store, scope.namespace, scope.clock)
+        self.subscriptions = SubscriptionService(
+            scope.store, scope.namespace, scope.clock, settings.subscriptions_max
+        )
+        self._multiparty = self._multiparty_services(connectors)
+        self.registration = self._registration()
+        self._started = asyncio.Event()
+        self._error = "" if self._multiparty or multiparty is None else _incomplete(settings)
+        self._error_since = scope.clock.now()
+        self._row: NamespaceRow | None = None
+        self._leadership: Leadership | None = None
+
+    # Services
+
+    @property
+    def is_started(self) -> bool:
+        """Whether calls are served."""
+        return self._started.is_set()
+
+    @property
+    def multiparty(self) -> MultipartyServices:
+        """The multiparty side.
+
+        Raises:
+            Rejected: FF10414, this is a gateway namespace.
+            NotReady: FF10441, a connector it needs is not configured.
+        """
+        self.require_multiparty()
+        if self._multiparty is None:
+            raise NotReady("FF10441", self.settings.name)
+        return self._multiparty
+
+    @property
+    def sender(self) -> MessageSender:
+        """Sends messages; errors as `multiparty`."""
+        return self.multiparty.sender
+
+    @property
+    def leadership(self) -> Leadership | None:
+        """What this replica does as the namespace's leader; None while it is not."""
+        return self._leadership
+
+    def require_multiparty(self) -> None:
+        """Refuses what a gateway namespace cannot do.
+
+        Raises:
+            Rejected: FF10414.
+        """
+        if self.settings.multiparty is None:
+            raise Rejected("FF10414")
+
+    def reader(self) -> AbstractAsyncContextManager[Reader]:
+        """Opens a read session."""
+        return self.scope.store.read(self.scope.namespace)
+
+    @staticmethod
+    def patience(left_s: float | None) -> float:
+        """How long to wait for an outcome: until the caller's deadline, if it set one."""
+        return CONFIRM_TIMEOUT_S if left_s is None else max(0.0, left_s - ANSWER_S)
+
+    async def confirmed(self, message: Uuid, timeout_s: float | None) -> Message:
+        """Waits until a message is confirmed.
+
+        Raises:
+            Rejected: FF10269, it was rejected.
+            TimedOut: FF10260.
+        """
+        return await self.waiting.wait_message(message, self.patience(timeout_s))
+
+    async def registered(self, started: Registering, timeout_s: float | None) -> Identity:
+        """Waits until a registration has taken effect; errors as `confirmed`."""
+        messages = [m.header.id for m in started.messages]
+        did = started.identity.base.did
+        return await self.waiting.wait_identity(did, messages, self.patience(timeout_s))
+
+    async def look_again(self) -> None:
+        """Has the leader decide anew what is undecided (FireFly's rewind of pins).
+
+        Agreement starts over from what is stored; it decides nothing twice.
+
+        Raises:
+            Rejected: FF10414, this is a gateway namespace.
+        """
+        self.require_multiparty()
+        async with self.scope.store.write(self.scope.namespace) as tx:
+            await tx.insert_wakeups([Wakeup(WakeupKind.REMOVED, "")])
+
+    async def live_status(self, operation: Operation) -> str:
+        """What the ledger says of an operation now, as JSON text; of others, and on failure, why not."""
+        services = self._multiparty
+        if services is None or not operation.type.startswith("blockchain_"):
+            return '{"error":"FF10414: This action is not supported in this namespace"}'
+        try:
+            return await services.blockchain.transaction_status(self.scope.namespace, operation.key)
+        except (PhotinusError, ConnectorFailure) as failure:
+            return f'{{"error":{canonical.quote(str(failure))}}}'
+
+    # Life
+
+    async def run(self) -> None:
+        """Starts, with retries, and leads whenever it is elected, until cancelled."""
+        key_type = await self._start_with_retries()
+        self._error = ""
+        self._started.set()
+        log.info("namespace %s started", self.settings.name)
+        async with Background(f"namespace {self.settings.name}") as work:
+            work.start("outcomes", self.waiting.run())
+            if self._multiparty is not None and key_type is not None:
+                await self._lead_whenever_elected(self._multiparty, key_type)
+            await asyncio.Event().wait()
+
+    async def _start_with_retries(self) -> VerifierType | None:
+        retry = self.settings.start_retry
+        pauses = Backoff(retry.initial_s, retry.maximum_s)
+        while True:
+            try:
+                return await self._start()
+            except Exception as failure:  # noqa: BLE001 - a broken namespace shows and retries
+                pause_s = pauses.next_s()
+                self._failed(failure)
+                log.warning(
+                    "namespace %s did not start, again in %.1f s: %s",
+                    self.settings.name,
+                    pause_s,
+                    failure,
+                )
+            await asyncio.sleep(pause_s)
+
+    async def aclose(self) -> None:
+        """Waits for writes under way."""
+        if self._multiparty is not None:
+            await self._multiparty.sender.aclose()
+
+    async def _start(self) -> VerifierType | None:
+        row = self._row = await self._own_row()
+        if self.settings.multiparty is None:
+            return None
+        if self._multiparty is None:
+            raise NotReady("FF19307", self.settings.name, _incomplete(self.settings))
+        self._row = await self._multiparty.contracts.open(row)
+        return VerifierType((await self.identities.org_key()).verifier_type)
+
+    async def _own_row(self) -> NamespaceRow:
+        scope, settings = self.scope, self.settings
+        async with scope.store.read(scope.namespace) as reader:
+            row = await reader.namespace_row()
+        if row is not None and row.network_name != settings.network_name:
+            raise Rejected(
+                "FF19305",
+                "multiparty.networkNamespace",
+                f"is {settings.network_name}, but this namespace was made as {row.network_name}",
+            )
+        if row is None:
+            row = NamespaceRow(
+                settings.name, settings.network_name, settings.description, scope.clock.now()
+            )
+            async with scope.store.write(scope.namespace) as tx:
+                await tx.save_namespace_row(row)
+        return row
+
+    async def _lead_whenever_elected(
+        self, services: MultipartyServices, key_type: VerifierType
+    ) -> None:
+        pauses = Backoff(LEAD_AGAIN_FIRST_S, LEAD_AGAIN_CAP_S)
+        while True:
+            lease = await self._elector.campaign(f"namespace/{self.settings.name}")
+            began = self.scope.clock.monotonic_s()
+            log.info("leading namespace %s with epoch %d", self.settings.name, lease.epoch)
+            try:
+                await self._lead(services, lease, key_type)
+            except* PhotinusError as failures:
+                self._failed(failures.exceptions[0])
+                log.warning(
+                    "leadership of %s ended: %s", self.settings.name, failures.exceptions[0]
+                )
+            except* Exception as failures:
+                self._failed(failures.exceptions[0])
+                log.exception("leadership of %s ended", self.settings.name)
+            finally:
+                await self._elector.resign(lease)
+            if self.scope.clock.monotonic_s() - began > LEAD_AGAIN_CAP_S:
+                pauses.reset()
+            await asyncio.sleep(pauses.next_s())
+
+    async def _lead(
+        self, services: MultipartyServices, lease: Lease, key_type: VerifierType
+    ) -> None:
+        parts = LeaderParts(
+            scope=self.scope,
+            settings=self.settings,
+            multiparty=services.settings,
+            blockchain=services.blockchain,
+            exchange=services.exchange,
+            storage=services.storage,
+            identities=self.identities,
+            operations=self.operations,
+            contracts=services.contracts,
+        )
+        leadership = Leadership(parts, lease, key_type)
+        self._leadership = leadership
+        try:
+            await leadership.run()
+        finally:
+            self._leadership = None
+
+    def _failed(self, failure: Exception) -> None:
+        self._error = str(failure) or type(failure).__name__
+        self._error_since = self.scope.clock.now()
+
+    # Status
+
+    async def state(self) -> NamespaceState:
+        """How the namespace is."""
+        multiparty = None
+        async with self.reader() as reader:
+            row = await reader.namespace_row()
+            if self.settings.multiparty is not None:
+                multiparty = await survey(
+                    reader,
+                    self.settings.multiparty,
+                    row.contracts if row else (),
+                    self._listener_state(),
+                )
+        return NamespaceState(
+            created=row.created if row else Nanoseconds(0),
+            error=self._error,
+            multiparty=multiparty,
+            conditions=tuple(self._conditions(row)),
+        )
+
+    def _listener_state(self) -> ListenerState:
+        leadership = self._leadership
+        if leadership is None:
+            return ListenerState.UNKNOWN
+        catching_up = leadership.chain_intake.is_catching_up()
+        return ListenerState.SYNCING if catching_up else ListenerState.SYNCED
+
+    def _conditions(self, row: NamespaceRow | None) -> list[Condition]:
+        found: list[Condition] = []
+        if self._error:
+            found.append(Condition("error", self._error, self._error_since))
+        if row is not None and row.halted:
+            found.append(Condition("halted", row.halted, self._error_since))
+        if self._leadership is not None:
+            found += [
+                Condition("listener", f"{listener}: {reason}", self._error_since)
+                for listener, reason in self._leadership.troubles().items()
+            ]
+        return found
+
+    # Construction
+
+    def _multiparty_services(self, connectors: NamespaceConnectors) -> MultipartyServices | None:
+        settings, scope = self.settings.multiparty, self.scope
+        blockchain, exchange = connectors.blockchain, connectors.data_exchange
+        storage = connectors.shared_storage
+        if settings is None or blockchain is None or exchange is None or storage is None:
+            return None
+        groups = GroupResolver(scope, self.identities, settings.node_name)
+        sender = MessageSender(scope, self.identities, self.data, groups, self.settings.batch)
+        contracts = ContractBook(scope.store, scope.namespace, blockchain, settings.contracts)
+        plugin = plugins_of(self.settings).blockchain
+        return MultipartyServices(
+            settings=settings,
+            blockchain=blockchain,
+            exchange=exchange,
+            storage=storage,
+            sender=sender,
+            contracts=contracts,
+            governance=Governance(scope, blockchain, plugin, self.identities, contracts),
+            datatypes=DatatypeDefiner(scope, self.identities, sender, compile_schema),
+        )
+
+    def _registration(self) -> IdentityRegistration:
+        settings, services = self.settings.multiparty, self._multiparty
+        own = OwnMember(
+            org_name=settings.org_name if settings else "",
+            org_description=settings.org_description if settings else "",
+            node_name=settings.node_name if settings else "",
+            node_description=settings.node_description if settings else "",
+            network_name=self.settings.network_name,
+        )
+        network = None if services is None else NetworkAccess(services.sender, services.exchange)
+        return IdentityRegistration(
+            self.scope.store,
+            self.scope.namespace,
+            self.scope.clock,
+            self.identities,
+            own,
+            network,
+        )
+
+
+def _incomplete(settings: NamespaceSettings) -> str:
+    plugins = (settings.blockchain, settings.data_exchange, settings.shared_storage)
+    names = ", ".join(p.name for p in plugins if p is not None)
+    return f"one of the plugins {names} has no connector"

@@ -1,0 +1,1 @@
+"""Servicers of `photinus.api.v1`, one module per area of the API."""

@@ -1,0 +1,69 @@
+"""SubscriptionService: durable subscriptions."""
+
+from __future__ import annotations
+
+from photinus.api.v1 import subscription_pb2, subscription_service_pb2_grpc
+from photinus.api.v1 import subscription_service_pb2 as pb
+
+from photinus_core.events.subscriptions import SubscriptionInput
+from photinus_core.model.ids import parse_uuid
+from photinus_core.ports.store import Table
+from photinus_core.rpc import convert, fireflyjson
+from photinus_core.rpc.errors import Context, set_http_status
+from photinus_core.rpc.services.base import Servicer, total_of
+
+
+def subscription_input(given: subscription_pb2.Subscription) -> SubscriptionInput:
+    """Reads a subscription as a client wrote it."""
+    return SubscriptionInput(
+        name=given.name,
+        transport=given.transport,
+        filter_json=fireflyjson.encode(given.filter),
+        options_json=fireflyjson.encode(given.options),
+    )
+
+
+class SubscriptionServicer(Servicer, subscription_service_pb2_grpc.SubscriptionServiceServicer):
+    """Serves durable subscriptions."""
+
+    async def ListSubscriptions(
+        self, request: pb.ListSubscriptionsRequest, context: Context
+    ) -> pb.ListSubscriptionsResponse:
+        page = await self.page(request, request.query, Table.SUBSCRIPTIONS)
+        items = [convert.subscription(s) for s in page.items]
+        return pb.ListSubscriptionsResponse(items=items, **total_of(page))
+
+    async def GetSubscription(
+        self, request: pb.GetSubscriptionRequest, context: Context
+    ) -> pb.GetSubscriptionResponse:
+        service = self.namespace(request).subscriptions
+        found = await service.get(parse_uuid(request.id))
+        shown = convert.subscription(found)
+        if request.fetch_status:
+            offset = await service.offset(found.id)
+            shown.status.SetInParent()
+            if offset is not None:
+                shown.status.current_offset = offset
+        return pb.GetSubscriptionResponse(subscription=shown)
+
+    async def CreateSubscription(
+        self, request: pb.CreateSubscriptionRequest, context: Context
+    ) -> pb.CreateSubscriptionResponse:
+        service = self.namespace(request).subscriptions
+        made = await service.create(subscription_input(request.subscription))
+        await set_http_status(context, 201)
+        return pb.CreateSubscriptionResponse(subscription=convert.subscription(made))
+
+    async def PutSubscription(
+        self, request: pb.PutSubscriptionRequest, context: Context
+    ) -> pb.PutSubscriptionResponse:
+        service = self.namespace(request).subscriptions
+        made = await service.put(subscription_input(request.subscription))
+        return pb.PutSubscriptionResponse(subscription=convert.subscription(made))
+
+    async def DeleteSubscription(
+        self, request: pb.DeleteSubscriptionRequest, context: Context
+    ) -> pb.DeleteSubscriptionResponse:
+        await self.namespace(request).subscriptions.delete(parse_uuid(request.id))
+        await set_http_status(context, 204)
+        return pb.DeleteSubscriptionResponse()
