@@ -33,6 +33,10 @@ LOGS = TOOLCHAIN / "log"
 GO_MIN = (1, 26)  # what the dependencies of the gateway ask for in their go.mod
 NODE_MIN = (20, 0)  # what anvil's package asks for
 
+# Built into the gateway, which never fetches them from elsewhere.
+SWAGGER_UI = ROOT / "gateway" / "internal" / "apidocs" / "swagger-ui"
+SWAGGER_UI_FILES = ("LICENSE", "favicon-32x32.png", "swagger-ui-bundle.js", "swagger-ui.css")
+
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 LOG_LINES_SHOWN = 30
 
@@ -283,7 +287,7 @@ def node_steps() -> list[Step]:
 
 
 def npm_step() -> Step:
-    """The development chain and the Solidity compiler, in .toolchain/npm."""
+    """The development chain and the Solidity compiler, in .toolchain/npm; Swagger UI, in the gateway."""
     source = ROOT / "tools" / "npm"
     folder = TOOLCHAIN / "npm"
 
@@ -295,12 +299,17 @@ def npm_step() -> Step:
         relink(BIN / "solcjs", folder / "node_modules" / "solc" / "solc.js")
         # Beside `photinus`, so that it is found without a PATH that knows this checkout.
         relink(VENV / "bin" / "anvil", BIN / "anvil")
+        for name in SWAGGER_UI_FILES:
+            shutil.copyfile(folder / "node_modules" / "swagger-ui-dist" / name, SWAGGER_UI / name)
 
     return Step(
         name="npm",
         doing="installing the development chain (anvil)",
         inputs=lambda: [path for path in source.iterdir() if path.is_file()],
-        outputs=lambda: [BIN / "anvil", BIN / "solcjs", VENV / "bin" / "anvil"],
+        outputs=lambda: [
+            *(BIN / "anvil", BIN / "solcjs", VENV / "bin" / "anvil"),
+            *(SWAGGER_UI / name for name in SWAGGER_UI_FILES),
+        ],
         run=install,
     )
 
