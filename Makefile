@@ -40,8 +40,8 @@ coverage: setup-python ## branch coverage of the unit tests and the simulator
 	@.venv/bin/coverage report --show-missing --skip-covered
 
 .PHONY: simulate
-simulate: setup-python ## run the simulator, SEEDS=n (300)
-	@.venv/bin/python -m tests.simulation --seeds $(SEEDS)
+simulate: setup-python ## run the simulator over SEEDS=n seeds (300)
+	@.venv/bin/python -m tests.simulation.run --seeds $(SEEDS) --jobs 2 $(ARGS)
 
 .PHONY: bench
 bench: setup ## measure throughput and latency on a network of two members

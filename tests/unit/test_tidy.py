@@ -1,7 +1,8 @@
 """Goal: the house rules that ruff, mypy and the import contracts do not know are kept.
 
 Method: read the files git would commit (and those it has) as text or as syntax trees, and the
-connector protos by their descriptors. A finding names file, line and what to do instead.
+connector protos by their descriptors. A finding names file, line and what to do instead. A comment
+`# tidy: reason` on the line of a call, or above it, lets that call be.
 """
 
 import ast
@@ -18,6 +19,11 @@ from photinus.connector.v1 import common_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
 LINES_MAX = 600
+# Longer on purpose; an entry that is no longer needed fails.
+LONG = {
+    "core/src/photinus_core/ports/store.py": "one port: its readers look for a method, not for a file",
+    "core/src/photinus_core/sequencing/agreement.py": "one machine: its states are read together",
+}
 
 NOT_OURS = ("proto/gen/", "proto/google/", "gateway/gen/", "gateway/internal/swaggerui/dist/")
 
@@ -125,8 +131,10 @@ def wall_clock_in_core(call: ast.Call, path: str) -> str | None:
         "datetime.utcnow",
         "datetime.datetime.now",
     }
-    rooms_with_time = ("core/src/photinus_core/app/", "core/src/photinus_core/host/")
-    if not path.startswith("core/src/") or path.startswith(rooms_with_time):
+    with_time = tuple(
+        f"core/src/photinus_core/{place}" for place in ("app/", "host/", "model/ids.py")
+    )
+    if not path.startswith("core/src/") or path.startswith(with_time):
         return None
     if dotted(call.func) in banned and not path.endswith("clock.py"):
         return "time comes from ports.Clock, so that tests and the simulator own it"
@@ -166,9 +174,17 @@ def dotted(node: ast.expr) -> str:
 
 
 def banned_calls(source: str, path: str) -> Iterator[Finding]:
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call):
-            yield from ((node.lineno, found) for rule in RULES if (found := rule(node, path)))
+    lines = source.splitlines()
+    tree = ast.parse(source)
+    polling = {
+        call for loop in ast.walk(tree) if isinstance(loop, ast.While) for call in ast.walk(loop)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        rules = [rule for rule in RULES if not (rule is fixed_sleep_in_test and node in polling)]
+        if not any("# tidy: " in line for line in lines[max(node.lineno - 2, 0) : node.lineno]):
+            yield from ((node.lineno, found) for rule in rules if (found := rule(node, path)))
 
 
 def test_no_banned_calls() -> None:
@@ -203,6 +219,8 @@ def test_each_rule_finds_its_call(source: str, path: str) -> None:
         ("group.create_task(x())", "core/src/photinus_core/app/a.py"),
         ("asyncio.create_task(x())", "connectors/sdk/src/photinus_sdk/tasks.py"),
         ("asyncio.sleep(0)", "tests/unit/test_a.py"),
+        ("while not done():\n    asyncio.sleep(0.01)", "tests/unit/test_a.py"),
+        ("# tidy: awaited in aclose\nasyncio.create_task(x())", "core/src/photinus_core/app/a.py"),
         ("asyncio.Queue[int](maxsize=8)", "core/src/photinus_core/app/a.py"),
     ],
 )
@@ -249,12 +267,13 @@ def test_no_registry_is_named() -> None:
 
 
 def test_files_are_short_enough_to_read() -> None:
-    lengths = ((path, read(path).count("\n")) for path in ours(".py", ".go", ".sol"))
+    lengths = {path: read(path).count("\n") for path in ours(".py", ".go", ".sol")}
     report(
         f"{path}: {length} lines, at most {LINES_MAX}: split it by meaning"
-        for path, length in lengths
-        if length > LINES_MAX
+        for path, length in lengths.items()
+        if length > LINES_MAX and path not in LONG
     )
+    report(f"{path}: no longer long" for path in LONG if lengths.get(path, 0) <= LINES_MAX)
 
 
 def text_file(path: str) -> bool:

@@ -69,7 +69,7 @@ class GroupCommit(Generic[T, R]):
         done: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, done))
         if self._worker is None:
-            # Kept and awaited in aclose(); it ends by itself when nothing waits.
+            # tidy: kept, and awaited in aclose(); it ends by itself when nothing waits.
             self._worker = asyncio.create_task(self._run(), name=f"group commit of {self._name}")
         return await done
 

@@ -196,6 +196,7 @@ def _migrate(connection: sqlite3.Connection) -> str:
             connection.execute(
                 "INSERT INTO schema_migrations (version, name, checksum, applied) "
                 "VALUES (?, ?, ?, ?)",
+                # tidy: when this file was migrated is of interest to people only
                 (migration.version, migration.name, migration.checksum, time.time_ns()),
             )
         connection.execute(
