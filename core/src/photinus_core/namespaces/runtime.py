@@ -13,9 +13,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final
 
+from photinus_core.data.datatypes import DatatypeDefiner
 from photinus_core.data.schemas import compile_schema
 from photinus_core.data.service import DataService
-from photinus_core.definitions.datatypes import DatatypeDefiner
 from photinus_core.events.subscriptions import SubscriptionService
 from photinus_core.events.waiting import OutcomeWaiter
 from photinus_core.events.wakeups import WakeupKind
