@@ -1,0 +1,210 @@
+"""What keeps transactions moving when something went wrong: dropped ones, dear ones, gaps, foreign nonces.
+
+A slow, regular look at the lowest open nonces of each signer. The usual path needs none of this.
+"""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+
+from photinus_ethereum.blocks import ChainView
+from photinus_ethereum.fees import FeeOracle
+from photinus_ethereum.hexes import TxHash, number
+from photinus_ethereum.journal import INTERNAL_SCOPE, Journal, Submitted
+from photinus_ethereum.pool import Lane, Pool, Transaction
+from photinus_ethereum.rpc import NodeUnavailableError, Rpc, RpcError
+from photinus_ethereum.sender import Sender
+from photinus_ethereum.settlement import Settlement
+from photinus_ethereum.transactions import empty_payload, sign
+
+logger = logging.getLogger(__name__)
+
+LOOKED_AT_MAX = 20
+LOOK_FACTOR = 2.0
+LOOKS_MAX = 16
+GAP_MAX = 1_000
+LOST_LOOKS_MIN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class UpkeepSettings:
+    """When to look and when to act. A transaction is looked at `look_s` after it was sent, then ever more rarely."""
+
+    interval_s: float = 0.2
+    look_s: float = 0.3
+    look_max_s: float = 10.0
+    replace_s: float = 60.0
+    confirmations: int = 0
+
+
+class Upkeep:
+    """Repairs lanes. One task runs `run`."""
+
+    def __init__(
+        self,
+        rpc: Rpc,
+        chain: ChainView,
+        fees: FeeOracle,
+        parts: tuple[Journal, Pool, Sender, Settlement],
+        settings: UpkeepSettings,
+    ) -> None:
+        self._rpc = rpc
+        self._chain = chain
+        self._fees = fees
+        self._journal, self._pool, self._sender, self._settlement = parts
+        self._settings = settings
+        self._check_gaps = True
+        self._suspect = asyncio.Event()
+        self._sender.on_suspect = self.suspect
+
+    def suspect(self) -> None:
+        """Something looks wrong: look soon, at gaps too."""
+        self._check_gaps = True
+        self._suspect.set()
+
+    async def run(self) -> None:
+        """Looks for ever."""
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.interval_s):
+                    await self._suspect.wait()
+                # Answers to a burst come together; one look serves them.
+                await asyncio.sleep(self._settings.interval_s / 10)
+            except TimeoutError:
+                pass
+            self._suspect.clear()
+            gaps, self._check_gaps = self._check_gaps, False
+            for lane in list(self._pool.lanes.values()):
+                try:
+                    await self._look(lane, gaps=gaps)
+                except (NodeUnavailableError, RpcError) as error:
+                    self._check_gaps = self._check_gaps or gaps
+                    logger.debug("upkeep of %s: %s", lane.address, error)
+
+    async def _look(self, lane: Lane, *, gaps: bool) -> None:
+        now = asyncio.get_running_loop().time()
+        lowest = lane.unmined(LOOKED_AT_MAX)
+        stale = [each for each in lowest if self._is_stale(each, now)]
+        if not stale and not gaps:
+            return
+        counts = await self._rpc.call_many(
+            [("eth_getTransactionCount", [lane.address, tag]) for tag in ("latest", "pending")]
+        )
+        for count in counts:
+            if isinstance(count, NodeUnavailableError | RpcError):
+                raise count
+        used, held = number(counts[0]), number(counts[1])
+        if stale:
+            await self._settlement.look_up_now([h for each in stale for h in each.hashes])
+            await self._act(lane, [each for each in stale if each.mined is None], used, held)
+        await self._fill_gap(lane, held)
+
+    def _is_stale(self, transaction: Transaction, now: float) -> bool:
+        if transaction.queued or transaction.held:
+            return False
+        wait_s = self._settings.look_s * LOOK_FACTOR**transaction.looks
+        return transaction.suspect or now - transaction.last_sent > min(
+            wait_s, self._settings.look_max_s
+        )
+
+    async def _act(self, lane: Lane, stale: list[Transaction], used: int, held: int) -> None:
+        """`used` nonces are on the chain, `held` of them there or next in line at the node."""
+        now = asyncio.get_running_loop().time()
+        known = await self._known_to_node(stale)
+        for transaction in stale:
+            transaction.looks = min(transaction.looks + 1, LOOKS_MAX)
+            if transaction.nonce < used:
+                await self._lost(lane, transaction)
+                continue
+            transaction.suspect = False
+            if transaction.submitted.hash not in known:
+                self._sender.queue(lane, transaction)
+            elif self._is_stuck(transaction, now, used, held):
+                self._fees.invalidate()
+                await self._sender.bump(lane, transaction)
+            transaction.last_sent = now
+
+    def _is_stuck(self, transaction: Transaction, now: float, used: int, held: int) -> bool:
+        """Time for a higher offer: it waits for long, or the node has it and yet does not count it in.
+
+        The latter happens in anvil, which can put the very next transaction of a burst among those that wait
+        for an earlier one; only a replacement gets it out.
+        """
+        if transaction.first_sent is None:
+            return False
+        return (
+            transaction.nonce == used == held
+            or now - transaction.first_sent > self._settings.replace_s
+        )
+
+    async def _known_to_node(self, transactions: list[Transaction]) -> set[TxHash]:
+        hashes = [each.submitted.hash for each in transactions]
+        answers = await self._rpc.call_many([("eth_getTransactionByHash", [h]) for h in hashes])
+        for answer in answers:
+            if isinstance(answer, NodeUnavailableError | RpcError):
+                raise answer
+        return {h for h, answer in zip(hashes, answers, strict=True) if answer is not None}
+
+    async def _lost(self, lane: Lane, transaction: Transaction) -> None:
+        """The chain has used the nonce and no attempt of ours has a receipt: look again, then move on.
+
+        Only when the foreign transaction is as final as anything here, because from then on our own old bytes
+        must never count again.
+        """
+        tip = self._chain.tip
+        if tip is None:
+            return
+        if transaction.lost_since is None:
+            transaction.lost_since = tip.number
+        transaction.lost_looks += 1
+        if (
+            transaction.lost_looks >= LOST_LOOKS_MIN
+            and tip.number >= transaction.lost_since + self._settings.confirmations
+        ):
+            await self._sender.renumber(lane, transaction)
+
+    async def _fill_gap(self, lane: Lane, held: int) -> None:
+        """From the first nonce the node misses up to ours, each must be open, or nothing is ever mined again."""
+        highest = max(lane.open, default=-1)
+        if lane.next_nonce is not None and not lane.waiting:
+            highest = max(highest, lane.next_nonce - 1)
+        missing = [nonce for nonce in range(held, highest + 1) if nonce not in lane.open]
+        if len(missing) > GAP_MAX:
+            logger.error("%s misses %d nonces: is this the same chain?", lane.address, len(missing))
+            return
+        tip = self._chain.tip
+        for nonce in missing:
+            if tip is None or self._journal.is_inserting(lane.address, nonce):
+                continue
+            entry = self._journal.with_nonce(lane.address, nonce)
+            if entry is not None and self._settlement.is_canonical(entry, tip.number):
+                # Settled while the counts were on their way.
+                self._check_gaps = True
+            elif entry is not None:
+                await self._settlement.reopen([entry])
+            elif lane.signer is not None:
+                await self._fill(lane, nonce)
+
+    async def _fill(self, lane: Lane, nonce: int) -> None:
+        assert lane.signer is not None
+        logger.warning(
+            "nonce %d of %s is missing; an empty transaction takes it", nonce, lane.address
+        )
+        chain_id = self._sender.chain_id
+        signed = sign(
+            empty_payload(lane.address), nonce, await self._fees.quote(), chain_id, lane.signer
+        )
+        key = f"gap/{lane.address}/{nonce}/{time.time_ns()}"
+        await self._sender.journal(
+            Submitted(
+                INTERNAL_SCOPE,
+                key,
+                "FillGap",
+                lane.address,
+                nonce,
+                signed.hash,
+                signed.raw,
+                noop=True,
+            )
+        )
