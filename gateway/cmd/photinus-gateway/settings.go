@@ -25,6 +25,8 @@ import (
 const (
 	// Most bytes of one answer of the core: a list of a thousand messages with their data.
 	answerBytesMax = 256 << 20
+	// Most bytes of a JSON body: a core takes requests of 4 MiB, what it adds to the body included.
+	bodyBytesMax = 4<<20 - 64<<10
 	// Calls are spread over all addresses a name has.
 	serviceConfig = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 )
@@ -61,7 +63,7 @@ func parse(arguments []string, output io.Writer) (*settings, error) {
 	flags.StringVar(&options.PublicURL, "public-url", "", "`url` under which clients reach this, path prefix included")
 	flags.DurationVar(&options.Requests.Timeout, "request-timeout", 2*time.Minute, "time a request takes at most, unless it says otherwise")
 	flags.DurationVar(&options.Requests.TimeoutMax, "request-timeout-max", 10*time.Minute, "longest time a request may ask for")
-	flags.Int64Var(&options.Requests.BodyBytesMax, "body-max", 8<<20, "most `bytes` of a JSON body")
+	flags.Int64Var(&options.Requests.BodyBytesMax, "body-max", bodyBytesMax, "most `bytes` of a JSON body")
 	flags.Int64Var(&options.Requests.UploadBytesMax, "upload-max", 0, "most `bytes` of an upload; 0 leaves it to the core")
 	flags.Int64Var(&options.Sockets.FrameBytesMax, "ws-frame-max", 1<<20, "most `bytes` of a client's WebSocket frame")
 	flags.Int64Var(&options.Sockets.ConnectionsMax, "ws-max", 1000, "most WebSockets")

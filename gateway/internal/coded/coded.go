@@ -127,7 +127,7 @@ func fromPlainStatus(answered *status.Status) *Error {
 	case codes.InvalidArgument:
 		return New(FieldValue, "path", text)
 	case codes.ResourceExhausted:
-		return &Error{http.StatusBadGateway, New(internal, text).Text}
+		return &Error{http.StatusRequestEntityTooLarge, BodyTooLarge + ": " + text}
 	}
 	return New(internal, answered.Code().String()+": "+text)
 }

@@ -24,10 +24,9 @@ import (
 const (
 	RequestIDHeader = "X-FireFly-Request-ID"
 	timeoutHeader   = "Request-Timeout"
-	// What the core is told of the client's timeout, in milliseconds: when it is up the core answers, with what it knows.
-	timeoutMetadata = "x-request-timeout-ms"
-	// How much later than the client's timeout the call to the core is given up.
-	deadlineGrace     = 500 * time.Millisecond
+	// How much later than the client's timeout the call to the core ends: the core answers by as much before its deadline,
+	// with an error that knows what was waited for.
+	deadlineGrace     = 100 * time.Millisecond
 	requestIDCharsMax = 128
 )
 
@@ -176,13 +175,10 @@ func (a *API) checkBody(w http.ResponseWriter, r *http.Request, media string) er
 	return nil
 }
 
-// annotate gives the core the client's id of the request, its timeout and its trace.
+// annotate gives the core the client's id of the request and its trace.
 func (a *API) annotate(ctx context.Context, r *http.Request) metadata.MD {
 	info := infoOf(ctx)
 	found := metadata.Pairs("x-firefly-request-id", info.id)
-	if info.timeout > 0 {
-		found.Set(timeoutMetadata, strconv.FormatInt(info.timeout.Milliseconds(), 10))
-	}
 	for _, name := range a.passHeaders {
 		if value := r.Header.Get(name); value != "" {
 			found.Set(strings.ToLower(name), value)

@@ -38,6 +38,7 @@ type fakeCore struct {
 	streams map[string]func(grpc.ServerStream) error
 	asked   proto.Message
 	sent    metadata.MD
+	left    time.Duration // until the deadline of the call
 	health  *health.Server
 }
 
@@ -104,6 +105,9 @@ func (c *fakeCore) handle(_ any, stream grpc.ServerStream) error {
 	sent, _ := metadata.FromIncomingContext(stream.Context())
 	c.mutex.Lock()
 	c.asked, c.sent = request, sent
+	if deadline, limited := stream.Context().Deadline(); limited {
+		c.left = time.Until(deadline)
+	}
 	answer := c.answer
 	c.mutex.Unlock()
 	response, header, err := answer(method)
@@ -144,6 +148,12 @@ func (c *fakeCore) lastAsked() (proto.Message, metadata.MD) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	return c.asked, c.sent
+}
+
+func (c *fakeCore) timeLeft() time.Duration {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	return c.left
 }
 
 // coreError is an error as the core sends it.
