@@ -68,6 +68,9 @@ KINDS: Final = {
 """Names of the definitions this member understands, as reasons of rejection say them."""
 
 
+_ABSENT: Final = msgspec.Raw(b"")
+
+
 class _Base(msgspec.Struct):
     id: str | None = None
     did: str | None = None
@@ -75,7 +78,7 @@ class _Base(msgspec.Struct):
     parent: str | None = None
     name: str | None = None
     description: str | None = None
-    profile: msgspec.Raw | None = None
+    profile: msgspec.Raw = _ABSENT
 
 
 class _Claim(msgspec.Struct):
@@ -94,7 +97,7 @@ class _Verification(msgspec.Struct):
 
 class _Profile(msgspec.Struct):
     description: str | None = None
-    profile: msgspec.Raw | None = None
+    profile: msgspec.Raw = _ABSENT
 
 
 class _Update(msgspec.Struct):
@@ -109,7 +112,7 @@ class _Datatype(msgspec.Struct):
     hash: str | None = None
     validator: str | None = None
     created: str | None = None
-    value: msgspec.Raw | None = None
+    value: msgspec.Raw = _ABSENT
 
 
 _claim_decoder = msgspec.json.Decoder(_Claim)
@@ -169,8 +172,8 @@ def _base(raw: _Base) -> IdentityBase:
     )
 
 
-def _object_text(raw: msgspec.Raw | None) -> str:
-    text = "" if raw is None else bytes(raw).decode()
+def _object_text(raw: msgspec.Raw) -> str:
+    text = bytes(raw).decode()
     if text in {"", "null"}:
         return ""
     if not text.startswith("{"):
@@ -179,7 +182,7 @@ def _object_text(raw: msgspec.Raw | None) -> str:
 
 
 def _datatype(raw: _Datatype) -> DatatypeDefinition:
-    value = "" if raw.value is None else bytes(raw.value).decode()
+    value = bytes(raw.value).decode()
     return DatatypeDefinition(
         id=parse_uuid(raw.id),
         name=raw.name or "",

@@ -1,0 +1,593 @@
+"""A small network for tests of the receiving side: a chain, members with real SQLite stores, fakes of their connectors.
+
+The chain is a list of events with positions; members take them through their intakes. Shared storage
+is a dictionary, the data exchange hands bytes over when the test says so. Payloads are built with the
+product's own encoders, so what is tested is what travels.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from photinus_core.definitions import payloads, rules
+from photinus_core.definitions.payloads import IdentityClaim
+from photinus_core.events.aggregator import AgreementSettings, Aggregator
+from photinus_core.events.chain import ChainIntake, contract_listener
+from photinus_core.events.downloads import DownloadLimits, Downloads
+from photinus_core.events.intake import IntakeContext
+from photinus_core.events.node_registry import ExchangePeers
+from photinus_core.events.peers import PeerIntake
+from photinus_core.model import canonical
+from photinus_core.model.errors import Unavailable
+from photinus_core.model.ids import Hash32, Namespace, Nanoseconds, Uuid, new_uuid
+from photinus_core.model.ledger import NamespaceRow, NetworkContract, TransactionType
+from photinus_core.model.messages import (
+    Batch,
+    BatchType,
+    BlobRef,
+    Data,
+    DataRef,
+    DatatypeRef,
+    Group,
+    GroupMember,
+    Message,
+    MessageHeader,
+    MessageState,
+    MessageType,
+    SystemTag,
+    TransactionRef,
+    Validator,
+)
+from photinus_core.model.network import IdentityBase, IdentityType, VerifierType
+from photinus_core.model.wire import (
+    WireBatch,
+    batch_manifest,
+    encode_batch,
+    encode_group,
+    encode_wrapper,
+)
+from photinus_core.ports.clock import SystemClock
+from photinus_core.ports.connectors import (
+    BatchPinned,
+    CallKey,
+    ChainEvent,
+    ConnectorEvent,
+    EventBatch,
+    NetworkActionSeen,
+    PeerBlob,
+    PeerMessage,
+)
+from photinus_core.ports.store import Fence
+from photinus_core.store import SqliteStore
+
+NS = Namespace("alpha")
+NETWORK = "net"
+
+
+def key_of(name: str) -> str:
+    """The signing key of an organisation."""
+    return "0x" + hashlib.sha256(name.encode()).hexdigest()[:40]
+
+
+def peer_of(name: str) -> str:
+    return f"{name}_dx/{name}_node"
+
+
+@dataclass
+class Org:
+    """An organisation with a node."""
+
+    name: str
+    id: Uuid = field(default_factory=new_uuid)
+    node: Uuid = field(default_factory=new_uuid)
+    nonces: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    @property
+    def did(self) -> str:
+        return rules.did_of(IdentityType.ORG, self.name)
+
+    @property
+    def key(self) -> str:
+        return key_of(self.name)
+
+    def base(self) -> IdentityBase:
+        return IdentityBase(self.id, rules.did_of(IdentityType.ORG, self.name), IdentityType.ORG, "", self.name)
+
+    def node_base(self) -> IdentityBase:
+        name = f"{self.name}_node"
+        return IdentityBase(
+            self.node, rules.did_of(IdentityType.NODE, name), IdentityType.NODE, "", name, self.id
+        )
+
+    def profile(self) -> str:
+        return payloads.normalize_profile(
+            json.dumps({"id": peer_of(self.name), "endpoint": f"https://{self.name}", "cert": "PEM"})
+        )
+
+
+def value_data(value: object, datatype: DatatypeRef | None = None, validator: Validator = Validator.JSON) -> Data:
+    is_text = validator is Validator.DEFINITION and isinstance(value, str)
+    text = str(value) if is_text else canonical.compact(json.dumps(value))
+    return Data(
+        id=new_uuid(),
+        validator=validator,
+        namespace=NS,
+        hash=canonical.data_hash(text),
+        created=Nanoseconds(1_700_000_000_000_000_000),
+        value=text,
+        datatype=datatype,
+    )
+
+
+def blob_data(content: bytes, public: str = "") -> Data:
+    digest = Hash32(hashlib.sha256(content).hexdigest())
+    return Data(
+        id=new_uuid(),
+        validator=Validator.JSON,
+        namespace=NS,
+        hash=canonical.data_hash(None, digest),
+        created=Nanoseconds(1),
+        value=None,
+        blob=BlobRef(digest, len(content), public=public),
+    )
+
+
+@dataclass
+class Sent:
+    """A sealed batch as its sender made it."""
+
+    wire: WireBatch
+    contexts: tuple[Hash32, ...]
+    group: Group | None = None
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        return self.wire.messages
+
+    @property
+    def ids(self) -> list[Uuid]:
+        return [m.header.id for m in self.wire.messages]
+
+    def payload(self) -> bytes:
+        return encode_batch(self.wire).encode()
+
+    def wrapper(self) -> str:
+        return encode_wrapper(self.wire, self.group if not self.contexts else None)
+
+
+def message(
+    author: str,
+    key: str,
+    data: Sequence[Data],
+    topics: Sequence[str] = ("default",),
+    kind: MessageType = MessageType.BROADCAST,
+    tag: str = "",
+    group: Hash32 | None = None,
+    txtype: TransactionType = TransactionType.BATCH_PIN,
+    **fields: Any,
+) -> Message:
+    """A message with its hashes; `fields` replaces members of the header."""
+    refs = tuple(DataRef(d.id, d.hash) for d in data)
+    header = MessageHeader(
+        id=fields.pop("id", None) or new_uuid(),
+        type=kind,
+        txtype=txtype,
+        author=author,
+        key=key,
+        created=Nanoseconds(1_700_000_000_000_000_000),
+        namespace=fields.pop("namespace", NETWORK),
+        topics=tuple(topics),
+        datahash=canonical.data_refs_hash((r.id, r.hash) for r in refs),
+        group=group,
+        tag=tag,
+        **fields,
+    )
+    return Message(header, canonical.message_hash(header), refs, NS, MessageState.READY)
+
+
+def seal(
+    messages: Sequence[Message],
+    data: Sequence[Data],
+    group: Group | None = None,
+    node: Uuid | None = None,
+    contexts: Sequence[Hash32] | None = None,
+    txtype: TransactionType = TransactionType.BATCH_PIN,
+) -> Sent:
+    """Puts messages into a batch."""
+    tx = TransactionRef(txtype, new_uuid())
+    unique = list({d.id: d for d in data}.values())
+    batch_id = new_uuid()
+    manifest = batch_manifest(batch_id, tx, list(messages), [DataRef(d.id, d.hash) for d in unique])
+    head = messages[0].header
+    batch = Batch(
+        id=batch_id,
+        type=BatchType.BROADCAST if group is None else BatchType.PRIVATE,
+        namespace=NS,
+        author=head.author,
+        key=head.key,
+        created=Nanoseconds(1_700_000_000_000_000_000),
+        hash=canonical.batch_hash(manifest),
+        manifest=manifest,
+        tx=tx,
+        node=node,
+        group=group.hash if group else None,
+    )
+    if contexts is None:
+        contexts = [canonical.broadcast_context(t) for m in messages for t in m.header.topics]
+    return Sent(WireBatch(batch, tuple(messages), tuple(unique), NETWORK), tuple(contexts), group)
+
+
+def broadcast(org: Org, *values: object, topics: Sequence[str] = ("default",), tag: str = "") -> Sent:
+    """A batch of broadcasts, one message per value."""
+    data = [v if isinstance(v, Data) else value_data(v) for v in values]
+    return seal([message(org.did, org.key, [d], topics, tag=tag) for d in data], data)
+
+
+def definition(author: str, key: str, topic: str, tag: SystemTag, payload: str) -> Sent:
+    item = value_data(payload, validator=Validator.DEFINITION)
+    return seal([message(author, key, [item], [topic], MessageType.DEFINITION, tag)], [item])
+
+
+def claim_org(org: Org, key: str = "") -> Sent:
+    base = org.base()
+    payload = payloads.encode_claim(IdentityClaim(base))
+    return definition(org.did, key or org.key, canonical.identity_topic(base.did), SystemTag.IDENTITY_CLAIM, payload)
+
+
+def claim_node(org: Org) -> Sent:
+    base = org.node_base()
+    payload = payloads.encode_claim(IdentityClaim(base, profile=org.profile()))
+    return definition(org.did, org.key, canonical.identity_topic(base.did), SystemTag.IDENTITY_CLAIM, payload)
+
+
+def define_datatype(org: Org, name: str, version: str, schema: object) -> Sent:
+    text = canonical.compact(json.dumps(schema))
+    datatype = payloads.DatatypeDefinition(
+        new_uuid(), name, version, canonical.hash_text(text), Nanoseconds(1_700_000_000_000_000_000), text
+    )
+    payload = payloads.encode_datatype(datatype)
+    return definition(org.did, org.key, rules.datatype_topic(name), SystemTag.DEFINE_DATATYPE, payload)
+
+
+def group_of(*orgs: Org, name: str = "g") -> Group:
+    members = sorted((GroupMember(o.did, o.node) for o in orgs), key=lambda m: m.identity)
+    computed = canonical.group_hash(NETWORK, name, [(m.identity, m.node) for m in members])
+    return Group(NS, NETWORK, name, tuple(members), computed, Nanoseconds(1))
+
+
+def _private_pins(org: Org, group: Group, topics: Iterable[str]) -> list[Hash32]:
+    pins = []
+    for topic in topics:
+        nonce = org.nonces.get((topic, group.hash), 0)
+        org.nonces[topic, group.hash] = nonce + 1
+        pins.append(canonical.private_pin(topic, group.hash, org.did, nonce))
+    return pins
+
+
+def private(
+    org: Org, group: Group, *values: object, topics: Sequence[str] = ("default",), introduce: bool = False
+) -> Sent:
+    """A pinned private batch; nonces are the sender's next."""
+    messages, data, contexts = [], [], []
+    if introduce:
+        item = value_data(encode_group(group), validator=Validator.DEFINITION)
+        data.append(item)
+        messages.append(
+            message(
+                org.did, org.key, [item], [group.hash], MessageType.GROUP_INIT, SystemTag.DEFINE_GROUP, group.hash
+            )
+        )
+        contexts += _private_pins(org, group, [group.hash])
+    for value in values:
+        item = value if isinstance(value, Data) else value_data(value)
+        data.append(item)
+        messages.append(message(org.did, org.key, [item], topics, MessageType.PRIVATE, group=group.hash))
+        contexts += _private_pins(org, group, topics)
+    return seal(messages, data, group, org.node, contexts)
+
+
+def unpinned(org: Org, group: Group, *values: object) -> Sent:
+    data = [v if isinstance(v, Data) else value_data(v) for v in values]
+    messages = [
+        message(
+            org.did,
+            org.key,
+            [d],
+            kind=MessageType.PRIVATE,
+            group=group.hash,
+            txtype=TransactionType.UNPINNED,
+        )
+        for d in data
+    ]
+    return seal(messages, data, group, org.node, (), TransactionType.UNPINNED)
+
+
+class SharedDictionary:
+    """Shared storage: content by reference, with failures on demand."""
+
+    def __init__(self) -> None:
+        self.content: dict[str, bytes] = {}
+        self.hidden: set[str] = set()
+        self.reads: list[str] = []
+
+    def put(self, content: bytes) -> str:
+        ref = f"Qm{hashlib.sha256(content).hexdigest()}"
+        self.content[ref] = content
+        return ref
+
+    async def upload(self, call: CallKey, chunks: AsyncIterator[bytes]) -> tuple[str, int]:
+        content = b"".join([c async for c in chunks])
+        return self.put(content), len(content)
+
+    async def download(self, payload_ref: str, max_bytes: int = 0) -> AsyncIterator[bytes]:
+        self.reads.append(payload_ref)
+        await asyncio.sleep(0)
+        if payload_ref in self.hidden or payload_ref not in self.content:
+            raise Unavailable("FF10376", payload_ref, "not there")
+        content = self.content[payload_ref]
+        for start in range(0, len(content), 65_536):
+            yield content[start : start + 65_536]
+
+
+class FakeExchange:
+    """Data exchange of one member: remembers blobs and peers."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.peers: dict[str, str] = {}
+        self.largest_piece = 0
+
+    async def add_peer(self, call: CallKey, network_namespace: str, peer_json: str) -> None:
+        self.peers[json.loads(peer_json)["id"]] = peer_json
+
+    async def upload_blob(
+        self, call: CallKey, data_id: Uuid, chunks: AsyncIterator[bytes]
+    ) -> tuple[str, Hash32, int]:
+        content = b""
+        async for chunk in chunks:
+            self.largest_piece = max(self.largest_piece, len(chunk))
+            content += chunk
+        ref = f"blob/{data_id}"
+        self.blobs[ref] = content
+        return ref, Hash32(hashlib.sha256(content).hexdigest()), len(content)
+
+    async def delete_blob(self, call: CallKey, payload_ref: str) -> None:
+        self.blobs.pop(payload_ref, None)
+
+
+class Chain:
+    """The ledger: events in order, each in a block of its own unless told otherwise."""
+
+    def __init__(self, storage: SharedDictionary) -> None:
+        self.storage = storage
+        self.events: list[ConnectorEvent] = []
+        self.block = 0
+
+    def _place(self, signer: str, name: str = "BatchPin", block: int | None = None) -> ChainEvent:
+        self.block = block if block is not None else self.block + 1
+        position = f"{self.block:012d}/000000/{len(self.events):06d}"
+        return ChainEvent(
+            block=self.block,
+            transaction_index=0,
+            log_index=len(self.events),
+            protocol_id=position,
+            transaction_id=f"0xAB{len(self.events)}",
+            name=name,
+            location='{"address":"0x1"}',
+            signature="BatchPin(…)",
+            output='{"a":1}',
+            info="{}",
+            timestamp=Nanoseconds(self.block * 1_000_000_000),
+            signer=signer,
+            source="ethereum",
+        )
+
+    def pin(
+        self,
+        sent: Sent,
+        signer: str | None = None,
+        contract: int = 0,
+        payload_ref: str | None = None,
+        contexts: Sequence[str] | None = None,
+    ) -> ConnectorEvent:
+        """Pins a batch; a broadcast's payload goes to shared storage first."""
+        if payload_ref is None:
+            payload_ref = "" if sent.group else self.storage.put(sent.payload())
+        chain = self._place(sent.wire.batch.key if signer is None else signer)
+        body = BatchPinned(
+            chain=chain,
+            transaction=sent.wire.batch.tx.id,
+            batch=sent.wire.batch.id,
+            batch_hash=sent.wire.batch.hash,
+            payload_ref=payload_ref,
+            contexts=tuple(sent.contexts if contexts is None else contexts),
+            network_namespace="",
+            contract_invoke=False,
+        )
+        return self._add(chain, contract, body)
+
+    def terminate(self, signer: str, contract: int = 0, action: str = "terminate") -> ConnectorEvent:
+        chain = self._place(signer, "NetworkAction")
+        return self._add(chain, contract, NetworkActionSeen(chain, action, ""))
+
+    def _add(self, chain: ChainEvent, contract: int, body: Any) -> ConnectorEvent:
+        event = ConnectorEvent(chain.protocol_id, contract_listener(contract), removed=False, body=body)
+        self.events.append(event)
+        return event
+
+
+def as_batch(events: Sequence[ConnectorEvent], checkpoint: bytes = b"c") -> EventBatch:
+    return EventBatch(tuple(events), {event.listener: checkpoint for event in events})
+
+
+CONTRACTS = (
+    NetworkContract(index=0, location='{"address":"0x1"}', first_event="oldest"),
+    NetworkContract(index=1, location='{"address":"0x2"}', first_event="oldest"),
+)
+
+
+class Member:
+    """The receiving side of one member, over a real store."""
+
+    def __init__(self, store: SqliteStore, storage: SharedDictionary, org: Org, fence: Fence) -> None:
+        self.store = store
+        self.org = org
+        self.clock = SystemClock()
+        self.exchange = FakeExchange()
+        self.switched: list[NamespaceRow] = []
+        self.context = IntakeContext(store, NS, NETWORK, fence, self.clock)
+        self.chain = ChainIntake(self.context, "shared0", "blockchain")
+        self.peers = PeerIntake(self.context, f"{org.name}_node", "dx")
+        self.downloads = Downloads(
+            self.context,
+            storage,
+            self.exchange,  # type: ignore[arg-type]
+            DownloadLimits(first_pause_s=0.005, pause_max_s=0.05, poll_s=0.2),
+        )
+        self.registry = ExchangePeers(
+            self.context,
+            self.exchange,  # type: ignore[arg-type]
+            f"{org.name}_node",
+            self.peers.retry_parked,
+        )
+        self.aggregator = Aggregator(
+            self.context,
+            AgreementSettings(
+                VerifierType.ETHEREUM_ADDRESS, CONTRACTS, self._contract_ended, self.registry
+            ),
+        )
+
+    async def _contract_ended(self, row: NamespaceRow) -> None:
+        self.switched.append(row)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Member"]:
+        """Runs the leader's tasks."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self.aggregator.run()),
+                group.create_task(self.downloads.run()),
+                group.create_task(self.registry.run()),
+            ]
+            try:
+                yield self
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+    async def take(self, events: Iterable[ConnectorEvent], size: int = 50) -> None:
+        """Takes chain events in connector batches."""
+        listed = list(events)
+        for start in range(0, len(listed), size):
+            await self.chain.handle(as_batch(listed[start : start + size]))
+
+    async def receive(self, sent: Sent, sender: Org, event_id: str = "") -> Mapping[str, str]:
+        """Takes a private batch from a peer; gives the receipts."""
+        return await self.receive_text(sent.wrapper(), peer_of(sender.name), event_id)
+
+    async def receive_text(self, text: str, sender: str, event_id: str = "") -> Mapping[str, str]:
+        body = PeerMessage(sender, peer_of(self.org.name), text, Nanoseconds(1))
+        event = ConnectorEvent(event_id or new_uuid(), "dx", removed=False, body=body)
+        return await self.peers.handle(EventBatch((event,), {}))
+
+    async def receive_blob(self, sender: Org, item: Data, content: bytes, **fields: Any) -> None:
+        ref = f"received/{new_uuid()}"
+        self.exchange.blobs[ref] = content
+        body = PeerBlob(
+            sender=peer_of(sender.name),
+            recipient=peer_of(self.org.name),
+            network_namespace=fields.pop("network_namespace", NETWORK),
+            data_id=fields.pop("data_id", item.id),
+            hash=fields.pop("hash", hashlib.sha256(content).hexdigest()),
+            size=len(content),
+            payload_ref=ref,
+        )
+        event = ConnectorEvent(new_uuid(), "dx", removed=False, body=body)
+        await self.peers.handle(EventBatch((event,), {}))
+
+    # What the tests look at
+
+    async def message(self, message_id: Uuid) -> Message | None:
+        async with self.store.read(NS) as reader:
+            return (await reader.messages([message_id])).get(message_id)
+
+    async def state(self, message_id: Uuid) -> str:
+        found = await self.message(message_id)
+        return "" if found is None else str(found.state)
+
+    async def wait_state(self, *sents: Sent, state: str = "confirmed", limit_s: float = 10.0) -> None:
+        """Waits until all messages of some batches are in a state."""
+        ids = [i for sent in sents for i in sent.ids]
+        async with asyncio.timeout(limit_s):
+            while True:
+                async with self.store.read(NS) as reader:
+                    found = await reader.messages(ids)
+                if all(i in found and found[i].state == state for i in ids):
+                    return
+                await asyncio.sleep(0.01)
+
+    async def wait_reason(self, message_id: Uuid, reason: str) -> None:
+        """Waits until `explain` gives this reason for a message."""
+        seen: list[str] = []
+        try:
+            async with asyncio.timeout(5):
+                while reason not in seen:
+                    seen = [str(e.wait.reason) for e in self.aggregator.explain(message_id)]
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise AssertionError(f"explained by {seen}, not by {reason}") from None
+
+    async def settle(self) -> None:
+        """Waits until everything that arrived has been looked at: no wake-up and no download is left fresh."""
+        async with asyncio.timeout(10):
+            while True:
+                state = self.aggregator._state
+                async with self.store.read(NS) as reader:
+                    wakeups = await reader.wakeups(1000)
+                if state is not None and all(w.sequence <= state.wakeups_settled for w in wakeups):
+                    return
+                await asyncio.sleep(0.01)
+
+    async def log(self) -> list[tuple[str, str, str]]:
+        """The event log: (type, reference, topic)."""
+        async with self.store.read(NS) as reader:
+            events = await reader.events_after(0, 10_000)
+        assert [e.sequence for e in events] == list(range(1, len(events) + 1))
+        return [(str(e.type), e.reference, e.topic) for e in events]
+
+    async def order(self, topic: str = "default") -> list[Uuid]:
+        """Messages decided on a topic, in order."""
+        return [
+            Uuid(reference)
+            for kind, reference, event_topic in await self.log()
+            if kind.startswith("message_") and event_topic == topic
+        ]
+
+
+@asynccontextmanager
+async def member(
+    folder: Path, storage: SharedDictionary, org: Org, *, name: str = "core.db"
+) -> AsyncIterator[Member]:
+    """Opens a member's store and makes it leader of its namespace."""
+    store = await SqliteStore.open(folder / name)
+    try:
+        epoch = await store.raise_epoch(f"namespace/{NS}", None)
+        async with store.write(NS) as tx:
+            if await tx.namespace_row() is None:
+                row = NamespaceRow(NS, NETWORK, "", Nanoseconds(1), CONTRACTS[:1])
+                await tx.save_namespace_row(row)
+        yield Member(store, storage, org, Fence(f"namespace/{NS}", epoch))
+    finally:
+        await store.aclose()
+
+
+def forge(sent: Sent, **batch_fields: Any) -> Sent:
+    """The same batch with members of its header replaced."""
+    batch = msgspec.structs.replace(sent.wire.batch, **batch_fields)
+    return Sent(msgspec.structs.replace(sent.wire, batch=batch), sent.contexts, sent.group)
