@@ -147,8 +147,14 @@ class PeerClient:
         headers["Content-Type"] = content_type
         headers["Content-Length"] = str(len(head) + blob.size - offset + len(tail))
         body = _Body(head, read(blob.payload_ref, offset), tail, blob.hash if not offset else "")
-        async with self._request("PUT", path, data=body.chunks(), headers=headers, timed=False):
-            pass
+        try:
+            async with self._request("PUT", path, data=body.chunks(), headers=headers, timed=False):
+                pass
+        except PeerFailure:
+            # aiohttp reports a body that broke off as a broken connection.
+            if body.failure is not None:
+                raise body.failure from None
+            raise
 
     @contextlib.asynccontextmanager
     async def _request(
@@ -191,6 +197,7 @@ class _Body:
         self, head: bytes, content: AsyncIterator[bytes], tail: bytes, digest: str
     ) -> None:
         self._head, self._content, self._tail, self._digest = head, content, tail, digest
+        self.failure: PeerFailure | None = None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         yield self._head
@@ -200,7 +207,10 @@ class _Body:
                 await asyncio.to_thread(computed.update, chunk)
             yield chunk
         if self._digest and computed.hexdigest() != self._digest:
-            raise PeerFailure("the stored blob is damaged: its hash is not what it was", final=True)
+            self.failure = PeerFailure(
+                "the stored blob is damaged: its hash is not what it was", final=True
+            )
+            raise self.failure
         yield self._tail
 
 

@@ -75,7 +75,12 @@ class Exchange:
         self._blobs = BlobStore(
             folder, BlobIndex(journal), max_bytes=settings.limits.max_blob_bytes
         )
-        self._inbox = Inbox(incoming, settings.limits, settings.delivery)
+        self._inbox = Inbox(
+            incoming,
+            settings.limits,
+            settings.delivery,
+            self._receipt_due,
+        )
         self._registry: PeerRegistry
         self._sender: Sender
         self._server: PeerServer
@@ -220,6 +225,9 @@ class Exchange:
         """Take back a send nothing of which has left; True when it is gone for ever."""
         return await self._store.withdraw(stream, key)
 
+    def _receipt_due(self, network: str, sender: PeerId) -> None:
+        self._sender.wake_receipts(network, sender)
+
     def _check_message(self, message: str) -> None:
         limit = self._settings.limits.max_message_bytes
         if len(message.encode()) > limit:
@@ -255,9 +263,7 @@ class Exchange:
         rows = {
             int(event_id.rpartition("/")[2]): manifest for event_id, manifest in manifests.items()
         }
-        for item_id, row in await self._inbox.stored_by_core(rows, self._identity.peer):
-            if item_id:
-                self._sender.wake_receipts(row.network, PeerId.parse(row.sender))
+        await self._inbox.stored_by_core(rows, self._identity.peer)
 
     # Blobs
 

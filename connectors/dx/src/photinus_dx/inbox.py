@@ -7,18 +7,17 @@ has ever asked for is kept too, within a smaller bound of its own: a peer that i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from photinus_dx.errors import PeerRefusal
 from photinus_dx.model import Incoming, PeerId, Received
 from photinus_dx.settings import Delivery, Limits
-from photinus_dx.store_inbox import InboxStore
+from photinus_dx.store_inbox import InboxStore, Taken
 
 FULL_RETRY_AFTER_S = 1
 
-Outcome = Literal["new", "repeated"] | PeerRefusal
+Outcome = Taken | PeerRefusal
 
 
 @dataclass
@@ -32,9 +31,20 @@ class _Load:
 
 
 class Inbox:
-    """The inbox of one instance. Use from one event loop."""
+    """The inbox of one instance. Use from one event loop.
 
-    def __init__(self, store: InboxStore, limits: Limits, delivery: Delivery) -> None:
+    Args:
+        receipt_due: told the network and sender when a receipt was queued.
+    """
+
+    def __init__(
+        self,
+        store: InboxStore,
+        limits: Limits,
+        delivery: Delivery,
+        receipt_due: Callable[[str, PeerId], None],
+    ) -> None:
+        self._receipt_due = receipt_due
         self._store = store
         self._limits = limits
         self._delivery = delivery
@@ -82,7 +92,9 @@ class Inbox:
         # After a failure the items stay counted: whether they are there is not known, and the next start counts anew.
         taken = await self._store.take_in(roomy, window_s) if roomy else []
         for item, outcome in zip(roomy, taken, strict=True):
-            if outcome == "repeated":
+            if outcome == "settled":
+                self._receipt_due(item.network, item.sender)
+            if outcome != "new":
                 self._release(
                     item.sender.peer, item.network, item.node, item.size, item.payload_ref
                 )
@@ -90,9 +102,12 @@ class Inbox:
                 self._arrival(item.network, item.node).set()
         return [*taken, *outcomes]
 
-    async def knows(self, peer: str, item_id: str) -> bool:
+    async def knows(self, sender: PeerId, network: str, item_id: str) -> bool:
         """Whether a numbered item of a peer was taken before."""
-        return await self._store.known_repetition(peer, item_id)
+        taken = await self._store.known_repetition(sender, network, item_id)
+        if taken == "settled":
+            self._receipt_due(network, sender)
+        return taken != "new"
 
     async def claim(self, network: str, node: str) -> None:
         """A core asks for a destination: from now on its items are not counted as unclaimed."""
@@ -117,15 +132,13 @@ class Inbox:
                 return found
             await arrival.wait()
 
-    async def stored_by_core(
-        self, manifests: dict[int, str], own_peer: str
-    ) -> list[tuple[str, Received]]:
-        """The core has these rows: delete them, queue their receipts (see `Store.stored_by_core`)."""
-        done = await self._store.stored_by_core(manifests, own_peer)
-        for _, row in done:
-            peer = PeerId.parse(row.sender).peer
-            self._release(peer, row.network, row.node, row.size, row.payload_ref)
-        return done
+    async def stored_by_core(self, manifests: dict[int, str], own_peer: str) -> None:
+        """The core has these rows (seq → manifest): forget them and tell their senders."""
+        for item_id, row in await self._store.stored_by_core(manifests, own_peer):
+            sender = PeerId.parse(row.sender)
+            self._release(sender.peer, row.network, row.node, row.size, row.payload_ref)
+            if item_id:
+                self._receipt_due(row.network, sender)
 
     def _reserve(self, item: Incoming) -> None:
         load = self._loads.setdefault(item.sender.peer, _Load())

@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS dx_inbox (
     message TEXT NOT NULL, data_id TEXT NOT NULL, hash TEXT NOT NULL, size INTEGER NOT NULL,
     payload_ref TEXT NOT NULL, received_ns INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS dx_inbox_destination ON dx_inbox (network, node, seq);
+CREATE INDEX IF NOT EXISTS dx_inbox_item ON dx_inbox (item_id) WHERE item_id <> '';
 CREATE TABLE IF NOT EXISTS dx_seen (
     peer TEXT NOT NULL, repeat_key TEXT NOT NULL, until_ns INTEGER NOT NULL,
     PRIMARY KEY (peer, repeat_key)) WITHOUT ROWID;
@@ -45,6 +46,7 @@ CREATE TABLE IF NOT EXISTS dx_receipts (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     network TEXT NOT NULL, peer TEXT NOT NULL, item_id TEXT NOT NULL, recipient TEXT NOT NULL,
     manifest TEXT NOT NULL, hash TEXT NOT NULL, created_ns INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS dx_receipts_item ON dx_receipts (item_id);
 CREATE INDEX IF NOT EXISTS dx_receipts_peer ON dx_receipts (network, peer, seq);
 CREATE TABLE IF NOT EXISTS dx_blobs (
     payload_ref TEXT PRIMARY KEY, stored INTEGER NOT NULL, hash TEXT NOT NULL, size INTEGER NOT NULL)

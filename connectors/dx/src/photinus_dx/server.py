@@ -116,8 +116,9 @@ class PeerServer:
             return _refused(request, refusal)
         except Conflict as conflict:
             return _refused(request, PeerRefusal(409, conflict.reason, conflict.message))
-        except ConnectionError:
-            raise
+        except ConnectionError as error:
+            log.debug("a peer's connection broke: %s", error)
+            return web.Response(status=400)  # nobody reads it
         except Exception:
             log.exception("a peer's request failed")
             return _refused(request, PeerRefusal(500, "INTERNAL", "see the log of this exchange"))
@@ -253,7 +254,7 @@ class PeerServer:
         network, data_id = blob_place(request.raw_path.partition("?")[0])
         sender = self._sender(request.query.get(SENDER_FIELD, ""), shown, peer, network)
         item_id, size, _ = self._announced(request)
-        if await self._inbox.knows(peer, item_id):
+        if await self._inbox.knows(sender, network, item_id):
             return web.Response(status=204)
         so_far = await self._blobs.received_so_far(sender, network, data_id, item_id)
         if so_far > size:

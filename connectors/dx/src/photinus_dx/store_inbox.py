@@ -14,6 +14,8 @@ from photinus_dx.model import Incoming, PeerId, Receipt, Received
 from photinus_dx.schema import SECOND_NS
 
 SEEN_PURGED_PER_WRITE = 20
+# A repetition is "settled" when its receipt was due again and has been queued.
+Taken = Literal["new", "repeated", "settled"]
 RECEIVED = "seq, sender, node, network, message, data_id, hash, size, payload_ref, received_ns"
 
 
@@ -35,20 +37,18 @@ class InboxStore:
     def __init__(self, journal: SqliteJournal) -> None:
         self._journal = journal
 
-    async def take_in(
-        self, items: Sequence[Incoming], window_s: float
-    ) -> list[Literal["new", "repeated"]]:
+    async def take_in(self, items: Sequence[Incoming], window_s: float) -> list[Taken]:
         """Put what a peer sent into the inbox, once, in order; its blobs become readable with it."""
         now = time.time_ns()
         until = now + int(window_s * SECOND_NS)
 
-        def job(db: sqlite3.Connection) -> list[Literal["new", "repeated"]]:
+        def job(db: sqlite3.Connection) -> list[Taken]:
             db.execute(
                 "DELETE FROM dx_seen WHERE (peer, repeat_key) IN"
                 " (SELECT peer, repeat_key FROM dx_seen WHERE until_ns < ? LIMIT ?)",
                 (now, SEEN_PURGED_PER_WRITE),
             )
-            outcomes: list[Literal["new", "repeated"]] = []
+            outcomes: list[Taken] = []
             for item in items:
                 if item.payload_ref:
                     db.execute(
@@ -77,22 +77,41 @@ class InboxStore:
                             now,
                         ),
                     )
-                outcomes.append("new" if fresh else "repeated")
+                    outcomes.append("new")
+                else:
+                    outcomes.append(self._repeated(db, item.sender, item.network, item.item_id))
             return outcomes
 
         return await self._journal.write(job)
 
-    async def known_repetition(self, peer: str, repeat_key: str) -> bool:
-        """Whether an item was taken in already."""
-        return await self._journal.write(
-            lambda db: (
-                db.execute(
-                    "SELECT 1 FROM dx_seen WHERE peer = ? AND repeat_key = ? AND until_ns >= ?",
-                    (peer, repeat_key, time.time_ns()),
-                ).fetchone()
-                is not None
-            )
+    async def known_repetition(self, sender: PeerId, network: str, item_id: str) -> Taken:
+        """What is known of a numbered item that a peer is about to send: "new" when nothing."""
+
+        def job(db: sqlite3.Connection) -> Taken:
+            known = db.execute(
+                "SELECT 1 FROM dx_seen WHERE peer = ? AND repeat_key = ? AND until_ns >= ?",
+                (sender.peer, item_id, time.time_ns()),
+            ).fetchone()
+            return self._repeated(db, sender, network, item_id) if known else "new"
+
+        return await self._journal.write(job)
+
+    def _repeated(
+        self, db: sqlite3.Connection, sender: PeerId, network: str, item_id: str
+    ) -> Taken:
+        """A sender that repeats what the core stored long ago has lost the receipt; the manifest is gone here too."""
+        if (
+            not item_id
+            or db.execute("SELECT 1 FROM dx_inbox WHERE item_id = ?", (item_id,)).fetchone()
+            or db.execute("SELECT 1 FROM dx_receipts WHERE item_id = ?", (item_id,)).fetchone()
+        ):
+            return "repeated"
+        db.execute(
+            "INSERT INTO dx_receipts (network, peer, item_id, recipient, manifest, hash,"
+            " created_ns) VALUES (?, ?, ?, '', '', '', ?)",
+            (network, sender.text, item_id, time.time_ns()),
         )
+        return "settled"
 
     async def received(
         self, network: str, node: str, after: int, items: int, size: int
