@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from photinus_core.model.errors import InternalBug
 from photinus_core.model.fields import FieldType, fields_of
 from photinus_core.model.ids import Did, Namespace, Nanoseconds, new_uuid
+from photinus_core.model.ledger import ReceivedBatchKey
 from photinus_core.model.messages import Group, GroupMember, Message, MessageState, NextPin
 from photinus_core.model.network import Datatype
 from photinus_core.model.query import (
@@ -33,7 +34,7 @@ from photinus_core.model.query import (
     make_condition,
 )
 from photinus_core.model.query_string import parse_query_string
-from photinus_core.ports.store import MessageWrite, Store, Table
+from photinus_core.ports.store import Decision, MessageWrite, Store, Table
 
 from tests.integration.store.conftest import OpenStore
 from tests.support.store_records import (
@@ -265,6 +266,28 @@ async def test_pages_are_newest_first_and_ties_too(store: Store) -> None:
     assert await listed("sort=-tag") == [2, 0, 3, 1]
     assert await listed("skip=1&limit=2") == [2, 1]
     assert await listed("tag=b") == [2, 0]
+
+
+async def test_lists_leave_out_what_is_received_but_undecided(store: Store) -> None:
+    data = make_data()
+    message = make_message(data, state=MessageState.PENDING)
+    batch = make_batch(message)
+
+    async def listed() -> tuple[int | None, ...]:
+        async with store.read(NS) as reader:
+            tables = (Table.MESSAGES, Table.DATA, Table.BATCHES)
+            pages = [await reader.query(t, FilterBuilder(t).query(count=True)) for t in tables]
+        return tuple(page.total for page in pages)
+
+    async with store.write(NS) as tx:
+        await tx.insert_received(batch, [message], [data])
+    assert await listed() == (1, 0, 0)
+    async with store.write(NS) as tx:
+        await tx.decide(
+            [Decision(message.header.id, message.hash, MessageState.CONFIRMED, Nanoseconds(1))]
+        )
+        await tx.confirm_batches([ReceivedBatchKey(batch.id, batch.hash)], Nanoseconds(1))
+    assert await listed() == (1, 1, 1)
 
 
 async def test_a_query_for_another_collection_is_a_bug(store: Store) -> None:

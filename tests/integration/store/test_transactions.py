@@ -4,12 +4,13 @@ Method: real databases, many tasks, cancellations at chosen points.
 """
 
 import asyncio
+import contextlib
 
 import pytest
-from photinus_core.model.errors import Deposed, Unavailable
+from photinus_core.model.errors import Conflict, Deposed, Rejected, Unavailable
 from photinus_core.model.events import EventType
-from photinus_core.model.ids import Epoch, Namespace, new_uuid
-from photinus_core.ports.store import Fence, Notification, Store, Wakeup
+from photinus_core.model.ids import Epoch, Namespace, Nanoseconds, new_uuid
+from photinus_core.ports.store import Fence, Notification, ParkedMessage, Store, Wakeup
 
 from tests.integration.store.conftest import OpenStore
 from tests.support.store_records import NS, make_event, make_subscription, write
@@ -38,6 +39,40 @@ async def test_what_raises_leaves_nothing_behind(store: Store) -> None:
         assert await reader.ready_messages(0, 10) == []
         assert await reader.last_event_sequence() == 0
     assert heard == []
+
+
+async def test_a_failed_statement_fails_the_transaction_even_if_caught(store: Store) -> None:
+    one = write()
+    async with store.write(NS) as tx:
+        await tx.insert_messages([one])
+
+    async def swallow() -> None:
+        async with store.write(NS) as tx:
+            await tx.insert_messages([write(), one])
+            with contextlib.suppress(Conflict):
+                await tx.last_event_sequence()
+            tx.append_events([make_event()])
+
+    with pytest.raises(Conflict):
+        await swallow()
+    async with store.read(NS) as reader:
+        assert len(await reader.ready_messages(0, 10)) == 1
+        assert await reader.last_event_sequence() == 0
+
+
+@pytest.mark.parametrize("received", [2**64 - 1, -(2**63) - 1])
+async def test_numbers_no_column_can_hold_are_refused(store: Store, received: int) -> None:
+    """A stranger may send any number; it must not look like a broken database."""
+    parked = ParkedMessage("m", "p", "r", "x", Nanoseconds(received))
+    with pytest.raises(Rejected, match="FF19112"):
+        async with store.write(NS) as tx:
+            await tx.park_messages([parked])
+
+
+async def test_texts_no_column_can_hold_are_refused(store: Store) -> None:
+    with pytest.raises(Rejected, match="FF19112"):
+        async with store.write(NS) as tx:
+            await tx.insert_wakeups([Wakeup("data", "\ud800")])
 
 
 async def test_a_transaction_reads_its_own_writes_others_do_not(store: Store) -> None:

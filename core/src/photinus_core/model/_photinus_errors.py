@@ -45,6 +45,7 @@ _DATABASE: Final = (
     ("FF19109", 500, "{} is not a database of this program"),
     ("FF19110", 503, "The database waited {} s for a commit under way"),
     ("FF19111", 408, "The query took longer than {} s; narrow its filter"),
+    ("FF19112", 400, "A value cannot be stored: {}"),
     ("FF19120", 503, "Another replica leads {}: epoch {} is over"),
     ("FF19121", 503, "The leadership of {} cannot begin with epoch {}: a later one is recorded"),
 )

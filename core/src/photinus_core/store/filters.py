@@ -48,6 +48,9 @@ class Listing:
         renamed: Columns of fields that are not called like them.
         indexed: Columns whose index leaves out absent values: equality says so, to use it.
         order: What orders by age.
+        visible: Which rows are listed at all: received data and batches nobody has decided on are
+            not, for anyone can send them under an id that another uses (hard case 16). Messages are:
+            their state tells.
     """
 
     table: str
@@ -56,6 +59,7 @@ class Listing:
     renamed: Mapping[str, str] = field(default_factory=dict)
     indexed: frozenset[str] = frozenset()
     order: str = "sequence"
+    visible: str = "TRUE"
 
     def column(self, name: str) -> str:
         """The column of a field."""
@@ -92,6 +96,7 @@ LISTINGS: Final[Mapping[Table, Listing]] = MappingProxyType(
                 "blob.size": "blob_size",
             },
             frozenset({"blob_hash", "blob_path"}),
+            visible="visible = TRUE",
         ),
         Table.DATATYPES: Listing(
             "datatypes",
@@ -110,6 +115,7 @@ LISTINGS: Final[Mapping[Table, Listing]] = MappingProxyType(
                 "tx.type": "tx_type",
                 "tx.id": "tx_id",
             },
+            visible="(own = TRUE OR confirmed IS NOT NULL)",
         ),
         Table.PINS: Listing(
             "pins", batch_reads.PIN_COLUMNS, batch_reads.decode_pin, {"index": "pin_index"}
@@ -262,7 +268,7 @@ def to_sql(table: Table, query: Query) -> Statements:
         raise InternalBug("FF19000", f"a query for {query.collection} was sent to {table.value}")
     listing = LISTINGS[table]
     conditions = _Conditions(listing, fields_of(table.value))
-    where = f"namespace = $1 AND ({conditions.write(query.where)})"
+    where = f"namespace = $1 AND {listing.visible} AND ({conditions.write(query.where)})"
     total = f"SELECT count(*) FROM {listing.table} WHERE {where}"
     total_args = tuple(conditions.args)
     order = [

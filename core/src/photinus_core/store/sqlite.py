@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from photinus_core.model.errors import Deposed, Unavailable
+from photinus_core.model.errors import Deposed, PhotinusError, Rejected, Unavailable
 from photinus_core.model.events import NewEvent
 from photinus_core.model.ids import Epoch, Namespace
 from photinus_core.ports.store import Fence, Notification, Reader, WriteTransaction
@@ -99,7 +99,10 @@ class _SqliteTransaction(
     LedgerWriting,
     EventWriting,
 ):
-    """One transaction. It begins in the database with its first statement."""
+    """One transaction. It begins in the database with its first statement.
+
+    Once a statement failed all others fail, and so does the commit, also when the failure is caught.
+    """
 
     def __init__(self, store: SqliteStore, namespace: Namespace, fence: Fence | None) -> None:
         super().__init__(namespace)
@@ -109,6 +112,7 @@ class _SqliteTransaction(
         self._events: list[NewEvent] = []
         self._topics: dict[str, int | None] = {}
         self._begun = False
+        self._failure: PhotinusError | None = None
 
     async def fetch(self, statement: str, *args: object) -> list[Row]:
         sql, bound = translate(statement), _bind((self.namespace, *args))
@@ -118,7 +122,11 @@ class _SqliteTransaction(
             flush(connection)
             return connection.execute(sql, bound).fetchall()
 
-        return await self._store.write_job(job)
+        try:
+            return await self._store.write_job(job)
+        except PhotinusError as failure:
+            self._failure = failure
+            raise
 
     def later(self, statement: str, *args: object) -> None:
         self._writes.append(_Write(translate(statement), (_bind((self.namespace, *args)),)))
@@ -170,6 +178,9 @@ class _SqliteTransaction(
 
     def _take_flush(self) -> Callable[[sqlite3.Connection], None]:
         """Gives what must run before the next statement: begin, fence, the writes so far."""
+        if self._failure is not None:
+            # Some writes of a failed hop may have happened: nothing may build on them.
+            raise self._failure
         begins, fence, writes = not self._begun, self._fence, self._writes
         self._begun, self._writes = True, []
 
@@ -178,9 +189,6 @@ class _SqliteTransaction(
                 connection.execute("BEGIN IMMEDIATE")
                 if fence is not None:
                     _check_fence(connection, fence)
-            elif not connection.in_transaction:
-                # SQLite ended it: an earlier statement met a full disk or a damaged page.
-                raise Unavailable("FF00180", "an earlier statement failed")
             for write in writes:
                 if len(write.rows) == 1:
                     connection.execute(write.sql, write.rows[0])
@@ -394,6 +402,8 @@ class SqliteStore:
                 return job(connection)
             except sqlite3.Error as failure:
                 raise translate_error(failure, self._path) from failure
+            except (OverflowError, UnicodeError) as failure:
+                raise Rejected("FF19112", failure) from failure
 
         return run
 

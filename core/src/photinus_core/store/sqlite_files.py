@@ -112,12 +112,18 @@ def open_writer(path: Path) -> tuple[sqlite3.Connection, str]:
         Unavailable: the file is damaged, not ours, newer than this program, or out of reach.
     """
     try:
+        # SQLite gives the files beside it the same mode: what members tell each other is private.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = _connect(path, sqlite3.Connection)
+    except OSError as failure:
+        raise Unavailable("FF19107", path, failure) from failure
     except sqlite3.Error as failure:
         raise translate_error(failure, path) from failure
     try:
         _refuse_strangers(connection, path)
-        connection.execute("PRAGMA journal_mode = WAL")
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise Unavailable("FF19107", path, "its file system does not allow a write-ahead log")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KB}")
