@@ -41,6 +41,13 @@ def _contexts_of(occurrence: Occurrence) -> list[PrivateContext]:
     return [PrivateContext(topic, group) for topic in occurrence.message.topics]
 
 
+def _says(occurrence: Occurrence, pin: PinState, chain: _Chain) -> bool:
+    """Whether a message says of its pin that it is the chain's."""
+    message, name = occurrence.message, chain.context.name
+    topic = message.topics[pin.index - occurrence.pins[0].index]
+    return (message.author, message.group, topic) == (chain.author, name.group, name.topic)
+
+
 def _run(step: Step) -> Any:
     """Runs steps that call each other without Python's stack: senders choose how deep it gets."""
     stack, answer = [step], None
@@ -308,15 +315,7 @@ class PrivateOrder:
             return False
         if event.facts is None:
             return Blocker(event.batch_arrived, WaitReason.BEHIND_PIN, pin.position)
-        if pin.occurrence is None:
-            return False
-        message = pin.occurrence.message
-        topic = message.topics[pin.index - pin.occurrence.pins[0].index]
-        if (message.author, message.group, topic) != (
-            chain.author,
-            chain.context.name.group,
-            chain.context.name.topic,
-        ):
+        if pin.occurrence is None or not _says(pin.occurrence, pin, chain):
             return False
         return (yield self._stands(pin.occurrence))
 
@@ -417,7 +416,7 @@ class PrivateOrder:
             void.extend(
                 other.occurrence
                 for other in self._pins.pop(pin.hash)
-                if other.occurrence is not None and other.occurrence is not occurrence
+                if other is not pin and other.occurrence and _says(other.occurrence, other, chain)
             )
             self._looked_up.discard(pin.hash)
             self._extend(chain)

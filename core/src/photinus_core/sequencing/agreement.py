@@ -126,11 +126,9 @@ class Agreement:
         self._agenda: list[tuple[Position, int, int, Item]] = []
         self._ticket = count()
         self._wanted_batches: dict[BatchKey, None] = {}
-        self._evicted: set[BatchKey] = set()
-        """Batches pinned several times of whose events one has left memory."""
         self._private = PrivateOrder(
             self._notify,
-            self._evict,
+            self._forget,
             complete=masked_complete,
             events_max=masked_events_max,
             contexts_max=private_contexts_max,
@@ -176,8 +174,8 @@ class Agreement:
                     self._add_content(event, batch)
 
     def knows(self, batch: BatchKey) -> bool:
-        """Whether the undecided pins of this batch are in memory, all of them."""
-        return batch in self._events_of and batch not in self._evicted
+        """Whether all undecided pins of this private batch are certainly in memory."""
+        return self._private.complete and batch in self._events_of
 
     def group_available(self, group: str, members: Sequence[str], at: int = 0) -> None:
         """Learns the members (DIDs) of a group. Idempotent."""
@@ -629,11 +627,6 @@ class Agreement:
         self._cannot_claim(event.chain.signer, event)
         self._forget(event)
 
-    def _evict(self, event: EventState) -> None:
-        self._forget(event)
-        if event.chain.batch in self._events_of:
-            self._evicted.add(event.chain.batch)
-
     def _forget(self, event: EventState) -> None:
         event.done = True
         del self._events[event.position]
@@ -641,7 +634,6 @@ class Agreement:
         events.remove(event)
         if not events:
             del self._events_of[event.chain.batch]
-            self._evicted.discard(event.chain.batch)
         self._notify(event.batch_arrived)
         self._notify(event.signer_settled)
 

@@ -1,5 +1,4 @@
-"""The life cycle of one connector instance: dial, describe, configure, ping, redial, restart,
-drain.
+"""The life cycle of one connector instance: dial, configure, ping, redial, restart, drain.
 
 DISCOVERED → CONNECTING → DESCRIBED → CONFIGURED → READY ⇄ DEGRADED → DRAINING → GONE, and FAILED
 where trying again is of no use (connector-protocol §5). Inputs carry the time; a supervisor acts
