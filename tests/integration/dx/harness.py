@@ -155,7 +155,7 @@ async def side(
     folder: Path, name: str, given: Settings | None = None, *, node: str = "", takes: bool = True
 ) -> AsyncIterator[Side]:
     """A running member; the same folder again is the same member after a restart."""
-    folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - a test's folder
+    folder.mkdir(parents=True, exist_ok=True)
     journal = SqliteJournal(folder / "journal.sqlite", schema=SCHEMA)
     await journal.open()
     made: list[Side] = []

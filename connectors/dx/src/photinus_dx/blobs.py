@@ -312,6 +312,9 @@ class PartialFile:
         if self._file is not None:
             if self._keep and not self._moved:
                 self._flush()
+                self._file.flush()
+                # Nothing to resume.
+                self._keep = os.fstat(self._file.fileno()).st_size > 0
             self._file.close()
             self._file = None
         if not self._moved and not self._keep:

@@ -43,6 +43,7 @@ ERROR_CHARS_MAX = 500
 RETRY_AFTER_MAX_S = 300.0
 CONNECTIONS_PER_PEER = 4
 KEEPALIVE_S = 60.0
+PIECE_BYTES = 256 * 1024
 EXTENSIONS_VALID_S = 60.0
 RECEIVED_STATUSES = frozenset({200, 201, 202, 204})
 
@@ -94,9 +95,8 @@ class PeerClient:
         """One message as FireFly sends it; returns when the peer took it."""
         fields = [*_destinations(item), (MESSAGE_FIELD, item.message)]
         body, content_type = encode_form(fields)
-        async with self._request(
-            "POST", MESSAGES_PATH, data=body, headers={"Content-Type": content_type}
-        ):
+        headers = {"Content-Type": content_type, "Content-Length": str(len(body))}
+        async with self._request("POST", MESSAGES_PATH, data=_pieces(body), headers=headers):
             pass
 
     async def send_batch(self, items: Sequence[Outgoing]) -> list[ItemResult]:
@@ -105,8 +105,9 @@ class PeerClient:
             BatchItem(item.item_id, item.sender.node, item.recipient.node, item.message)
             for item in items
         )
+        headers = {"Content-Type": BATCH_CONTENT_TYPE, "Content-Length": str(len(body))}
         async with self._request(
-            "POST", BATCH_PATH, data=body, headers={"Content-Type": BATCH_CONTENT_TYPE}
+            "POST", BATCH_PATH, data=_pieces(body), headers=headers
         ) as response:
             answer = await response.content.read(ANSWER_BYTES_MAX)
         try:
@@ -119,7 +120,9 @@ class PeerClient:
 
     async def send_receipts(self, records: Sequence[ReceiptRecord]) -> None:
         """What our core has stored; returns when the sender has noted it durably."""
-        async with self._request("POST", RECEIPTS_PATH, data=msgspec.json.encode(records)):
+        body = msgspec.json.encode(records)
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        async with self._request("POST", RECEIPTS_PATH, data=_pieces(body), headers=headers):
             pass
 
     async def send_blob(
@@ -162,7 +165,7 @@ class PeerClient:
         method: str,
         path: str,
         *,
-        data: bytes | AsyncIterator[bytes] | None = None,
+        data: AsyncIterator[bytes] | None = None,
         headers: dict[str, str] | None = None,
         params: dict[str, str] | None = None,
         timed: bool = True,
@@ -212,6 +215,12 @@ class _Body:
             )
             raise self.failure
         yield self._tail
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    """A body in parts, so that a large one does not hold the event loop up."""
+    for start in range(0, len(body), PIECE_BYTES):
+        yield body[start : start + PIECE_BYTES]
 
 
 def _destinations(item: Outgoing) -> list[tuple[str, str]]:

@@ -265,6 +265,7 @@ class PeerServer:
         network, data_id = blob_place(request.raw_path)
         numbered = ITEM_HEADER in request.headers
         item_id, size, digest = self._announced(request) if numbered else ("", 0, "")
+        offset = _number(request, OFFSET_HEADER) if numbered else 0
         length = request.content_length or 0
         if length > self._limits.max_blob_bytes + FORM_OVERHEAD_BYTES:
             raise self._blob_too_large()
@@ -277,7 +278,7 @@ class PeerServer:
         node = self._recipient(fields.get(RECIPIENT_FIELD, ""), network)
         async with self._blobs.receive(sender, network, data_id, item_id) as partial:
             if numbered:
-                await partial.resume(_number(request, OFFSET_HEADER))
+                await partial.resume(offset)
             async for chunk in form.content():
                 if not await partial.write(chunk):
                     await partial.discard()

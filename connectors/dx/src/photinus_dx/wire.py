@@ -212,9 +212,10 @@ class FileForm:
         fields: dict[str, str] = {}
         await self._until(self._delimiter, FORM_HEAD_BYTES_MAX)
         while True:
-            head = await self._until(b"\r\n\r\n", FORM_HEAD_BYTES_MAX)
+            last = await self._begins_with(b"--")
+            head = b"" if last else await self._until(b"\r\n\r\n", FORM_HEAD_BYTES_MAX)
             found = _FIELD_NAME.search(head)
-            if head.startswith(b"--") or not found:
+            if not found:
                 raise PeerRefusal(400, "BAD_FORM", "the form has no file")
             if _FILE_NAME.search(head):
                 return fields
@@ -244,6 +245,14 @@ class FileForm:
             if not more:
                 raise PeerRefusal(400, "TRUNCATED", "the form breaks off")
             self._buffer += more
+
+    async def _begins_with(self, mark: bytes) -> bool:
+        while len(self._buffer) < len(mark):
+            more = await anext(self._chunks, b"")
+            if not more:
+                raise PeerRefusal(400, "TRUNCATED", "the form breaks off")
+            self._buffer += more
+        return self._buffer.startswith(mark)
 
     async def _until(self, mark: bytes, limit: int) -> bytes:
         while (place := self._buffer.find(mark)) < 0:
