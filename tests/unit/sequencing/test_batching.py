@@ -1,0 +1,357 @@
+"""Goal: batches are cut without timers, hold what they may, and their pins leave in seal order.
+
+Method: directed cases, and a state machine that plays the driver with random outcomes and checks
+after each step that limits and order hold and at the end that every message went out once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from photinus_core.sequencing.batching import (
+    BATCH_BYTES_MAX,
+    BATCH_MESSAGES_MAX,
+    CONTRACT_INVOKE_PIN,
+    IN_FLIGHT_MAX,
+    RETRY_FIRST_NS,
+    RETRY_LAST_NS,
+    Action,
+    Batching,
+    Finish,
+    Prepare,
+    ProcessorKey,
+    Ready,
+    Seal,
+    SendPin,
+    Stage,
+    estimated_bytes,
+)
+
+ALICE = ProcessorKey("broadcast", "alice")
+BOB = ProcessorKey("broadcast", "bob")
+
+
+def ready(
+    sequence: int,
+    processor: ProcessorKey = ALICE,
+    *,
+    txtype: str = "batch_pin",
+    key: str = "k",
+    size: int = 1024,
+) -> Ready:
+    return Ready(sequence, f"{processor.author}{sequence}", processor, txtype, key, size)
+
+
+def seals(actions: list[Action]) -> list[tuple[str, ...]]:
+    return [action.messages for action in actions if isinstance(action, Seal)]
+
+
+def seal_all(batching: Batching, name: str) -> list[Action]:
+    """Seals what is to be sealed; returns the actions that follow."""
+    for action in batching.poll(0):
+        assert isinstance(action, Seal)
+        batching.sealed(action, name)
+    return batching.poll(0)
+
+
+def test_an_idle_pipe_cuts_at_once() -> None:
+    batching = Batching()
+    batching.ready([ready(1)])
+    (seal,) = batching.poll(0)
+    assert seal == Seal(ALICE, ("alice1",))
+    assert batching.poll(0) == []
+    assert isinstance(seal, Seal)
+    batching.sealed(seal, "b1")
+    assert batching.poll(0) == [Prepare("b1")]
+    batching.prepared("b1")
+    assert batching.poll(0) == [SendPin("b1")]
+    batching.journaled("b1")
+    assert batching.poll(0) == [Finish("b1")]
+    batching.finished("b1")
+    assert batching.poll(0) == []
+    assert batching.status() == {}
+    assert batching.next_due() is None
+
+
+def test_a_busy_pipe_collects() -> None:
+    batching = Batching()
+    batching.ready([ready(1)])
+    assert seal_all(batching, "b1") == [Prepare("b1")]
+    batching.ready([ready(3), ready(2)])
+    assert batching.poll(0) == []
+    batching.prepared("b1")
+    batching.poll(0)
+    batching.journaled("b1")
+    batching.poll(0)
+    batching.finished("b1")
+    assert seals(batching.poll(0)) == [("alice2", "alice3")]
+
+
+def test_messages_are_known_until_sealed() -> None:
+    batching = Batching()
+    batching.ready([ready(1)])
+    (seal,) = batching.poll(0)
+    batching.ready([ready(1)])
+    assert isinstance(seal, Seal)
+    batching.seal_failed(seal, "database", 0)
+    batching.ready([ready(1)])
+    assert batching.poll(RETRY_FIRST_NS - 1) == []
+    assert batching.next_due() == RETRY_FIRST_NS
+    assert seals(batching.poll(RETRY_FIRST_NS)) == [("alice1",)]
+
+
+def test_a_full_batch_is_cut_while_the_pipe_is_busy() -> None:
+    batching = Batching()
+    batching.ready([ready(0)])
+    seal_all(batching, "b0")
+    batching.ready(ready(n) for n in range(1, BATCH_MESSAGES_MAX + 5))
+    (cut,) = seals(batching.poll(0))
+    assert len(cut) == BATCH_MESSAGES_MAX
+    assert cut[0] == "alice1"
+
+
+def test_only_so_many_batches_are_under_way() -> None:
+    batching = Batching(messages_max=1)
+    batching.ready(ready(n) for n in range(10))
+    for n in range(IN_FLIGHT_MAX):
+        (cut,) = [a for a in batching.poll(0) if isinstance(a, Seal)]
+        batching.sealed(cut, f"b{n}")
+    assert seals(batching.poll(0)) == []
+    assert [s.id for s in batching.status()[ALICE]] == [f"b{n}" for n in range(IN_FLIGHT_MAX)]
+
+
+def test_bytes_are_estimated_as_fireflys() -> None:
+    assert estimated_bytes([]) == 1024
+    assert estimated_bytes([10, 20]) == 1024 + 256 + 10 + 256 + 20
+    batching = Batching()
+    half = BATCH_BYTES_MAX // 2
+    batching.ready([ready(1, size=half), ready(2, size=half - 512), ready(3, size=1)])
+    assert seals(batching.poll(0)) == [("alice1", "alice2")]
+    big = Batching()
+    big.ready([ready(1, size=100), ready(2, size=BATCH_BYTES_MAX)])
+    assert seals(big.poll(0)) == [("alice1",)]
+    alone = Batching()
+    alone.ready([ready(1, size=2 * BATCH_BYTES_MAX), ready(2)])
+    assert seals(alone.poll(0)) == [("alice1",)]
+
+
+def test_another_type_or_key_starts_the_next_batch() -> None:
+    batching = Batching()
+    batching.ready(
+        [ready(1), ready(2, key="other"), ready(3, key="other"), ready(4, txtype="unpinned")]
+    )
+    assert seals(batching.poll(0)) == [("alice1",)]
+
+
+def test_a_contract_invoke_goes_alone() -> None:
+    batching = Batching()
+    batching.ready([ready(1, txtype=CONTRACT_INVOKE_PIN), ready(2, txtype=CONTRACT_INVOKE_PIN)])
+    (first,) = batching.poll(0)
+    assert isinstance(first, Seal)
+    assert first.messages == ("alice1",)
+    batching.sealed(first, "b1")
+    assert seals(batching.poll(0)) == [("alice2",)], "full by nature"
+
+
+def test_processors_do_not_wait_for_each_other() -> None:
+    batching = Batching()
+    batching.ready([ready(1)])
+    (action,) = seal_all(batching, "b1")
+    batching.failed("b1", "no storage", 0)
+    batching.ready([ready(2, BOB)])
+    assert seals(batching.poll(0)) == [("bob2",)]
+    assert isinstance(action, Prepare)
+
+
+def test_pins_go_in_seal_order_though_uploads_overlap() -> None:
+    batching = Batching(messages_max=1)
+    batching.ready([ready(1), ready(2)])
+    for name in ("b1", "b2"):
+        (cut,) = [a for a in batching.poll(0) if isinstance(a, Seal)]
+        batching.sealed(cut, name)
+    assert batching.poll(0) == [Prepare("b2")]
+    batching.prepared("b2")
+    assert batching.poll(0) == []
+    batching.prepared("b1")
+    assert batching.poll(0) == [SendPin("b1")]
+    batching.failed("b1", "insufficient funds", 0)
+    assert batching.poll(0) == [], "later pins wait for one that was not sent"
+    assert batching.poll(RETRY_FIRST_NS) == [SendPin("b1")]
+    batching.journaled("b1")
+    assert batching.poll(RETRY_FIRST_NS) == [Finish("b1"), SendPin("b2")]
+
+
+def test_delays_grow_to_a_limit_and_start_again_with_each_stage() -> None:
+    batching = Batching()
+    batching.ready([ready(1)])
+    seal_all(batching, "b1")
+    now, delays = 0, []
+    for _ in range(40):
+        batching.failed("b1", "away", now)
+        due = batching.next_due()
+        assert due is not None
+        delays.append(due - now)
+        assert batching.poll(due - 1) == []
+        assert batching.poll(due) == [Prepare("b1")]
+        now = due
+    assert delays[:3] == [RETRY_FIRST_NS, 2 * RETRY_FIRST_NS, 4 * RETRY_FIRST_NS]
+    assert delays[-1] == max(delays) == RETRY_LAST_NS
+    (status,) = batching.status()[ALICE]
+    assert (status.error, status.attempts, status.stage) == ("away", 40, Stage.SEALED)
+    batching.prepared("b1")
+    assert batching.poll(now) == [SendPin("b1")]
+    assert batching.status()[ALICE][0].error == ""
+
+
+def test_sealed_batches_are_resumed_in_order() -> None:
+    batching = Batching()
+    batching.resume(ALICE, "b1", "batch_pin")
+    batching.resume(ALICE, "b2", "batch_pin", prepared=True)
+    batching.ready([ready(5)])
+    assert batching.poll(0) == [Prepare("b1")]
+    batching.prepared("b1")
+    assert batching.poll(0) == [SendPin("b1")]
+    batching.journaled("b1")
+    assert batching.poll(0) == [Finish("b1"), SendPin("b2")]
+
+
+def test_cancel_frees_the_pipe() -> None:
+    batching = Batching()
+    batching.ready([ready(1, txtype=CONTRACT_INVOKE_PIN), ready(2)])
+    (cut,) = batching.poll(0)
+    assert isinstance(cut, Seal)
+    assert "not being sent" in batching.may_cancel("b1")
+    batching.sealed(cut, "b1")
+    assert "not failing" in batching.may_cancel("b1")
+    batching.poll(0)
+    batching.prepared("b1")
+    batching.poll(0)
+    batching.failed("b1", "reverted", 0)
+    assert batching.may_cancel("b1") == ""
+    batching.poll(RETRY_FIRST_NS)
+    assert "right now" in batching.may_cancel("b1")
+    batching.failed("b1", "reverted", 0)
+    batching.cancelled("b1")
+    assert seals(batching.poll(0)) == [("alice2",)]
+
+
+def test_only_contract_invokes_are_cancelled() -> None:
+    batching = Batching()
+    batching.resume(ALICE, "b1", "batch_pin")
+    assert CONTRACT_INVOKE_PIN in batching.may_cancel("b1")
+
+
+class BatchingMachine(RuleBasedStateMachine):
+    """The driver, with every outcome left to chance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batching = Batching(messages_max=3, bytes_max=10_000)
+        self.now = 0
+        self.sequence = 0
+        self.given: dict[str, Ready] = {}
+        self.out: list[Action] = []
+        self.sealed: list[tuple[ProcessorKey, str, tuple[str, ...]]] = []
+        self.journaled: list[str] = []
+        self.finished: set[str] = set()
+
+    @rule(
+        processor=st.sampled_from([ALICE, BOB]),
+        kind=st.sampled_from(["batch_pin", "batch_pin", CONTRACT_INVOKE_PIN]),
+        key=st.sampled_from(["k", "k", "l"]),
+        size=st.integers(1024, 6000),
+    )
+    def message_arrives(self, processor: ProcessorKey, kind: str, key: str, size: int) -> None:
+        self.sequence += 1
+        message = ready(self.sequence, processor, txtype=kind, key=key, size=size)
+        self.given[message.id] = message
+        self.batching.ready([message, replace(message)])
+
+    @rule()
+    def poll(self) -> None:
+        self.out += self.batching.poll(self.now)
+
+    @rule()
+    def time_passes(self) -> None:
+        due = self.batching.next_due()
+        if due is not None:
+            self.now = max(self.now, due)
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data(), good=st.booleans())
+    def outcome(self, data: st.DataObject, good: bool) -> None:
+        action = self.out.pop(data.draw(st.integers(0, len(self.out) - 1)))
+        match action:
+            case Seal(processor, messages) if good:
+                name = f"b{len(self.sealed)}"
+                self.sealed.append((processor, name, messages))
+                self.batching.sealed(action, name)
+            case Seal():
+                self.batching.seal_failed(action, "no", self.now)
+            case _ if not good:
+                self.batching.failed(action.batch, "no", self.now)
+            case Prepare(batch):
+                self.batching.prepared(batch)
+            case SendPin(batch):
+                self.journaled.append(batch)
+                self.batching.journaled(batch)
+            case Finish(batch):
+                self.finished.add(batch)
+                self.batching.finished(batch)
+
+    @invariant()
+    def batches_keep_their_limits(self) -> None:
+        for _, _, messages in self.sealed:
+            content = [self.given[m] for m in messages]
+            assert 1 <= len(content) <= 3
+            assert len({(m.txtype, m.key, m.processor) for m in content}) == 1
+            assert len(content) == 1 or 512 + sum(m.size for m in content) <= 10_000
+            assert len(content) == 1 or content[0].txtype != CONTRACT_INVOKE_PIN
+            assert [m.sequence for m in content] == sorted(m.sequence for m in content)
+
+    @invariant()
+    def pins_leave_in_seal_order(self) -> None:
+        for processor in (ALICE, BOB):
+            names = [name for p, name, _ in self.sealed if p == processor]
+            sent = [name for name in self.journaled if name in names]
+            assert sent == names[: len(sent)]
+
+    @invariant()
+    def the_pipe_is_bounded(self) -> None:
+        for statuses in self.batching.status().values():
+            assert len(statuses) <= IN_FLIGHT_MAX
+
+    @invariant()
+    def nothing_is_sealed_twice(self) -> None:
+        messages = [m for _, _, content in self.sealed for m in content]
+        assert len(set(messages)) == len(messages)
+
+    def teardown(self) -> None:
+        for _ in range(20 * len(self.given) + 20):
+            self.poll()
+            while self.out:
+                action = self.out.pop()
+                match action:
+                    case Seal(processor, messages):
+                        name = f"b{len(self.sealed)}"
+                        self.sealed.append((processor, name, messages))
+                        self.batching.sealed(action, name)
+                    case Prepare(batch):
+                        self.batching.prepared(batch)
+                    case SendPin(batch):
+                        self.journaled.append(batch)
+                        self.batching.journaled(batch)
+                    case Finish(batch):
+                        self.finished.add(batch)
+                        self.batching.finished(batch)
+            self.time_passes()
+        assert {m for _, _, content in self.sealed for m in content} == set(self.given)
+        assert self.finished == {name for _, name, _ in self.sealed}
+        assert self.batching.status() == {}
+
+
+TestBatchingMachine = BatchingMachine.TestCase
+TestBatchingMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
