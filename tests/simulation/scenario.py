@@ -274,6 +274,7 @@ def _interfere(run: Run) -> None:
         _wrong_contexts,
         _same_messages_in_a_new_batch,
         _same_message_under_a_new_nonce,
+        _reckless_author,
         _masked_noise,
     ]
     run.rng.choice(tricks)(run)
@@ -353,6 +354,25 @@ def _same_message_under_a_new_nonce(run: Run) -> None:
         )
         _spread(run, again)
         _pin(run, signer, again.key, pins)
+
+
+def _reckless_author(run: Run) -> None:
+    """New private messages under nonces that are used, not due, or of another topic."""
+    rng = run.rng
+    known = [(m, g) for m in run.members for g in m.store.groups if m.did in m.store.groups[g]]
+    if not known:
+        return
+    member, group = rng.choice(known)
+    author = member.did
+    for _ in range(rng.randint(1, 4)):
+        message = _message(run, author, key_of(author), _topics(run), _text(run), group)
+        batch = SimBatch(f"reckless-{run.new_id()}", (message,), group)
+        pins = tuple(
+            private_pin(t if rng.random() < 0.9 else "a", group, author, rng.randint(0, 6))
+            for t in message.topics
+        )
+        _spread(run, batch)
+        _pin(run, key_of(author), batch.key, pins)
 
 
 def _spread(run: Run, batch: SimBatch) -> None:
