@@ -1,8 +1,9 @@
-"""A small network for tests of the receiving side: a chain, members with real SQLite stores, fakes of their connectors.
+"""A small network for tests of the receiving side: a chain, members with real SQLite stores, fakes
+of their connectors.
 
-The chain is a list of events with positions; members take them through their intakes. Shared storage
-is a dictionary, the data exchange hands bytes over when the test says so. Payloads are built with the
-product's own encoders, so what is tested is what travels.
+The chain is a list of events with positions; members take them through their intakes. Shared
+storage is a dictionary, the data exchange hands bytes over when the test says so. Payloads are
+built with the product's own encoders, so what is tested is what travels.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from typing import Any
 import msgspec
 from photinus_core.definitions import payloads, rules
 from photinus_core.definitions.payloads import IdentityClaim
-from photinus_core.events.aggregator import AgreementSettings, Aggregator
+from photinus_core.events.aggregator import Aggregator, AgreementSettings
 from photinus_core.events.chain import ChainIntake, contract_listener
 from photinus_core.events.downloads import DownloadLimits, Downloads
 from photinus_core.events.intake import IntakeContext
@@ -97,7 +98,9 @@ class Org:
         return key_of(self.name)
 
     def base(self) -> IdentityBase:
-        return IdentityBase(self.id, rules.did_of(IdentityType.ORG, self.name), IdentityType.ORG, "", self.name)
+        return IdentityBase(
+            self.id, rules.did_of(IdentityType.ORG, self.name), IdentityType.ORG, "", self.name
+        )
 
     def node_base(self) -> IdentityBase:
         name = f"{self.name}_node"
@@ -107,11 +110,15 @@ class Org:
 
     def profile(self) -> str:
         return payloads.normalize_profile(
-            json.dumps({"id": peer_of(self.name), "endpoint": f"https://{self.name}", "cert": "PEM"})
+            json.dumps(
+                {"id": peer_of(self.name), "endpoint": f"https://{self.name}", "cert": "PEM"}
+            )
         )
 
 
-def value_data(value: object, datatype: DatatypeRef | None = None, validator: Validator = Validator.JSON) -> Data:
+def value_data(
+    value: object, datatype: DatatypeRef | None = None, validator: Validator = Validator.JSON
+) -> Data:
     is_text = validator is Validator.DEFINITION and isinstance(value, str)
     text = str(value) if is_text else canonical.compact(json.dumps(value))
     return Data(
@@ -223,7 +230,9 @@ def seal(
     return Sent(WireBatch(batch, tuple(messages), tuple(unique), NETWORK), tuple(contexts), group)
 
 
-def broadcast(org: Org, *values: object, topics: Sequence[str] = ("default",), tag: str = "") -> Sent:
+def broadcast(
+    org: Org, *values: object, topics: Sequence[str] = ("default",), tag: str = ""
+) -> Sent:
     """A batch of broadcasts, one message per value."""
     data = [v if isinstance(v, Data) else value_data(v) for v in values]
     return seal([message(org.did, org.key, [d], topics, tag=tag) for d in data], data)
@@ -237,22 +246,37 @@ def definition(author: str, key: str, topic: str, tag: SystemTag, payload: str) 
 def claim_org(org: Org, key: str = "") -> Sent:
     base = org.base()
     payload = payloads.encode_claim(IdentityClaim(base))
-    return definition(org.did, key or org.key, canonical.identity_topic(base.did), SystemTag.IDENTITY_CLAIM, payload)
+    return definition(
+        org.did,
+        key or org.key,
+        canonical.identity_topic(base.did),
+        SystemTag.IDENTITY_CLAIM,
+        payload,
+    )
 
 
 def claim_node(org: Org) -> Sent:
     base = org.node_base()
     payload = payloads.encode_claim(IdentityClaim(base, profile=org.profile()))
-    return definition(org.did, org.key, canonical.identity_topic(base.did), SystemTag.IDENTITY_CLAIM, payload)
+    return definition(
+        org.did, org.key, canonical.identity_topic(base.did), SystemTag.IDENTITY_CLAIM, payload
+    )
 
 
 def define_datatype(org: Org, name: str, version: str, schema: object) -> Sent:
     text = canonical.compact(json.dumps(schema))
     datatype = payloads.DatatypeDefinition(
-        new_uuid(), name, version, canonical.hash_text(text), Nanoseconds(1_700_000_000_000_000_000), text
+        new_uuid(),
+        name,
+        version,
+        canonical.hash_text(text),
+        Nanoseconds(1_700_000_000_000_000_000),
+        text,
     )
     payload = payloads.encode_datatype(datatype)
-    return definition(org.did, org.key, rules.datatype_topic(name), SystemTag.DEFINE_DATATYPE, payload)
+    return definition(
+        org.did, org.key, rules.datatype_topic(name), SystemTag.DEFINE_DATATYPE, payload
+    )
 
 
 def group_of(*orgs: Org, name: str = "g") -> Group:
@@ -271,7 +295,11 @@ def _private_pins(org: Org, group: Group, topics: Iterable[str]) -> list[Hash32]
 
 
 def private(
-    org: Org, group: Group, *values: object, topics: Sequence[str] = ("default",), introduce: bool = False
+    org: Org,
+    group: Group,
+    *values: object,
+    topics: Sequence[str] = ("default",),
+    introduce: bool = False,
 ) -> Sent:
     """A pinned private batch; nonces are the sender's next."""
     messages, data, contexts = [], [], []
@@ -280,14 +308,22 @@ def private(
         data.append(item)
         messages.append(
             message(
-                org.did, org.key, [item], [group.hash], MessageType.GROUP_INIT, SystemTag.DEFINE_GROUP, group.hash
+                org.did,
+                org.key,
+                [item],
+                [group.hash],
+                MessageType.GROUP_INIT,
+                SystemTag.DEFINE_GROUP,
+                group.hash,
             )
         )
         contexts += _private_pins(org, group, [group.hash])
     for value in values:
         item = value if isinstance(value, Data) else value_data(value)
         data.append(item)
-        messages.append(message(org.did, org.key, [item], topics, MessageType.PRIVATE, group=group.hash))
+        messages.append(
+            message(org.did, org.key, [item], topics, MessageType.PRIVATE, group=group.hash)
+        )
         contexts += _private_pins(org, group, topics)
     return seal(messages, data, group, org.node, contexts)
 
@@ -412,12 +448,16 @@ class Chain:
         )
         return self._add(chain, contract, body)
 
-    def terminate(self, signer: str, contract: int = 0, action: str = "terminate") -> ConnectorEvent:
+    def terminate(
+        self, signer: str, contract: int = 0, action: str = "terminate"
+    ) -> ConnectorEvent:
         chain = self._place(signer, "NetworkAction")
         return self._add(chain, contract, NetworkActionSeen(chain, action, ""))
 
     def _add(self, chain: ChainEvent, contract: int, body: Any) -> ConnectorEvent:
-        event = ConnectorEvent(chain.protocol_id, contract_listener(contract), removed=False, body=body)
+        event = ConnectorEvent(
+            chain.protocol_id, contract_listener(contract), removed=False, body=body
+        )
         self.events.append(event)
         return event
 
@@ -435,7 +475,9 @@ CONTRACTS = (
 class Member:
     """The receiving side of one member, over a real store."""
 
-    def __init__(self, store: SqliteStore, storage: SharedDictionary, org: Org, fence: Fence) -> None:
+    def __init__(
+        self, store: SqliteStore, storage: SharedDictionary, org: Org, fence: Fence
+    ) -> None:
         self.store = store
         self.org = org
         self.clock = SystemClock()
@@ -521,7 +563,9 @@ class Member:
         found = await self.message(message_id)
         return "" if found is None else str(found.state)
 
-    async def wait_state(self, *sents: Sent, state: str = "confirmed", limit_s: float = 10.0) -> None:
+    async def wait_state(
+        self, *sents: Sent, state: str = "confirmed", limit_s: float = 10.0
+    ) -> None:
         """Waits until all messages of some batches are in a state."""
         ids = [i for sent in sents for i in sent.ids]
         async with asyncio.timeout(limit_s):
@@ -544,7 +588,10 @@ class Member:
             raise AssertionError(f"explained by {seen}, not by {reason}") from None
 
     async def settle(self) -> None:
-        """Waits until everything that arrived has been looked at: no wake-up and no download is left fresh."""
+        """Waits until everything that arrived has been looked at:
+
+        no wake-up and no download is left fresh.
+        """
         async with asyncio.timeout(10):
             while True:
                 state = self.aggregator._state

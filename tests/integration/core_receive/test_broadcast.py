@@ -1,4 +1,5 @@
-"""Broadcasts arrive and are confirmed; goal: each step of architecture §4 (5 to 7) with its failures.
+"""Broadcasts arrive and are confirmed; goal: each step of architecture §4 (5 to 7) with its
+failures.
 
 Method: a member over a real SQLite store takes chain events; shared storage is a dictionary whose
 content can be hidden, so that data comes late.
@@ -113,7 +114,10 @@ async def test_a_late_batch_holds_its_topic_and_no_other(
 async def test_a_batch_that_never_comes_does_not_hold_its_author_elsewhere(
     alice: Member, chain: Chain, storage: SharedDictionary
 ) -> None:
-    """The author's claim is slow, a batch of theirs is lost: their other topics go on all the same."""
+    """The author's claim is slow, a batch of theirs is lost:
+
+    their other topics go on all the same.
+    """
     bob = Org("bob")
     first, lost = claim_org(bob), broadcast(bob, "lost")
     other = broadcast(bob, "other", topics=["elsewhere"])

@@ -212,15 +212,16 @@ class Aggregator:
         async with context.store.read(context.namespace) as reader:
             more = await self._feed(reader, state)
         while True:
-            wanted = state.machine.wanted()
-            if wanted:
-                async with context.store.read(context.namespace) as reader:
-                    await self._answer(reader, state, wanted)
             state.view.begin(context.clock.now())
             decisions = state.machine.decide(state.view, limit=DECISIONS_MAX)
             if decisions:
                 await self._commit(state, decisions)
-            elif not wanted:
+            # Deciding raises questions: asked after the commit, since answers are read from there.
+            wanted = state.machine.wanted()
+            if wanted:
+                async with context.store.read(context.namespace) as reader:
+                    await self._answer(reader, state, wanted)
+            elif not decisions:
                 break
         state.wakeups_settled = state.wakeups_taken
         if state.has_new_definitions and state.machine.undecided():

@@ -202,6 +202,10 @@ class Downloads:
                     raise
                 except (ConnectorFailure, PhotinusError, TimeoutError) as failure:
                     noted = await self._note(operation, failure, noted)
+                except Exception as failure:
+                    # Ours, and only this download's: the others go on.
+                    log.exception("download %s", operation.id)
+                    noted = await self._note(operation, failure, noted)
                 slots = self._retries
                 await asyncio.sleep(pauses.next_s())
         finally:
@@ -233,17 +237,27 @@ class Downloads:
         self, operation: Operation, wanted: BatchDownload, payload: bytes
     ) -> None:
         context = self._context
-        wire = decode_batch(payload, context.namespace)
+        wire = self._decode(wanted, payload)
         batch = _as_pinned(wire, wanted.payload_ref)
-        if (batch.id, batch.hash) != (wanted.batch, wanted.hash):
-            raise Rejected("FF19401", wanted.batch, "another batch is stored there")
-        verify_payload(wire)
         async with context.store.write(context.namespace, context.fence) as tx:
             output = await self._place(tx, operation, batch, wire)
             done = OperationChange(
                 operation.id, OperationStatus.SUCCEEDED, context.clock.now(), output=output
             )
             await tx.change_operations([done])
+
+    def _decode(self, wanted: BatchDownload, payload: bytes) -> WireBatch:
+        """Reads and verifies a payload; whatever that does is its author's fault."""
+        try:
+            wire = decode_batch(payload, self._context.namespace)
+            if (wire.batch.id, wire.batch.hash) != (wanted.batch, wanted.hash):
+                raise Rejected("FF19401", wanted.batch, "another batch is stored there")
+            verify_payload(wire)
+        except PhotinusError:
+            raise
+        except Exception as failure:
+            raise Rejected("FF19400", type(failure).__name__) from failure
+        return wire
 
     async def _place(
         self, tx: WriteTransaction, operation: Operation, batch: Batch, wire: WireBatch

@@ -188,23 +188,37 @@ class PeerIntake(StreamIntake):
             UnknownSenderError: the sender is no known node yet.
             Rejected: it can never be taken.
         """
-        if len(body.message) > PEER_MESSAGE_BYTES_MAX:
-            raise Rejected("FF19400", f"longer than {PEER_MESSAGE_BYTES_MAX:,} characters")
-        wire, group = decode_wrapper(body.message, self._context.namespace)
-        if wire.network_namespace != self._context.network_name:
-            raise Rejected("FF19400", f"batch for namespace '{wire.network_namespace}'")
-        if wire.batch.type is not BatchType.PRIVATE:
-            raise Rejected("FF19400", f"batch of type '{wire.batch.type}'")
+        wire, group = self._read(body)
         node = await senders.node(tx, body.sender)
         if wire.batch.node != node.base.id:
             raise Rejected("FF19400", f"batch of node '{wire.batch.node}'")
-        verify_payload(wire)
         await self._check_author(tx, wire, node, senders)
         if wire.batch.tx.type is TransactionType.UNPINNED:
             await self._confirm_unpinned(tx, wire, group, node)
         else:
             await self._store_pinned(tx, wire)
         return wire.batch.manifest
+
+    def _read(self, body: PeerMessage) -> tuple[WireBatch, Group | None]:
+        """Reads and verifies a wrapper; whatever that does is the sender's fault.
+
+        Raises:
+            Rejected: it is none, or not what its hashes say.
+        """
+        if len(body.message) > PEER_MESSAGE_BYTES_MAX:
+            raise Rejected("FF19400", f"longer than {PEER_MESSAGE_BYTES_MAX:,} characters")
+        try:
+            wire, group = decode_wrapper(body.message, self._context.namespace)
+            verify_payload(wire)
+        except PhotinusError:
+            raise
+        except Exception as failure:
+            raise Rejected("FF19400", type(failure).__name__) from failure
+        if wire.network_namespace != self._context.network_name:
+            raise Rejected("FF19400", f"batch for namespace '{wire.network_namespace}'")
+        if wire.batch.type is not BatchType.PRIVATE:
+            raise Rejected("FF19400", f"batch of type '{wire.batch.type}'")
+        return wire, group
 
     async def _check_author(
         self, tx: WriteTransaction, wire: WireBatch, node: Identity, senders: _Sender
