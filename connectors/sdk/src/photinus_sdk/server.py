@@ -42,6 +42,7 @@ log = logging.getLogger("photinus.sdk")
 DRAIN_GRACE_S = 10.0
 STOP_GRACE_S = 2.0
 LAUNCHED_VARIABLE = "PHOTINUS_LAUNCHED"
+DATA_DIR_VARIABLE = "PHOTINUS_DATA_DIR"
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 _FILES = (
@@ -214,7 +215,8 @@ def _parse(cls: type[Connector[Any]], arguments: list[str] | None) -> argparse.N
     name = cls.description.name
     parser = argparse.ArgumentParser(prog=name, description=cls.__doc__)
     parser.add_argument("--address", default="", help="unix:/path or 127.0.0.1:port")
-    parser.add_argument("--data-dir", type=Path, default=Path(".photinus") / name)
+    data_dir = Path(os.environ.get(DATA_DIR_VARIABLE) or Path(".photinus") / name)
+    parser.add_argument("--data-dir", type=Path, default=data_dir)
     parser.add_argument("--insecure", action="store_true", help="allow plain TCP on loopback")
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--print-schema", action="store_true", help="print the settings' schema")

@@ -522,3 +522,4 @@ class ConnectorInfo:
     last_error: str
     store_id: str
     streams: Mapping[str, str]
+    restarts: int = 0

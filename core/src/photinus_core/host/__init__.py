@@ -1,0 +1,11 @@
+"""The plugin host: reaches connectors, keeps them reached, and stands for them in the core.
+
+`ConnectorHost` starts one supervisor per configured instance and gives out proxies behind
+`ports.connectors`. Nothing outside this room knows of processes, channels or protos.
+"""
+
+from photinus_core.host.instances import Category, InstanceConfig
+from photinus_core.host.service import ConnectorHost
+from photinus_core.host.supervisor import CoreFacts, StoreIds
+
+__all__ = ["Category", "ConnectorHost", "CoreFacts", "InstanceConfig", "StoreIds"]

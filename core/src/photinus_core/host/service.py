@@ -1,0 +1,170 @@
+"""The host as the rest of the core sees it: connectors by name, and what an operator is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import count
+from types import TracebackType
+from typing import Any, Final, Self
+
+from photinus_core.host.calls import Calls
+from photinus_core.host.instances import Category, InstanceConfig
+from photinus_core.host.proxies import BlockchainProxy, DataExchangeProxy, SharedStorageProxy
+from photinus_core.host.stream import StreamClient, StreamRequest
+from photinus_core.host.supervisor import CoreFacts, Supervisor
+from photinus_core.model.errors import InternalBug, Unavailable
+from photinus_core.model.ids import Epoch, Namespace
+from photinus_core.ports.connectors import (
+    BlockchainConnector,
+    ConnectorInfo,
+    DataExchangeConnector,
+    EventHandler,
+    EventStream,
+    Listener,
+    SharedStorage,
+)
+from photinus_core.ports.tasks import Background
+
+log: Final = logging.getLogger(__name__)
+
+REATTACH_VARIABLE: Final = "PHOTINUS_REATTACH"
+STOP_WAIT_S: Final = 30.0
+
+
+class ConnectorHost:
+    """All connectors of a core. An async context manager; leaving it ends what it launched.
+
+    Args:
+        core: What connectors are told, and where launched ones keep their data.
+        may_launch: False when there may be other replicas: launched connectors have one core.
+    """
+
+    def __init__(self, core: CoreFacts, *, may_launch: bool = True) -> None:
+        self._core = core
+        self._may_launch = may_launch
+        self._supervisors: dict[str, Supervisor] = {}
+        self._runs: dict[str, asyncio.Task[None]] = {}
+        self._calls: dict[str, Calls] = {}
+        self._streams: list[tuple[str, StreamClient]] = []
+        self._numbers = count(1)
+        self._work = Background("connectors")
+
+    async def __aenter__(self) -> Self:
+        await self._work.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            for _, stream in list(self._streams):
+                await stream.aclose()
+            for supervisor in self._supervisors.values():
+                supervisor.stop()
+            if self._runs:
+                await asyncio.wait(self._runs.values(), timeout=STOP_WAIT_S)
+        finally:
+            await self._work.__aexit__(kind, failure, trace)
+
+    def add(self, configs: Iterable[InstanceConfig]) -> None:
+        """Begins to reach connectors; returns at once.
+
+        Raises:
+            Unavailable: FF19210, a connector is to be launched by a core with replicas.
+        """
+        reattached = _reattached()
+        for config in configs:
+            assert config.name not in self._supervisors, f"{config.name} is there already"
+            address = reattached.get(config.name)
+            used = replace(config, address=address, launch=()) if address else config
+            if used.launch and not self._may_launch:
+                raise Unavailable("FF19210", config.name)
+            supervisor = Supervisor(used, self._core)
+            self._supervisors[config.name] = supervisor
+            self._calls[config.name] = Calls(supervisor)
+            self._runs[config.name] = self._work.start(
+                f"{config.name} {next(self._numbers)}", supervisor.run()
+            )
+
+    async def remove(self, name: str) -> None:
+        """Stops using a connector; its calls end, a launched process is ended."""
+        supervisor = self._supervisors.pop(name)
+        del self._calls[name]
+        for owner, stream in list(self._streams):
+            if owner == name:
+                await stream.aclose()
+        supervisor.stop()
+        await asyncio.wait([self._runs.pop(name)], timeout=STOP_WAIT_S)
+
+    def blockchain(self, name: str) -> BlockchainConnector:
+        """A ledger. The proxy stays good whatever becomes of the connector's process."""
+        return BlockchainProxy(*self._parts(name, Category.BLOCKCHAIN))
+
+    def data_exchange(self, name: str) -> DataExchangeConnector:
+        """A data exchange; as `blockchain`."""
+        return DataExchangeProxy(*self._parts(name, Category.DATA_EXCHANGE))
+
+    def shared_storage(self, name: str) -> SharedStorage:
+        """A storage; as `blockchain`."""
+        return SharedStorageProxy(*self._parts(name, Category.SHARED_STORAGE))
+
+    def list_connectors(self) -> list[ConnectorInfo]:
+        """All connectors, by name."""
+        return [
+            supervisor.info(
+                {
+                    stream.namespace: stream.position
+                    for owner, stream in self._streams
+                    if owner == name
+                }
+            )
+            for name, supervisor in sorted(self._supervisors.items())
+        ]
+
+    async def wait_ready(self, name: str, wait_s: float) -> None:
+        """Returns once a connector is in use. Raises Unavailable FF19200 when the time is up."""
+        await self._supervisors[name].wait_connection(wait_s)
+
+    def _parts(self, name: str, category: Category) -> tuple[Calls, str, Any]:
+        supervisor = self._supervisors[name]
+        if supervisor.config.category is not category:
+            raise InternalBug("FF19000", f"{name} is no {category}")
+
+        async def open_stream(
+            namespace: Namespace,
+            network_namespace: str,
+            epoch: Epoch,
+            listeners: Sequence[Listener],
+            handler: EventHandler,
+        ) -> EventStream:
+            request = StreamRequest(self._core.cluster_id, namespace, network_namespace, epoch)
+            stream = StreamClient(supervisor, request, listeners, handler)
+            entry = (name, stream)
+            self._streams.append(entry)
+            title = f"stream {name} {namespace} {next(self._numbers)}"
+            stream.task = self._work.start(title, stream.run())
+            stream.task.add_done_callback(lambda _: self._streams.remove(entry))
+            return stream
+
+        return self._calls[name], self._core.cluster_id, open_stream
+
+
+def _reattached() -> dict[str, str]:
+    """Addresses, by name, of connectors that somebody started by hand, under a debugger say."""
+    text = os.environ.get(REATTACH_VARIABLE, "")
+    if not text:
+        return {}
+    try:
+        found = json.loads(text)
+        return {str(name): str(entry["address"]) for name, entry in found.items()}
+    except (ValueError, AttributeError, KeyError, TypeError):
+        log.warning('%s is not {"<name>": {"address": "unix:…"}}; ignored', REATTACH_VARIABLE)
+        return {}

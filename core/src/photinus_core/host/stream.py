@@ -1,0 +1,451 @@
+"""The client of one event stream: opens it, keeps it open, and acks what its handler has stored.
+
+Three tasks per session: one reads and never waits for the handler, one hands batches over, one
+writes. Batches that collected while the handler was busy are handed over together. A session ends
+when the connector is lost, breaks a rule, or falls silent; the next one resumes behind the stored
+checkpoints. A higher epoch ends the stream for good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from google.rpc import code_pb2, status_pb2
+from photinus.connector.v1 import event_pb2 as events
+from photinus.connector.v1 import event_pb2_grpc
+
+from photinus_core.host import convert
+from photinus_core.host.connection import Connection
+from photinus_core.host.failures import CONNECTOR_LOST
+from photinus_core.host.stream_rules import BrokenRuleError, StreamRules
+from photinus_core.model.errors import Deposed, Unavailable
+from photinus_core.model.ids import Epoch, Namespace
+from photinus_core.ports.connectors import (
+    ConnectorFailure,
+    EventBatch,
+    EventHandler,
+    Listener,
+    StreamProgress,
+)
+from photinus_core.ports.tasks import Backoff
+
+log: Final = logging.getLogger(__name__)
+
+CONSUMER: Final = "core"
+WINDOW_BATCHES: Final = 32
+WINDOW_BYTES: Final = 16 << 20
+BATCH_SIZE: Final = 500
+MERGED_EVENTS_MAX: Final = 1000
+"""Most events handed over at once, beyond the first batch."""
+OPEN_WAIT_S: Final = 15.0
+SILENCE_MAX_S: Final = 25.0
+"""EVT-008 asks for a frame every 10 s."""
+CONNECTION_WAIT_S: Final = 60.0
+REOPEN_FIRST_S: Final = 0.1
+REOPEN_LAST_S: Final = 5.0
+BROKEN_REOPEN_FIRST_S: Final = 1.0
+BROKEN_REOPEN_LAST_S: Final = 60.0
+NACK_FIRST_S: Final = 0.1
+NACK_LAST_S: Final = 10.0
+RESEND_MAX_S: Final = 30.0
+FRAMES_WAITING_MAX: Final = 1024
+STALE_EPOCH: Final = "STALE_EPOCH"
+
+
+class Reach(Protocol):
+    """What a stream needs of a supervisor."""
+
+    @property
+    def name(self) -> str:
+        """The instance's name, for logs."""
+        ...
+
+    async def wait_connection(self, wait_s: float) -> Connection:
+        """A connection in use, waiting so long for one. Raises Unavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRequest:
+    """What a stream is opened with.
+
+    Attributes:
+        cluster_id: UUID of the core cluster.
+        namespace: Local namespace.
+        network_namespace: Its name on the wire.
+        epoch: Epoch of its leader.
+        window_batches, window_bytes, batch_size: What to ask for.
+    """
+
+    cluster_id: str
+    namespace: Namespace
+    network_namespace: str
+    epoch: Epoch
+    window_batches: int = WINDOW_BATCHES
+    window_bytes: int = WINDOW_BYTES
+    batch_size: int = BATCH_SIZE
+
+
+class _EndedError(Exception):
+    """The stream is over for good."""
+
+
+class _SessionOverError(Exception):
+    """This session is over; the next one follows."""
+
+
+@dataclass(slots=True)
+class _Session:
+    """One opening of the stream."""
+
+    connection: Connection
+    call: Any
+    rules: StreamRules
+    incoming: deque[events.StreamResponse] = field(default_factory=deque)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    room: asyncio.Event = field(default_factory=asyncio.Event)
+    outgoing: deque[events.StreamRequest] = field(default_factory=deque)
+    to_send: asyncio.Event = field(default_factory=asyncio.Event)
+    heard: float = 0.0
+    resend_by: float | None = None
+    one_by_one: bool = False
+
+    def send(self, **frame: Any) -> None:
+        """Queues a frame; the writer sends it."""
+        self.outgoing.append(events.StreamRequest(**frame))
+        self.to_send.set()
+
+
+class StreamClient:
+    """`ports.connectors.EventStream` over gRPC. `run` is started by the host."""
+
+    def __init__(
+        self,
+        reach: Reach,
+        request: StreamRequest,
+        listeners: Sequence[Listener],
+        handler: EventHandler,
+    ) -> None:
+        self._reach, self._request, self._handler = reach, request, handler
+        self._listeners = {listener.id: listener for listener in listeners}
+        self._session: _Session | None = None
+        self._backoff = Backoff(REOPEN_FIRST_S, REOPEN_LAST_S)
+        self._broken_backoff = Backoff(BROKEN_REOPEN_FIRST_S, BROKEN_REOPEN_LAST_S)
+        self._nack_backoff = Backoff(NACK_FIRST_S, NACK_LAST_S)
+        self._told = ""
+        self._state = "waiting for the connector"
+        self._batches = 0
+        self._catching_up = False
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def namespace(self) -> Namespace:
+        """The namespace the stream is for."""
+        return self._request.namespace
+
+    @property
+    def position(self) -> str:
+        """Where the stream stands, for an operator."""
+        behind = ", catching up" if self._catching_up else ""
+        return f"{self._state}, {self._batches} batches stored{behind}"
+
+    async def add_listener(self, listener: Listener) -> None:
+        """Adds a listener; it stays across reconnects."""
+        self._listeners[listener.id] = listener
+        session = self._session
+        if session is None or not session.rules.is_open:
+            return
+        resume = (await self._handler.resume()).get(listener.id, b"")
+        if session is self._session:
+            session.rules.listeners.add(listener.id)
+            added = events.AddListener(listener=convert.listener(listener, resume))
+            session.send(add_listener=added)
+
+    async def remove_listener(self, listener: str) -> None:
+        """Removes a listener."""
+        self._listeners.pop(listener, None)
+        if self._session is not None and self._session.rules.is_open:
+            self._session.send(remove_listener=events.RemoveListener(listener_id=listener))
+
+    async def aclose(self) -> None:
+        """Ends the stream: no handler runs after it returns."""
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.wait([self.task])
+
+    async def run(self) -> None:
+        """Keeps the stream open until cancelled, or until another leader has it."""
+        while True:
+            try:
+                connection = await self._reach.wait_connection(CONNECTION_WAIT_S)
+                await self._serve(connection)
+                wait_s = self._backoff.next_s()
+            except Unavailable:
+                self._state = "waiting for the connector"
+                continue
+            except (_EndedError, Deposed) as end:
+                self._state = f"ended: {end}"
+                log.info("%s: %s", self._where, self._state)
+                return
+            except BrokenRuleError as broken:
+                self._tell(f"the connector breaks the protocol: {broken}", logging.ERROR)
+                wait_s = self._broken_backoff.next_s()
+            except _SessionOverError as over:
+                self._tell(str(over), logging.WARNING)
+                wait_s = self._backoff.next_s()
+            except ConnectorFailure as failure:
+                if failure.reason == STALE_EPOCH:
+                    await self._another_leads(str(failure))
+                    return
+                level = logging.INFO if failure.reason == CONNECTOR_LOST else logging.WARNING
+                self._tell(f"{failure.reason}: {failure}", level)
+                wait_s = self._backoff.next_s()
+            except Exception as failure:  # noqa: BLE001 - the handler's; the stream goes on
+                self._tell(f"cannot be opened: {failure}", logging.WARNING, failure)
+                wait_s = self._backoff.next_s()
+            await asyncio.sleep(wait_s)
+
+    async def _serve(self, connection: Connection) -> None:
+        """One session."""
+        request = self._request
+        checkpoints = await self._handler.resume()
+        rules = StreamRules(
+            request.window_batches,
+            request.window_bytes,
+            request.batch_size,
+            set(self._listeners),
+        )
+        stub = connection.stub(event_pb2_grpc.EventServiceStub)
+        session = _Session(connection, connection.stream(stub.Stream), rules)
+        session.heard = asyncio.get_running_loop().time()
+        session.send(open=self._open_frame(checkpoints))
+        self._session, self._state = session, "opening"
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read(session), name="stream reader")
+                group.create_task(self._write(session), name="stream writer")
+                group.create_task(self._hand_over(session), name="stream handler")
+                group.create_task(self._watch(session), name="stream watch")
+        except BaseExceptionGroup as failures:
+            raise _weightiest(failures) from None
+        finally:
+            self._session = None
+            session.call.cancel()
+
+    def _open_frame(self, checkpoints: Mapping[str, bytes]) -> events.Open:
+        request = self._request
+        return events.Open(
+            stream=convert.stream_ref(request.cluster_id, request.namespace, CONSUMER),
+            owner_epoch=request.epoch,
+            network_namespace=request.network_namespace,
+            listeners=[
+                convert.listener(listener, checkpoints.get(listener.id, b""))
+                for listener in self._listeners.values()
+            ],
+            window_batches=request.window_batches,
+            window_bytes=request.window_bytes,
+            batch_size=request.batch_size,
+        )
+
+    async def _read(self, session: _Session) -> None:
+        """Takes frames off the wire and checks them; never waits for the handler to store them."""
+        loop = asyncio.get_running_loop()
+        while True:
+            frame = await session.connection.read(session.call)
+            if frame is None:
+                raise _SessionOverError("the connector ended the stream")
+            session.heard = loop.time()
+            self._check(session, frame)
+            # Frames beside batches are few; a connector that floods us with them waits here.
+            while len(session.incoming) >= FRAMES_WAITING_MAX:
+                session.room.clear()
+                await session.room.wait()
+                session.heard = loop.time()
+
+    def _check(self, session: _Session, frame: events.StreamResponse) -> None:
+        rules, kind = session.rules, frame.WhichOneof("frame")
+        match kind:
+            case "opened":
+                opened = frame.opened
+                rules.opened(opened.window_batches, opened.window_bytes, opened.batch_size)
+                self._state = "open"
+                return
+            case "batch":
+                batch = frame.batch
+                for name in {event.listener_id for event in batch.events} | set(batch.checkpoints):
+                    rules.named(name)
+                if not rules.batch(batch.seq, batch.ByteSize(), len(batch.events)):
+                    return
+                session.resend_by = None
+            case "progress":
+                rules.other(kind)
+                for name in frame.progress.checkpoints:
+                    rules.named(name)
+            case _:
+                rules.other(kind)
+        session.incoming.append(frame)
+        session.arrived.set()
+
+    async def _write(self, session: _Session) -> None:
+        while True:
+            while session.outgoing:
+                await session.connection.write(session.call, session.outgoing.popleft())
+            session.to_send.clear()
+            await session.to_send.wait()
+
+    async def _watch(self, session: _Session) -> None:
+        """A live process may have a loop that stands still: nothing but silence shows it."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        while True:
+            await asyncio.sleep(1.0)
+            now = loop.time()
+            if not session.rules.is_open and now - begun > OPEN_WAIT_S:
+                raise _SessionOverError(f"no Opened within {OPEN_WAIT_S:.0f} s")
+            if now - session.heard > SILENCE_MAX_S:
+                raise _SessionOverError(f"nothing was heard for {SILENCE_MAX_S:.0f} s (EVT-008)")
+            if session.resend_by is not None and now > session.resend_by:
+                raise BrokenRuleError("a batch that was nacked did not come again")
+
+    async def _hand_over(self, session: _Session) -> None:
+        while True:
+            if not session.incoming:
+                session.arrived.clear()
+                await session.arrived.wait()
+                continue
+            frame = session.incoming.popleft()
+            session.room.set()
+            match frame.WhichOneof("frame"):
+                case "batch":
+                    await self._store(session, self._merged(session, frame.batch))
+                case "progress":
+                    await self._progress(frame.progress)
+                case "checkpoint_invalid":
+                    lost = frame.checkpoint_invalid
+                    reason = f"cannot resume: {lost.reason or 'the checkpoint is unknown'}"
+                    await self._handler.trouble(lost.listener_id, reason, fatal=True)
+                case "listener_error":
+                    error = frame.listener_error
+                    await self._handler.trouble(
+                        error.listener_id, error.status.message or "it does not work", fatal=False
+                    )
+                case "drained":
+                    raise _SessionOverError("the connector is being stopped")
+                case "superseded":
+                    epoch = frame.superseded.owner_epoch
+                    await self._another_leads(f"epoch {epoch} opened the stream")
+                    raise _EndedError(f"epoch {epoch} has the stream")
+                case _:
+                    raise AssertionError("checked when it arrived")
+
+    def _merged(self, session: _Session, first: events.Batch) -> list[events.Batch]:
+        """The batch, with those that already wait behind it."""
+        batches, count = [first], len(first.events)
+        while session.incoming and not session.one_by_one:
+            following = session.incoming[0]
+            if following.WhichOneof("frame") != "batch":
+                break
+            count += len(following.batch.events)
+            if count > MERGED_EVENTS_MAX:
+                break
+            batches.append(session.incoming.popleft().batch)
+        return batches
+
+    async def _store(self, session: _Session, batches: list[events.Batch]) -> None:
+        """Hands batches to the handler; acks them after its commit, or asks for them again."""
+        known, unknown = convert.connector_events(e for batch in batches for e in batch.events)
+        if unknown:
+            log.warning("%s: skipped events of unknown kinds: %s", self._where, unknown[:5])
+        checkpoints = {
+            name: value for batch in batches for name, value in batch.checkpoints.items()
+        }
+        try:
+            receipts = await self._handler.handle(EventBatch(tuple(known), checkpoints))
+        except Deposed:
+            raise
+        except Exception as failure:  # noqa: BLE001 - whatever it is, the batch comes again
+            self._ask_again(session, batches[0].seq, failure)
+            return
+        through = batches[-1].seq
+        session.rules.acked(through)
+        kept = [
+            events.EventReceipt(event_id=event_id, manifest=manifest)
+            for event_id, manifest in receipts.items()
+        ]
+        session.send(ack=events.Ack(through_seq=through, receipts=kept))
+        session.one_by_one = False
+        self._batches += len(batches)
+        self._told, self._state = "", "open"
+        for backoff in (self._backoff, self._broken_backoff, self._nack_backoff):
+            backoff.reset()
+
+    def _ask_again(self, session: _Session, seq: int, failure: Exception) -> None:
+        wait_s = self._nack_backoff.next_s()
+        self._tell(f"batch {seq} cannot be stored now: {failure}", logging.WARNING, failure)
+        # Those behind it come again, too. Alone, so that one that fails holds up no other.
+        kept = [frame for frame in session.incoming if frame.WhichOneof("frame") != "batch"]
+        session.incoming = deque(kept)
+        session.one_by_one = True
+        session.rules.nacked(seq)
+        session.resend_by = asyncio.get_running_loop().time() + wait_s + RESEND_MAX_S
+        status = status_pb2.Status(code=code_pb2.UNAVAILABLE, message=str(failure)[:500])
+        session.send(
+            nack=events.Nack(seq=seq, status=status, retry_after_ms=max(1, int(wait_s * 1000)))
+        )
+
+    async def _progress(self, progress: events.Progress) -> None:
+        self._catching_up = progress.catching_up
+        found = StreamProgress(
+            checkpoints=dict(progress.checkpoints),
+            final_blocks=dict(progress.final_blocks),
+            catching_up=progress.catching_up,
+            gap_possible=progress.gap_possible,
+        )
+        try:
+            await self._handler.progress(found)
+        except Deposed:
+            raise
+        except Exception as failure:  # noqa: BLE001 - nothing is lost: it is said again, or read again
+            self._tell(f"progress cannot be stored now: {failure}", logging.WARNING, failure)
+
+    async def _another_leads(self, reason: str) -> None:
+        self._state = f"ended: {reason}"
+        log.warning("%s: %s", self._where, reason)
+        with contextlib.suppress(Deposed):
+            await self._handler.trouble("", f"another leader has the stream: {reason}", fatal=False)
+
+    @property
+    def _where(self) -> str:
+        return f"stream of {self._request.namespace} at {self._reach.name}"
+
+    def _tell(self, reason: str, level: int, failure: Exception | None = None) -> None:
+        """Logs a state once, not at every attempt."""
+        self._state = reason
+        if reason != self._told:
+            self._told = reason
+            expected = failure is None or hasattr(failure, "code")
+            log.log(level, "%s: %s", self._where, reason, exc_info=None if expected else failure)
+
+
+def _weightiest(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Of several reasons why a session ended, the one that says most."""
+    found: list[BaseException] = []
+    pending: list[BaseException] = [failures]
+    while pending:
+        failure = pending.pop()
+        if isinstance(failure, BaseExceptionGroup):
+            pending.extend(failure.exceptions)
+        else:
+            found.append(failure)
+    order = (_EndedError, Deposed, BrokenRuleError, ConnectorFailure, _SessionOverError)
+    for kind in order:
+        for failure in found:
+            if isinstance(failure, kind):
+                return failure
+    return found[0]

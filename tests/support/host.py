@@ -1,0 +1,97 @@
+"""The plugin host in a test: connectors by name, and a handler that remembers what it stored."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from photinus_core.host import ConnectorHost, CoreFacts, InstanceConfig
+from photinus_core.ports.clock import SystemClock
+from photinus_core.ports.connectors import ConnectorInfo, EventBatch, StreamProgress
+
+from tests.support.waiting import until
+
+CLUSTER_ID = "4c6e0c0e-5c0e-4a0e-8c0e-4c6e0c0e5c0e"
+
+
+@dataclass
+class KnownStores:
+    """`StoreIds` in memory."""
+
+    ids: dict[str, str] = field(default_factory=dict)
+
+    async def known_store(self, name: str) -> str:
+        return self.ids.get(name, "")
+
+    async def remember_store(self, name: str, store_id: str) -> None:
+        self.ids[name] = store_id
+
+
+def core_facts(data_dir: Path, stores: KnownStores | None = None) -> CoreFacts:
+    """Facts of a core under test."""
+    return CoreFacts(CLUSTER_ID, "0.1.0", data_dir, stores or KnownStores(), SystemClock())
+
+
+@asynccontextmanager
+async def hosting(
+    data_dir: Path,
+    *configs: InstanceConfig,
+    stores: KnownStores | None = None,
+    may_launch: bool = True,
+) -> AsyncIterator[ConnectorHost]:
+    """A host with these connectors."""
+    async with ConnectorHost(core_facts(data_dir, stores), may_launch=may_launch) as host:
+        host.add(configs)
+        yield host
+
+
+def shown(host: ConnectorHost, name: str) -> ConnectorInfo:
+    """What an operator sees of one connector."""
+    return next(info for info in host.list_connectors() if info.instance == name)
+
+
+async def until_state(host: ConnectorHost, name: str, *states: str) -> ConnectorInfo:
+    """Waits until a connector is in one of the states."""
+    await until(lambda: shown(host, name).state in states, 20)
+    return shown(host, name)
+
+
+class StoringHandler:
+    """`EventHandler` that keeps events and checkpoints together, as a database would."""
+
+    def __init__(self, checkpoints: Mapping[str, bytes] | None = None) -> None:
+        self.checkpoints: dict[str, bytes] = dict(checkpoints or {})
+        self.ids: list[str] = []
+        self.batches: list[EventBatch] = []
+        self.progressed: list[StreamProgress] = []
+        self.troubles: list[tuple[str, str, bool]] = []
+        self.failures: list[Exception] = []
+        self.receipts: dict[str, str] = {}
+        self.resumed = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def resume(self) -> Mapping[str, bytes]:
+        self.resumed += 1
+        return dict(self.checkpoints)
+
+    async def handle(self, batch: EventBatch) -> Mapping[str, str]:
+        await self.gate.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+        self.batches.append(batch)
+        self.ids += [event.id for event in batch.events]
+        self.checkpoints |= batch.checkpoints
+        return {e.id: self.receipts[e.id] for e in batch.events if e.id in self.receipts}
+
+    async def progress(self, progress: StreamProgress) -> None:
+        self.progressed.append(progress)
+        self.checkpoints |= progress.checkpoints
+
+    async def trouble(self, listener: str, reason: str, *, fatal: bool) -> None:
+        self.troubles.append((listener, reason, fatal))
+
+    def numbers(self, listener: str = "a") -> Sequence[int]:
+        """Numbers of the test ledger's events, in the order they were stored."""
+        return [int(i.split("/")[1]) for i in self.ids if i.startswith(f"{listener}/")]
