@@ -124,7 +124,7 @@ def full_message() -> Message:
 
 
 def write(*data: Data, **options: object) -> MessageWrite:
-    return MessageWrite(make_message(*data, **options), tuple(data))  # type: ignore[arg-type]
+    return MessageWrite(make_message(*data, **options), tuple(data))  # type: ignore[arg-type]  # fields by name
 
 
 def make_manifest(batch: Uuid, messages: tuple[Message, ...]) -> str:
@@ -204,7 +204,7 @@ def make_identity(name: str, kind: IdentityType = IdentityType.ORG, **changes: o
         "update": new_uuid(),
         "position": (0, 7, 6, 5, 4),
     }
-    return Identity(base, NS, Nanoseconds(1), Nanoseconds(2), **(fields | changes))  # type: ignore[arg-type]
+    return Identity(base, NS, Nanoseconds(1), Nanoseconds(2), **(fields | changes))  # type: ignore[arg-type]  # fields by name
 
 
 def make_verifier(identity: Uuid, value: str, position: Position | None = None) -> Verifier:

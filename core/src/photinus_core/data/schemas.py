@@ -92,7 +92,7 @@ def _pattern_properties(
         for pattern, schema in patterns.items():
             for name, item in value.items():
                 if re2.search(pattern, name) is not None:
-                    yield from validator.descend(item, schema, path=name, schema_path=pattern)  # type: ignore[attr-defined]
+                    yield from validator.descend(item, schema, path=name, schema_path=pattern)  # type: ignore[attr-defined]  # the stubs omit `descend`
 
 
 def _additional_properties(
@@ -108,7 +108,7 @@ def _additional_properties(
         if allowed is False:
             yield jsonschema.ValidationError(f"additionalProperties {name!r} not allowed")
         elif isinstance(allowed, dict):
-            yield from validator.descend(item, allowed, path=name)  # type: ignore[attr-defined]
+            yield from validator.descend(item, allowed, path=name)  # type: ignore[attr-defined]  # the stubs omit `descend`
 
 
 _LINEAR: Final = {
