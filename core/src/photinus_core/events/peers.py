@@ -124,7 +124,7 @@ class PeerIntake(StreamIntake):
                     await self._accept(tx, body, senders)
                 except UnknownSenderError:
                     continue
-                except PhotinusError as failure:
+                except Rejected as failure:
                     context.refuse(parked.peer, parked.id, failure)
                 settled.append(parked.id)
             if settled:
@@ -145,12 +145,12 @@ class PeerIntake(StreamIntake):
                         receipts[event.id] = await self._accept(tx, body, senders)
                     except UnknownSenderError:
                         await self._park(tx, event.id, body)
-                    except PhotinusError as failure:
+                    except Rejected as failure:
                         self._context.refuse(body.sender, event.id, failure)
                 case PeerBlob() as body:
                     try:
                         blobs.append(self._blob(body))
-                    except PhotinusError as failure:
+                    except Rejected as failure:
                         self._context.refuse(body.sender, event.id, failure)
                 case _:
                     pass
