@@ -8,9 +8,10 @@ up to T, belongs to a message with a smaller or unknown key (`OrderKey`; the rul
 its proof by random chains is tests/simulation/private_order_model.py).
 
 Of several pins with one hash the lowest counts whose signer was registered to the author before
-it and whose message really has this topic, group and author; the others are void, and so is a
-message with a void pin. All of this depends on positions and on what hashes cover, never on the
-order of arrival.
+it and whose message says that it is this author's, in this topic and group; the others are void,
+and so is a message with a void pin. A pin that is no nonce of its author at all is never
+expected; its message is parked, and keeps its place for its other pins. All of this depends on
+positions and on what hashes cover, never on the order of arrival.
 """
 
 from __future__ import annotations
