@@ -24,7 +24,7 @@ const (
 )
 
 // upload streams the file of a multipart form to the core, chunk by chunk, as fast as the core takes it. The form's text
-// fields come first; the core stores nothing unless the stream ends in order.
+// fields come first; the core stores nothing without the stream's last frame.
 func (a *API) upload(w http.ResponseWriter, r *http.Request, namespace string) {
 	if a.limits.UploadBytesMax > 0 {
 		r.Body = http.MaxBytesReader(w, r.Body, a.limits.UploadBytesMax)
@@ -34,7 +34,7 @@ func (a *API) upload(w http.ResponseWriter, r *http.Request, namespace string) {
 		a.fail(r.Context(), w, err)
 		return
 	}
-	// Ending the call before it is complete is what makes the core forget what it was sent.
+	// The call never outlives the request.
 	ctx, abandon := context.WithCancel(ctx)
 	defer abandon()
 	response, err := a.uploadForm(ctx, r, namespace)
@@ -64,11 +64,16 @@ func (a *API) uploadForm(ctx context.Context, r *http.Request, namespace string)
 	if err := stream.Send(first); err != nil {
 		return nil, answerOf(stream, err)
 	}
-	if err := a.sendFile(stream, file); err != nil {
+	size, err := a.sendFile(stream, file)
+	if err != nil {
 		return nil, err
 	}
 	if err := checkEnd(form); err != nil {
 		return nil, err
+	}
+	end := &apiv1.UploadDataRequest_End{End: &apiv1.UploadEnd{Size: size}}
+	if err := stream.Send(&apiv1.UploadDataRequest{Frame: end}); err != nil {
+		return nil, answerOf(stream, err)
 	}
 	return stream.CloseAndRecv()
 }
@@ -127,7 +132,8 @@ func setField(header *apiv1.UploadHeader, name, text string) {
 
 type uploadStream = grpc.ClientStreamingClient[apiv1.UploadDataRequest, apiv1.UploadDataResponse]
 
-func (a *API) sendFile(stream uploadStream, file *multipart.Part) error {
+// sendFile sends all bytes of the file and says how many they are.
+func (a *API) sendFile(stream uploadStream, file *multipart.Part) (int64, error) {
 	sent := int64(0)
 	for {
 		// A new buffer for each chunk: Send may keep it after it returns.
@@ -136,7 +142,7 @@ func (a *API) sendFile(stream uploadStream, file *multipart.Part) error {
 		if size > 0 {
 			frame := &apiv1.UploadDataRequest_Chunk{Chunk: chunk[:size]}
 			if failure := stream.Send(&apiv1.UploadDataRequest{Frame: frame}); failure != nil {
-				return answerOf(stream, failure)
+				return sent, answerOf(stream, failure)
 			}
 			sent += int64(size)
 		}
@@ -144,11 +150,11 @@ func (a *API) sendFile(stream uploadStream, file *multipart.Part) error {
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF) && partEnded(file):
-			return nil
+			return sent, nil
 		case errors.As(err, &tooLarge):
-			return coded.New(coded.BodyTooLarge, a.limits.UploadBytesMax)
+			return sent, coded.New(coded.BodyTooLarge, a.limits.UploadBytesMax)
 		default:
-			return coded.New(coded.UploadBroken, sent)
+			return sent, coded.New(coded.UploadBroken, sent)
 		}
 	}
 }

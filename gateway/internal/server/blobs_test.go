@@ -50,14 +50,16 @@ func takeUpload(stream grpc.ServerStream, before func(chunks int) error) (receiv
 	report, digest := received{}, sha256.New()
 	for {
 		frame := &apiv1.UploadDataRequest{}
-		err := stream.RecvMsg(frame)
-		if errors.Is(err, io.EOF) {
-			report.hash = hex.EncodeToString(digest.Sum(nil))
-			return report, stream.SendMsg(&apiv1.UploadDataResponse{Data: &apiv1.Data{Id: "d1", Hash: report.hash}})
-		}
-		if err != nil {
+		if err := stream.RecvMsg(frame); err != nil {
 			report.err = err
 			return report, err
+		}
+		if end := frame.GetEnd(); end != nil {
+			if end.GetSize() != int64(report.bytes) {
+				report.err = fmt.Errorf("the end speaks of %d bytes", end.GetSize())
+			}
+			report.hash = hex.EncodeToString(digest.Sum(nil))
+			return report, stream.SendMsg(&apiv1.UploadDataResponse{Data: &apiv1.Data{Id: "d1", Hash: report.hash}})
 		}
 		if header := frame.GetHeader(); header != nil {
 			report.header = header

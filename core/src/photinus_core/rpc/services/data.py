@@ -110,10 +110,23 @@ class DataServicer(Servicer, data_service_pb2_grpc.DataServiceServicer):
 
 
 async def _chunks(requests: AsyncIterator[pb.UploadDataRequest]) -> AsyncIterator[bytes]:
+    """The bytes of a blob up to its end.
+
+    A stream that a client breaks off can look like one that ended; only the end frame makes the difference.
+    """
+    size = 0
     async for request in requests:
-        if not request.HasField("chunk"):
-            raise Rejected("FF19002", "chunk", "only the first frame may be a header")
-        yield request.chunk
+        match request.WhichOneof("frame"):
+            case "chunk":
+                size += len(request.chunk)
+                yield request.chunk
+            case "end" if request.end.size == size:
+                return
+            case "end":
+                break
+            case _:
+                raise Rejected("FF19002", "chunk", "only the first frame may be a header")
+    raise Rejected("FF19007", size)
 
 
 def upload_value(header: data_pb2.UploadHeader) -> str | None:

@@ -125,6 +125,52 @@ func (x *UploadHeader) GetContentType() string {
 	return ""
 }
 
+// The end of an upload.
+type UploadEnd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of bytes in all chunks.
+	Size          int64 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UploadEnd) Reset() {
+	*x = UploadEnd{}
+	mi := &file_photinus_api_v1_data_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UploadEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UploadEnd) ProtoMessage() {}
+
+func (x *UploadEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_data_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UploadEnd.ProtoReflect.Descriptor instead.
+func (*UploadEnd) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_data_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *UploadEnd) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
 // What a download gives.
 type BlobInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -138,7 +184,7 @@ type BlobInfo struct {
 
 func (x *BlobInfo) Reset() {
 	*x = BlobInfo{}
-	mi := &file_photinus_api_v1_data_proto_msgTypes[1]
+	mi := &file_photinus_api_v1_data_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -150,7 +196,7 @@ func (x *BlobInfo) String() string {
 func (*BlobInfo) ProtoMessage() {}
 
 func (x *BlobInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_data_proto_msgTypes[1]
+	mi := &file_photinus_api_v1_data_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -163,7 +209,7 @@ func (x *BlobInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobInfo.ProtoReflect.Descriptor instead.
 func (*BlobInfo) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_data_proto_rawDescGZIP(), []int{1}
+	return file_photinus_api_v1_data_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *BlobInfo) GetHash() string {
@@ -207,7 +253,7 @@ type Data struct {
 
 func (x *Data) Reset() {
 	*x = Data{}
-	mi := &file_photinus_api_v1_data_proto_msgTypes[2]
+	mi := &file_photinus_api_v1_data_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -219,7 +265,7 @@ func (x *Data) String() string {
 func (*Data) ProtoMessage() {}
 
 func (x *Data) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_data_proto_msgTypes[2]
+	mi := &file_photinus_api_v1_data_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -232,7 +278,7 @@ func (x *Data) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Data.ProtoReflect.Descriptor instead.
 func (*Data) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_data_proto_rawDescGZIP(), []int{2}
+	return file_photinus_api_v1_data_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Data) GetId() string {
@@ -317,7 +363,7 @@ type BlobRef struct {
 
 func (x *BlobRef) Reset() {
 	*x = BlobRef{}
-	mi := &file_photinus_api_v1_data_proto_msgTypes[3]
+	mi := &file_photinus_api_v1_data_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -329,7 +375,7 @@ func (x *BlobRef) String() string {
 func (*BlobRef) ProtoMessage() {}
 
 func (x *BlobRef) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_data_proto_msgTypes[3]
+	mi := &file_photinus_api_v1_data_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -342,7 +388,7 @@ func (x *BlobRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobRef.ProtoReflect.Descriptor instead.
 func (*BlobRef) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_data_proto_rawDescGZIP(), []int{3}
+	return file_photinus_api_v1_data_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *BlobRef) GetHash() string {
@@ -393,7 +439,7 @@ type DatatypeRef struct {
 
 func (x *DatatypeRef) Reset() {
 	*x = DatatypeRef{}
-	mi := &file_photinus_api_v1_data_proto_msgTypes[4]
+	mi := &file_photinus_api_v1_data_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -405,7 +451,7 @@ func (x *DatatypeRef) String() string {
 func (*DatatypeRef) ProtoMessage() {}
 
 func (x *DatatypeRef) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_data_proto_msgTypes[4]
+	mi := &file_photinus_api_v1_data_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -418,7 +464,7 @@ func (x *DatatypeRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatatypeRef.ProtoReflect.Descriptor instead.
 func (*DatatypeRef) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_data_proto_rawDescGZIP(), []int{4}
+	return file_photinus_api_v1_data_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *DatatypeRef) GetName() string {
@@ -456,7 +502,7 @@ type DataRefOrValue struct {
 
 func (x *DataRefOrValue) Reset() {
 	*x = DataRefOrValue{}
-	mi := &file_photinus_api_v1_data_proto_msgTypes[5]
+	mi := &file_photinus_api_v1_data_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -468,7 +514,7 @@ func (x *DataRefOrValue) String() string {
 func (*DataRefOrValue) ProtoMessage() {}
 
 func (x *DataRefOrValue) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_data_proto_msgTypes[5]
+	mi := &file_photinus_api_v1_data_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -481,7 +527,7 @@ func (x *DataRefOrValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataRefOrValue.ProtoReflect.Descriptor instead.
 func (*DataRefOrValue) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_data_proto_rawDescGZIP(), []int{5}
+	return file_photinus_api_v1_data_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DataRefOrValue) GetId() string {
@@ -538,7 +584,9 @@ const file_photinus_api_v1_data_proto_rawDesc = "" +
 	"\tvalidator\x18\x04 \x01(\tR\tvalidator\x128\n" +
 	"\bdatatype\x18\x05 \x01(\v2\x1c.photinus.api.v1.DatatypeRefR\bdatatype\x12\x1a\n" +
 	"\bfilename\x18\x06 \x01(\tR\bfilename\x12!\n" +
-	"\fcontent_type\x18\a \x01(\tR\vcontentType\"2\n" +
+	"\fcontent_type\x18\a \x01(\tR\vcontentType\"\x1f\n" +
+	"\tUploadEnd\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x03R\x04size\"2\n" +
 	"\bBlobInfo\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\"\xc4\x02\n" +
@@ -581,23 +629,24 @@ func file_photinus_api_v1_data_proto_rawDescGZIP() []byte {
 	return file_photinus_api_v1_data_proto_rawDescData
 }
 
-var file_photinus_api_v1_data_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_photinus_api_v1_data_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_photinus_api_v1_data_proto_goTypes = []any{
 	(*UploadHeader)(nil),          // 0: photinus.api.v1.UploadHeader
-	(*BlobInfo)(nil),              // 1: photinus.api.v1.BlobInfo
-	(*Data)(nil),                  // 2: photinus.api.v1.Data
-	(*BlobRef)(nil),               // 3: photinus.api.v1.BlobRef
-	(*DatatypeRef)(nil),           // 4: photinus.api.v1.DatatypeRef
-	(*DataRefOrValue)(nil),        // 5: photinus.api.v1.DataRefOrValue
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*UploadEnd)(nil),             // 1: photinus.api.v1.UploadEnd
+	(*BlobInfo)(nil),              // 2: photinus.api.v1.BlobInfo
+	(*Data)(nil),                  // 3: photinus.api.v1.Data
+	(*BlobRef)(nil),               // 4: photinus.api.v1.BlobRef
+	(*DatatypeRef)(nil),           // 5: photinus.api.v1.DatatypeRef
+	(*DataRefOrValue)(nil),        // 6: photinus.api.v1.DataRefOrValue
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
 }
 var file_photinus_api_v1_data_proto_depIdxs = []int32{
-	4, // 0: photinus.api.v1.UploadHeader.datatype:type_name -> photinus.api.v1.DatatypeRef
-	6, // 1: photinus.api.v1.Data.created:type_name -> google.protobuf.Timestamp
-	4, // 2: photinus.api.v1.Data.datatype:type_name -> photinus.api.v1.DatatypeRef
-	3, // 3: photinus.api.v1.Data.blob:type_name -> photinus.api.v1.BlobRef
-	4, // 4: photinus.api.v1.DataRefOrValue.datatype:type_name -> photinus.api.v1.DatatypeRef
-	3, // 5: photinus.api.v1.DataRefOrValue.blob:type_name -> photinus.api.v1.BlobRef
+	5, // 0: photinus.api.v1.UploadHeader.datatype:type_name -> photinus.api.v1.DatatypeRef
+	7, // 1: photinus.api.v1.Data.created:type_name -> google.protobuf.Timestamp
+	5, // 2: photinus.api.v1.Data.datatype:type_name -> photinus.api.v1.DatatypeRef
+	4, // 3: photinus.api.v1.Data.blob:type_name -> photinus.api.v1.BlobRef
+	5, // 4: photinus.api.v1.DataRefOrValue.datatype:type_name -> photinus.api.v1.DatatypeRef
+	4, // 5: photinus.api.v1.DataRefOrValue.blob:type_name -> photinus.api.v1.BlobRef
 	6, // [6:6] is the sub-list for method output_type
 	6, // [6:6] is the sub-list for method input_type
 	6, // [6:6] is the sub-list for extension type_name
@@ -616,7 +665,7 @@ func file_photinus_api_v1_data_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_photinus_api_v1_data_proto_rawDesc), len(file_photinus_api_v1_data_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

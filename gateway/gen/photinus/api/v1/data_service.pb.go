@@ -345,6 +345,7 @@ type UploadDataRequest struct {
 	//
 	//	*UploadDataRequest_Header
 	//	*UploadDataRequest_Chunk
+	//	*UploadDataRequest_End
 	Frame         isUploadDataRequest_Frame `protobuf_oneof:"frame"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -405,6 +406,15 @@ func (x *UploadDataRequest) GetChunk() []byte {
 	return nil
 }
 
+func (x *UploadDataRequest) GetEnd() *UploadEnd {
+	if x != nil {
+		if x, ok := x.Frame.(*UploadDataRequest_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
 type isUploadDataRequest_Frame interface {
 	isUploadDataRequest_Frame()
 }
@@ -419,9 +429,17 @@ type UploadDataRequest_Chunk struct {
 	Chunk []byte `protobuf:"bytes,2,opt,name=chunk,proto3,oneof"`
 }
 
+type UploadDataRequest_End struct {
+	// The blob is complete; the last request. Without it nothing is stored: the end of a stream alone does not tell a
+	// complete blob from one that broke off.
+	End *UploadEnd `protobuf:"bytes,3,opt,name=end,proto3,oneof"`
+}
+
 func (*UploadDataRequest_Header) isUploadDataRequest_Frame() {}
 
 func (*UploadDataRequest_Chunk) isUploadDataRequest_Frame() {}
+
+func (*UploadDataRequest_End) isUploadDataRequest_Frame() {}
 
 // Response of UploadData.
 type UploadDataResponse struct {
@@ -945,10 +963,11 @@ const file_photinus_api_v1_data_service_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x123\n" +
 	"\x04data\x18\x02 \x01(\v2\x1f.photinus.api.v1.DataRefOrValueR\x04data\"G\n" +
 	"\x12CreateDataResponse\x121\n" +
-	"\x04data\x18\x01 \x01(\v2\x15.photinus.api.v1.DataB\x06\xaa\xbb\x18\x02(\x01R\x04data\"m\n" +
+	"\x04data\x18\x01 \x01(\v2\x15.photinus.api.v1.DataB\x06\xaa\xbb\x18\x02(\x01R\x04data\"\x9d\x01\n" +
 	"\x11UploadDataRequest\x127\n" +
 	"\x06header\x18\x01 \x01(\v2\x1d.photinus.api.v1.UploadHeaderH\x00R\x06header\x12\x16\n" +
-	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunkB\a\n" +
+	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunk\x12.\n" +
+	"\x03end\x18\x03 \x01(\v2\x1a.photinus.api.v1.UploadEndH\x00R\x03endB\a\n" +
 	"\x05frame\"G\n" +
 	"\x12UploadDataResponse\x121\n" +
 	"\x04data\x18\x01 \x01(\v2\x15.photinus.api.v1.DataB\x06\xaa\xbb\x18\x02(\x01R\x04data\"C\n" +
@@ -1024,8 +1043,9 @@ var file_photinus_api_v1_data_service_proto_goTypes = []any{
 	(*Data)(nil),                     // 17: photinus.api.v1.Data
 	(*DataRefOrValue)(nil),           // 18: photinus.api.v1.DataRefOrValue
 	(*UploadHeader)(nil),             // 19: photinus.api.v1.UploadHeader
-	(*BlobInfo)(nil),                 // 20: photinus.api.v1.BlobInfo
-	(*Message)(nil),                  // 21: photinus.api.v1.Message
+	(*UploadEnd)(nil),                // 20: photinus.api.v1.UploadEnd
+	(*BlobInfo)(nil),                 // 21: photinus.api.v1.BlobInfo
+	(*Message)(nil),                  // 22: photinus.api.v1.Message
 }
 var file_photinus_api_v1_data_service_proto_depIdxs = []int32{
 	16, // 0: photinus.api.v1.ListDataRequest.query:type_name -> photinus.api.v1.Query
@@ -1034,31 +1054,32 @@ var file_photinus_api_v1_data_service_proto_depIdxs = []int32{
 	18, // 3: photinus.api.v1.CreateDataRequest.data:type_name -> photinus.api.v1.DataRefOrValue
 	17, // 4: photinus.api.v1.CreateDataResponse.data:type_name -> photinus.api.v1.Data
 	19, // 5: photinus.api.v1.UploadDataRequest.header:type_name -> photinus.api.v1.UploadHeader
-	17, // 6: photinus.api.v1.UploadDataResponse.data:type_name -> photinus.api.v1.Data
-	20, // 7: photinus.api.v1.DownloadBlobResponse.info:type_name -> photinus.api.v1.BlobInfo
-	16, // 8: photinus.api.v1.ListDataMessagesRequest.query:type_name -> photinus.api.v1.Query
-	21, // 9: photinus.api.v1.ListDataMessagesResponse.items:type_name -> photinus.api.v1.Message
-	0,  // 10: photinus.api.v1.DataService.ListData:input_type -> photinus.api.v1.ListDataRequest
-	2,  // 11: photinus.api.v1.DataService.GetData:input_type -> photinus.api.v1.GetDataRequest
-	4,  // 12: photinus.api.v1.DataService.CreateData:input_type -> photinus.api.v1.CreateDataRequest
-	6,  // 13: photinus.api.v1.DataService.UploadData:input_type -> photinus.api.v1.UploadDataRequest
-	8,  // 14: photinus.api.v1.DataService.DownloadBlob:input_type -> photinus.api.v1.DownloadBlobRequest
-	10, // 15: photinus.api.v1.DataService.GetDataValue:input_type -> photinus.api.v1.GetDataValueRequest
-	12, // 16: photinus.api.v1.DataService.DeleteData:input_type -> photinus.api.v1.DeleteDataRequest
-	14, // 17: photinus.api.v1.DataService.ListDataMessages:input_type -> photinus.api.v1.ListDataMessagesRequest
-	1,  // 18: photinus.api.v1.DataService.ListData:output_type -> photinus.api.v1.ListDataResponse
-	3,  // 19: photinus.api.v1.DataService.GetData:output_type -> photinus.api.v1.GetDataResponse
-	5,  // 20: photinus.api.v1.DataService.CreateData:output_type -> photinus.api.v1.CreateDataResponse
-	7,  // 21: photinus.api.v1.DataService.UploadData:output_type -> photinus.api.v1.UploadDataResponse
-	9,  // 22: photinus.api.v1.DataService.DownloadBlob:output_type -> photinus.api.v1.DownloadBlobResponse
-	11, // 23: photinus.api.v1.DataService.GetDataValue:output_type -> photinus.api.v1.GetDataValueResponse
-	13, // 24: photinus.api.v1.DataService.DeleteData:output_type -> photinus.api.v1.DeleteDataResponse
-	15, // 25: photinus.api.v1.DataService.ListDataMessages:output_type -> photinus.api.v1.ListDataMessagesResponse
-	18, // [18:26] is the sub-list for method output_type
-	10, // [10:18] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	20, // 6: photinus.api.v1.UploadDataRequest.end:type_name -> photinus.api.v1.UploadEnd
+	17, // 7: photinus.api.v1.UploadDataResponse.data:type_name -> photinus.api.v1.Data
+	21, // 8: photinus.api.v1.DownloadBlobResponse.info:type_name -> photinus.api.v1.BlobInfo
+	16, // 9: photinus.api.v1.ListDataMessagesRequest.query:type_name -> photinus.api.v1.Query
+	22, // 10: photinus.api.v1.ListDataMessagesResponse.items:type_name -> photinus.api.v1.Message
+	0,  // 11: photinus.api.v1.DataService.ListData:input_type -> photinus.api.v1.ListDataRequest
+	2,  // 12: photinus.api.v1.DataService.GetData:input_type -> photinus.api.v1.GetDataRequest
+	4,  // 13: photinus.api.v1.DataService.CreateData:input_type -> photinus.api.v1.CreateDataRequest
+	6,  // 14: photinus.api.v1.DataService.UploadData:input_type -> photinus.api.v1.UploadDataRequest
+	8,  // 15: photinus.api.v1.DataService.DownloadBlob:input_type -> photinus.api.v1.DownloadBlobRequest
+	10, // 16: photinus.api.v1.DataService.GetDataValue:input_type -> photinus.api.v1.GetDataValueRequest
+	12, // 17: photinus.api.v1.DataService.DeleteData:input_type -> photinus.api.v1.DeleteDataRequest
+	14, // 18: photinus.api.v1.DataService.ListDataMessages:input_type -> photinus.api.v1.ListDataMessagesRequest
+	1,  // 19: photinus.api.v1.DataService.ListData:output_type -> photinus.api.v1.ListDataResponse
+	3,  // 20: photinus.api.v1.DataService.GetData:output_type -> photinus.api.v1.GetDataResponse
+	5,  // 21: photinus.api.v1.DataService.CreateData:output_type -> photinus.api.v1.CreateDataResponse
+	7,  // 22: photinus.api.v1.DataService.UploadData:output_type -> photinus.api.v1.UploadDataResponse
+	9,  // 23: photinus.api.v1.DataService.DownloadBlob:output_type -> photinus.api.v1.DownloadBlobResponse
+	11, // 24: photinus.api.v1.DataService.GetDataValue:output_type -> photinus.api.v1.GetDataValueResponse
+	13, // 25: photinus.api.v1.DataService.DeleteData:output_type -> photinus.api.v1.DeleteDataResponse
+	15, // 26: photinus.api.v1.DataService.ListDataMessages:output_type -> photinus.api.v1.ListDataMessagesResponse
+	19, // [19:27] is the sub-list for method output_type
+	11, // [11:19] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_photinus_api_v1_data_service_proto_init() }
@@ -1073,6 +1094,7 @@ func file_photinus_api_v1_data_service_proto_init() {
 	file_photinus_api_v1_data_service_proto_msgTypes[6].OneofWrappers = []any{
 		(*UploadDataRequest_Header)(nil),
 		(*UploadDataRequest_Chunk)(nil),
+		(*UploadDataRequest_End)(nil),
 	}
 	file_photinus_api_v1_data_service_proto_msgTypes[9].OneofWrappers = []any{
 		(*DownloadBlobResponse_Info)(nil),

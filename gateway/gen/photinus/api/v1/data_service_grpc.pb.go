@@ -44,9 +44,9 @@ type DataServiceClient interface {
 	// Stores a JSON value. 201. A repeated call stores a second item. Errors: FF00109 no value, FF00108 unknown validator,
 	// FF10195 datatype not found, FF10198 value does not conform (all 400).
 	CreateData(ctx context.Context, in *CreateDataRequest, opts ...grpc.CallOption) (*CreateDataResponse, error)
-	// Stores a blob, with an optional JSON value beside it. The first request is the header, all others are chunks; the end of
-	// the stream is the end of the blob. Nothing is kept when the stream breaks off. 201. Errors: FF10414 without data
-	// exchange; FF10198 metadata does not conform; FF10328 too large (all 400).
+	// Stores a blob, with an optional JSON value beside it. The first request is the header, then come chunks, the last is
+	// the end. Nothing is kept of a stream that breaks off. 201. Errors: FF10414 without data exchange; FF10198 metadata does
+	// not conform; FF10328 too large; FF19007 the stream ended without its end (all 400).
 	UploadData(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[UploadDataRequest, UploadDataResponse], error)
 	// The blob of a data item: first what it is, then its bytes. Errors: FF00164 unknown or without blob, FF10239 blob not
 	// here (404).
@@ -172,9 +172,9 @@ type DataServiceServer interface {
 	// Stores a JSON value. 201. A repeated call stores a second item. Errors: FF00109 no value, FF00108 unknown validator,
 	// FF10195 datatype not found, FF10198 value does not conform (all 400).
 	CreateData(context.Context, *CreateDataRequest) (*CreateDataResponse, error)
-	// Stores a blob, with an optional JSON value beside it. The first request is the header, all others are chunks; the end of
-	// the stream is the end of the blob. Nothing is kept when the stream breaks off. 201. Errors: FF10414 without data
-	// exchange; FF10198 metadata does not conform; FF10328 too large (all 400).
+	// Stores a blob, with an optional JSON value beside it. The first request is the header, then come chunks, the last is
+	// the end. Nothing is kept of a stream that breaks off. 201. Errors: FF10414 without data exchange; FF10198 metadata does
+	// not conform; FF10328 too large; FF19007 the stream ended without its end (all 400).
 	UploadData(grpc.ClientStreamingServer[UploadDataRequest, UploadDataResponse]) error
 	// The blob of a data item: first what it is, then its bytes. Errors: FF00164 unknown or without blob, FF10239 blob not
 	// here (404).

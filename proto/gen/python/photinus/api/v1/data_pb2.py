@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from photinus.options.v1 import json_pb2 as photinus_dot_options_dot_v1_dot_json__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aphotinus/api/v1/data.proto\x12\x0fphotinus.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ephotinus/options/v1/json.proto\"\xb0\x01\n\x0cUploadHeader\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08metadata\x18\x02 \x01(\t\x12\x10\n\x08\x61utometa\x18\x03 \x01(\x08\x12\x11\n\tvalidator\x18\x04 \x01(\t\x12.\n\x08\x64\x61tatype\x18\x05 \x01(\x0b\x32\x1c.photinus.api.v1.DatatypeRef\x12\x10\n\x08\x66ilename\x18\x06 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x07 \x01(\t\"&\n\x08\x42lobInfo\x12\x0c\n\x04hash\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\"\xfc\x01\n\x04\x44\x61ta\x12\n\n\x02id\x18\x01 \x01(\t\x12\x19\n\tvalidator\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0c\n\x04hash\x18\x04 \x01(\t\x12+\n\x07\x63reated\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x08\x64\x61tatype\x18\x06 \x01(\x0b\x32\x1c.photinus.api.v1.DatatypeRef\x12\x17\n\x05value\x18\x07 \x01(\tB\x08\xaa\xbb\x18\x04\x10\x01 \x03\x12\x0e\n\x06public\x18\x08 \x01(\t\x12&\n\x04\x62lob\x18\t \x01(\x0b\x32\x18.photinus.api.v1.BlobRef\"k\n\x07\x42lobRef\x12\x14\n\x04hash\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x03\x12\x16\n\x04size\x18\x02 \x01(\x03\x42\x08\xaa\xbb\x18\x04\x18\x01 \x02\x12\x14\n\x04name\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x0e\n\x06public\x18\x05 \x01(\t\",\n\x0b\x44\x61tatypeRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xac\x01\n\x0e\x44\x61taRefOrValue\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04hash\x18\x02 \x01(\t\x12\x11\n\tvalidator\x18\x03 \x01(\t\x12.\n\x08\x64\x61tatype\x18\x04 \x01(\x0b\x32\x1c.photinus.api.v1.DatatypeRef\x12\x15\n\x05value\x18\x05 \x01(\tB\x06\xaa\xbb\x18\x02\x10\x01\x12&\n\x04\x62lob\x18\x06 \x01(\x0b\x32\x18.photinus.api.v1.BlobRefBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aphotinus/api/v1/data.proto\x12\x0fphotinus.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ephotinus/options/v1/json.proto\"\xb0\x01\n\x0cUploadHeader\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08metadata\x18\x02 \x01(\t\x12\x10\n\x08\x61utometa\x18\x03 \x01(\x08\x12\x11\n\tvalidator\x18\x04 \x01(\t\x12.\n\x08\x64\x61tatype\x18\x05 \x01(\x0b\x32\x1c.photinus.api.v1.DatatypeRef\x12\x10\n\x08\x66ilename\x18\x06 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x07 \x01(\t\"\x19\n\tUploadEnd\x12\x0c\n\x04size\x18\x01 \x01(\x03\"&\n\x08\x42lobInfo\x12\x0c\n\x04hash\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\"\xfc\x01\n\x04\x44\x61ta\x12\n\n\x02id\x18\x01 \x01(\t\x12\x19\n\tvalidator\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0c\n\x04hash\x18\x04 \x01(\t\x12+\n\x07\x63reated\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x08\x64\x61tatype\x18\x06 \x01(\x0b\x32\x1c.photinus.api.v1.DatatypeRef\x12\x17\n\x05value\x18\x07 \x01(\tB\x08\xaa\xbb\x18\x04\x10\x01 \x03\x12\x0e\n\x06public\x18\x08 \x01(\t\x12&\n\x04\x62lob\x18\t \x01(\x0b\x32\x18.photinus.api.v1.BlobRef\"k\n\x07\x42lobRef\x12\x14\n\x04hash\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x03\x12\x16\n\x04size\x18\x02 \x01(\x03\x42\x08\xaa\xbb\x18\x04\x18\x01 \x02\x12\x14\n\x04name\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x0e\n\x06public\x18\x05 \x01(\t\",\n\x0b\x44\x61tatypeRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xac\x01\n\x0e\x44\x61taRefOrValue\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04hash\x18\x02 \x01(\t\x12\x11\n\tvalidator\x18\x03 \x01(\t\x12.\n\x08\x64\x61tatype\x18\x04 \x01(\x0b\x32\x1c.photinus.api.v1.DatatypeRef\x12\x15\n\x05value\x18\x05 \x01(\tB\x06\xaa\xbb\x18\x02\x10\x01\x12&\n\x04\x62lob\x18\x06 \x01(\x0b\x32\x18.photinus.api.v1.BlobRefBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,14 +48,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATAREFORVALUE'].fields_by_name['value']._serialized_options = b'\252\273\030\002\020\001'
   _globals['_UPLOADHEADER']._serialized_start=113
   _globals['_UPLOADHEADER']._serialized_end=289
-  _globals['_BLOBINFO']._serialized_start=291
-  _globals['_BLOBINFO']._serialized_end=329
-  _globals['_DATA']._serialized_start=332
-  _globals['_DATA']._serialized_end=584
-  _globals['_BLOBREF']._serialized_start=586
-  _globals['_BLOBREF']._serialized_end=693
-  _globals['_DATATYPEREF']._serialized_start=695
-  _globals['_DATATYPEREF']._serialized_end=739
-  _globals['_DATAREFORVALUE']._serialized_start=742
-  _globals['_DATAREFORVALUE']._serialized_end=914
+  _globals['_UPLOADEND']._serialized_start=291
+  _globals['_UPLOADEND']._serialized_end=316
+  _globals['_BLOBINFO']._serialized_start=318
+  _globals['_BLOBINFO']._serialized_end=356
+  _globals['_DATA']._serialized_start=359
+  _globals['_DATA']._serialized_end=611
+  _globals['_BLOBREF']._serialized_start=613
+  _globals['_BLOBREF']._serialized_end=720
+  _globals['_DATATYPEREF']._serialized_start=722
+  _globals['_DATATYPEREF']._serialized_end=766
+  _globals['_DATAREFORVALUE']._serialized_start=769
+  _globals['_DATAREFORVALUE']._serialized_end=941
 # @@protoc_insertion_point(module_scope)

@@ -28,7 +28,7 @@ from photinus.api.v1 import message_pb2 as photinus_dot_api_dot_v1_dot_message__
 from photinus.options.v1 import json_pb2 as photinus_dot_options_dot_v1_dot_json__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"photinus/api/v1/data_service.proto\x12\x0fphotinus.api.v1\x1a\x1cphotinus/api/v1/common.proto\x1a\x1aphotinus/api/v1/data.proto\x1a\x1dphotinus/api/v1/message.proto\x1a\x1ephotinus/options/v1/json.proto\"K\n\x0fListDataRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12%\n\x05query\x18\x02 \x01(\x0b\x32\x16.photinus.api.v1.Query\"c\n\x10ListDataResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.photinus.api.v1.Data\x12\x12\n\x05total\x18\x02 \x01(\x03H\x00\x88\x01\x01:\x0b\xb2\xbb\x18\x07\n\x05itemsB\x08\n\x06_total\"/\n\x0eGetDataRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\">\n\x0fGetDataResponse\x12+\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x15.photinus.api.v1.DataB\x06\xaa\xbb\x18\x02(\x01\"U\n\x11\x43reateDataRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12-\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x1f.photinus.api.v1.DataRefOrValue\"A\n\x12\x43reateDataResponse\x12+\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x15.photinus.api.v1.DataB\x06\xaa\xbb\x18\x02(\x01\"^\n\x11UploadDataRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1d.photinus.api.v1.UploadHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x07\n\x05\x66rame\"A\n\x12UploadDataResponse\x12+\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x15.photinus.api.v1.DataB\x06\xaa\xbb\x18\x02(\x01\"4\n\x13\x44ownloadBlobRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"[\n\x14\x44ownloadBlobResponse\x12)\n\x04info\x18\x01 \x01(\x0b\x32\x19.photinus.api.v1.BlobInfoH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x07\n\x05\x66rame\"4\n\x13GetDataValueRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\":\n\x14GetDataValueResponse\x12\x15\n\x05value\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02\x10\x01:\x0b\xb2\xbb\x18\x07\x12\x05value\"2\n\x11\x44\x65leteDataRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"\x14\n\x12\x44\x65leteDataResponse\"_\n\x17ListDataMessagesRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12%\n\x05query\x18\x03 \x01(\x0b\x32\x16.photinus.api.v1.Query\"n\n\x18ListDataMessagesResponse\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.photinus.api.v1.Message\x12\x12\n\x05total\x18\x02 \x01(\x03H\x00\x88\x01\x01:\x0b\xb2\xbb\x18\x07\n\x05itemsB\x08\n\x06_total2\xd8\x05\n\x0b\x44\x61taService\x12O\n\x08ListData\x12 .photinus.api.v1.ListDataRequest\x1a!.photinus.api.v1.ListDataResponse\x12L\n\x07GetData\x12\x1f.photinus.api.v1.GetDataRequest\x1a .photinus.api.v1.GetDataResponse\x12U\n\nCreateData\x12\".photinus.api.v1.CreateDataRequest\x1a#.photinus.api.v1.CreateDataResponse\x12W\n\nUploadData\x12\".photinus.api.v1.UploadDataRequest\x1a#.photinus.api.v1.UploadDataResponse(\x01\x12]\n\x0c\x44ownloadBlob\x12$.photinus.api.v1.DownloadBlobRequest\x1a%.photinus.api.v1.DownloadBlobResponse0\x01\x12[\n\x0cGetDataValue\x12$.photinus.api.v1.GetDataValueRequest\x1a%.photinus.api.v1.GetDataValueResponse\x12U\n\nDeleteData\x12\".photinus.api.v1.DeleteDataRequest\x1a#.photinus.api.v1.DeleteDataResponse\x12g\n\x10ListDataMessages\x12(.photinus.api.v1.ListDataMessagesRequest\x1a).photinus.api.v1.ListDataMessagesResponseBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"photinus/api/v1/data_service.proto\x12\x0fphotinus.api.v1\x1a\x1cphotinus/api/v1/common.proto\x1a\x1aphotinus/api/v1/data.proto\x1a\x1dphotinus/api/v1/message.proto\x1a\x1ephotinus/options/v1/json.proto\"K\n\x0fListDataRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12%\n\x05query\x18\x02 \x01(\x0b\x32\x16.photinus.api.v1.Query\"c\n\x10ListDataResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.photinus.api.v1.Data\x12\x12\n\x05total\x18\x02 \x01(\x03H\x00\x88\x01\x01:\x0b\xb2\xbb\x18\x07\n\x05itemsB\x08\n\x06_total\"/\n\x0eGetDataRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\">\n\x0fGetDataResponse\x12+\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x15.photinus.api.v1.DataB\x06\xaa\xbb\x18\x02(\x01\"U\n\x11\x43reateDataRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12-\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x1f.photinus.api.v1.DataRefOrValue\"A\n\x12\x43reateDataResponse\x12+\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x15.photinus.api.v1.DataB\x06\xaa\xbb\x18\x02(\x01\"\x89\x01\n\x11UploadDataRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1d.photinus.api.v1.UploadHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x12)\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x1a.photinus.api.v1.UploadEndH\x00\x42\x07\n\x05\x66rame\"A\n\x12UploadDataResponse\x12+\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x15.photinus.api.v1.DataB\x06\xaa\xbb\x18\x02(\x01\"4\n\x13\x44ownloadBlobRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"[\n\x14\x44ownloadBlobResponse\x12)\n\x04info\x18\x01 \x01(\x0b\x32\x19.photinus.api.v1.BlobInfoH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x07\n\x05\x66rame\"4\n\x13GetDataValueRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\":\n\x14GetDataValueResponse\x12\x15\n\x05value\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02\x10\x01:\x0b\xb2\xbb\x18\x07\x12\x05value\"2\n\x11\x44\x65leteDataRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"\x14\n\x12\x44\x65leteDataResponse\"_\n\x17ListDataMessagesRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12%\n\x05query\x18\x03 \x01(\x0b\x32\x16.photinus.api.v1.Query\"n\n\x18ListDataMessagesResponse\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.photinus.api.v1.Message\x12\x12\n\x05total\x18\x02 \x01(\x03H\x00\x88\x01\x01:\x0b\xb2\xbb\x18\x07\n\x05itemsB\x08\n\x06_total2\xd8\x05\n\x0b\x44\x61taService\x12O\n\x08ListData\x12 .photinus.api.v1.ListDataRequest\x1a!.photinus.api.v1.ListDataResponse\x12L\n\x07GetData\x12\x1f.photinus.api.v1.GetDataRequest\x1a .photinus.api.v1.GetDataResponse\x12U\n\nCreateData\x12\".photinus.api.v1.CreateDataRequest\x1a#.photinus.api.v1.CreateDataResponse\x12W\n\nUploadData\x12\".photinus.api.v1.UploadDataRequest\x1a#.photinus.api.v1.UploadDataResponse(\x01\x12]\n\x0c\x44ownloadBlob\x12$.photinus.api.v1.DownloadBlobRequest\x1a%.photinus.api.v1.DownloadBlobResponse0\x01\x12[\n\x0cGetDataValue\x12$.photinus.api.v1.GetDataValueRequest\x1a%.photinus.api.v1.GetDataValueResponse\x12U\n\nDeleteData\x12\".photinus.api.v1.DeleteDataRequest\x1a#.photinus.api.v1.DeleteDataResponse\x12g\n\x10ListDataMessages\x12(.photinus.api.v1.ListDataMessagesRequest\x1a).photinus.api.v1.ListDataMessagesResponseBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -62,26 +62,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEDATAREQUEST']._serialized_end=552
   _globals['_CREATEDATARESPONSE']._serialized_start=554
   _globals['_CREATEDATARESPONSE']._serialized_end=619
-  _globals['_UPLOADDATAREQUEST']._serialized_start=621
-  _globals['_UPLOADDATAREQUEST']._serialized_end=715
-  _globals['_UPLOADDATARESPONSE']._serialized_start=717
-  _globals['_UPLOADDATARESPONSE']._serialized_end=782
-  _globals['_DOWNLOADBLOBREQUEST']._serialized_start=784
-  _globals['_DOWNLOADBLOBREQUEST']._serialized_end=836
-  _globals['_DOWNLOADBLOBRESPONSE']._serialized_start=838
-  _globals['_DOWNLOADBLOBRESPONSE']._serialized_end=929
-  _globals['_GETDATAVALUEREQUEST']._serialized_start=931
-  _globals['_GETDATAVALUEREQUEST']._serialized_end=983
-  _globals['_GETDATAVALUERESPONSE']._serialized_start=985
-  _globals['_GETDATAVALUERESPONSE']._serialized_end=1043
-  _globals['_DELETEDATAREQUEST']._serialized_start=1045
-  _globals['_DELETEDATAREQUEST']._serialized_end=1095
-  _globals['_DELETEDATARESPONSE']._serialized_start=1097
-  _globals['_DELETEDATARESPONSE']._serialized_end=1117
-  _globals['_LISTDATAMESSAGESREQUEST']._serialized_start=1119
-  _globals['_LISTDATAMESSAGESREQUEST']._serialized_end=1214
-  _globals['_LISTDATAMESSAGESRESPONSE']._serialized_start=1216
-  _globals['_LISTDATAMESSAGESRESPONSE']._serialized_end=1326
-  _globals['_DATASERVICE']._serialized_start=1329
-  _globals['_DATASERVICE']._serialized_end=2057
+  _globals['_UPLOADDATAREQUEST']._serialized_start=622
+  _globals['_UPLOADDATAREQUEST']._serialized_end=759
+  _globals['_UPLOADDATARESPONSE']._serialized_start=761
+  _globals['_UPLOADDATARESPONSE']._serialized_end=826
+  _globals['_DOWNLOADBLOBREQUEST']._serialized_start=828
+  _globals['_DOWNLOADBLOBREQUEST']._serialized_end=880
+  _globals['_DOWNLOADBLOBRESPONSE']._serialized_start=882
+  _globals['_DOWNLOADBLOBRESPONSE']._serialized_end=973
+  _globals['_GETDATAVALUEREQUEST']._serialized_start=975
+  _globals['_GETDATAVALUEREQUEST']._serialized_end=1027
+  _globals['_GETDATAVALUERESPONSE']._serialized_start=1029
+  _globals['_GETDATAVALUERESPONSE']._serialized_end=1087
+  _globals['_DELETEDATAREQUEST']._serialized_start=1089
+  _globals['_DELETEDATAREQUEST']._serialized_end=1139
+  _globals['_DELETEDATARESPONSE']._serialized_start=1141
+  _globals['_DELETEDATARESPONSE']._serialized_end=1161
+  _globals['_LISTDATAMESSAGESREQUEST']._serialized_start=1163
+  _globals['_LISTDATAMESSAGESREQUEST']._serialized_end=1258
+  _globals['_LISTDATAMESSAGESRESPONSE']._serialized_start=1260
+  _globals['_LISTDATAMESSAGESRESPONSE']._serialized_end=1370
+  _globals['_DATASERVICE']._serialized_start=1373
+  _globals['_DATASERVICE']._serialized_end=2101
 # @@protoc_insertion_point(module_scope)

@@ -104,9 +104,9 @@ class DataServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UploadData(self, request_iterator, context):
-        """Stores a blob, with an optional JSON value beside it. The first request is the header, all others are chunks; the end of
-        the stream is the end of the blob. Nothing is kept when the stream breaks off. 201. Errors: FF10414 without data
-        exchange; FF10198 metadata does not conform; FF10328 too large (all 400).
+        """Stores a blob, with an optional JSON value beside it. The first request is the header, then come chunks, the last is
+        the end. Nothing is kept of a stream that breaks off. 201. Errors: FF10414 without data exchange; FF10198 metadata does
+        not conform; FF10328 too large; FF19007 the stream ended without its end (all 400).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -25,9 +25,9 @@ class DataServiceStub:
     FF10195 datatype not found, FF10198 value does not conform (all 400).
     """
     UploadData: _aio.StreamUnaryMultiCallable[_data_service_pb2.UploadDataRequest, _data_service_pb2.UploadDataResponse]
-    """Stores a blob, with an optional JSON value beside it. The first request is the header, all others are chunks; the end of
-    the stream is the end of the blob. Nothing is kept when the stream breaks off. 201. Errors: FF10414 without data
-    exchange; FF10198 metadata does not conform; FF10328 too large (all 400).
+    """Stores a blob, with an optional JSON value beside it. The first request is the header, then come chunks, the last is
+    the end. Nothing is kept of a stream that breaks off. 201. Errors: FF10414 without data exchange; FF10198 metadata does
+    not conform; FF10328 too large; FF19007 the stream ended without its end (all 400).
     """
     DownloadBlob: _aio.UnaryStreamMultiCallable[_data_service_pb2.DownloadBlobRequest, _data_service_pb2.DownloadBlobResponse]
     """The blob of a data item: first what it is, then its bytes. Errors: FF00164 unknown or without blob, FF10239 blob not
@@ -75,9 +75,9 @@ class DataServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _abc.AsyncIterator[_data_service_pb2.UploadDataRequest],
         context: _aio.ServicerContext[_abc.AsyncIterator[_data_service_pb2.UploadDataRequest], _abc.Awaitable[_data_service_pb2.UploadDataResponse]],
     ) -> _abc.Awaitable[_data_service_pb2.UploadDataResponse]:
-        """Stores a blob, with an optional JSON value beside it. The first request is the header, all others are chunks; the end of
-        the stream is the end of the blob. Nothing is kept when the stream breaks off. 201. Errors: FF10414 without data
-        exchange; FF10198 metadata does not conform; FF10328 too large (all 400).
+        """Stores a blob, with an optional JSON value beside it. The first request is the header, then come chunks, the last is
+        the end. Nothing is kept of a stream that breaks off. 201. Errors: FF10414 without data exchange; FF10198 metadata does
+        not conform; FF10328 too large; FF19007 the stream ended without its end (all 400).
         """
 
     @_abc_1.abstractmethod
