@@ -1,0 +1,373 @@
+"""Delivery to applications: windows, acks in any order, batches, standbys, changes, slow clients.
+
+Method: events are appended to a real SQLite store; connections deliver into lists.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from photinus_core.events.delivery import Connection, Delivered, DeliveryService
+from photinus_core.events.subscriptions import SubscriptionInput, SubscriptionService
+from photinus_core.model.errors import Conflict, Exhausted, NotFound, Rejected
+from photinus_core.model.events import EventType, NewEvent
+from photinus_core.model.ids import Nanoseconds, Uuid, new_uuid
+from photinus_core.model.ledger import Transaction, TransactionType
+from photinus_core.ports.clock import SystemClock
+from photinus_core.store import SqliteStore
+
+from tests.integration.core_receive.network import NS
+from tests.support.waiting import until
+
+
+class Client:
+    """A client of one connection: a list of what it got."""
+
+    def __init__(self) -> None:
+        self.got: list[Delivered] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def deliver(self, delivered: Delivered) -> None:
+        await self.gate.wait()
+        self.got.append(delivered)
+
+    @property
+    def sequences(self) -> list[int]:
+        return [e.event.sequence for d in self.got for e in d.events]
+
+    def last(self) -> Uuid:
+        delivered = self.got[-1]
+        return delivered.batch or delivered.events[0].event.id
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    made = await SqliteStore.open(tmp_path / "core.db")
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def service(store: SqliteStore) -> AsyncIterator[DeliveryService]:
+    made = DeliveryService(store, NS, SystemClock())
+    task = asyncio.create_task(made.run())
+    yield made
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+def subscriptions(store: SqliteStore) -> SubscriptionService:
+    return SubscriptionService(store, NS, SystemClock(), limit=5)
+
+
+@asynccontextmanager
+async def running(connection: Connection) -> AsyncIterator[Connection]:
+    task = asyncio.create_task(connection.run())
+    try:
+        await asyncio.wait_for(connection.wait_started(), 5)
+        yield connection
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def append(
+    store: SqliteStore,
+    count: int,
+    kind: EventType = EventType.TRANSACTION_SUBMITTED,
+    topic: str = "batch_pin",
+    txtype: TransactionType = TransactionType.BATCH_PIN,
+) -> None:
+    async with store.write(NS) as tx:
+        transaction = Transaction(new_uuid(), NS, txtype, Nanoseconds(1))
+        await tx.insert_transactions([transaction])
+        tx.append_events(
+            [
+                NewEvent(new_uuid(), kind, NS, transaction.id, Nanoseconds(1), topic=topic)
+                for _ in range(count)
+            ]
+        )
+
+
+Make = Callable[..., Awaitable[None]]
+
+
+async def durable(
+    subscriptions: SubscriptionService, options: str = "{}", filters: str = "{}", name: str = "app"
+) -> Uuid:
+    made = await subscriptions.create(
+        SubscriptionInput(name, filter_json=filters, options_json=options)
+    )
+    return made.id
+
+
+async def test_one_event_at_a_time_until_acked(
+    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+) -> None:
+    subscription = await durable(subscriptions)
+    client = Client()
+    async with running(service.start_durable("app", client.deliver)) as connection:
+        await append(store, 3)
+        for sequence in (1, 2, 3):
+            await until(lambda s=sequence: client.sequences == list(range(1, s + 1)))
+            connection.ack(client.last())
+        await until_offset(subscriptions, subscription, 3)
+    assert client.got[0].events[0].transaction is not None, "references are added"
+
+
+async def until_offset(subscriptions: SubscriptionService, subscription: Uuid, offset: int) -> None:
+    async with asyncio.timeout(5):
+        while await subscriptions.offset(subscription) != offset:
+            await asyncio.sleep(0.005)
+
+
+async def test_acks_in_any_order_and_redelivery_to_the_next_connection(
+    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+) -> None:
+    subscription = await durable(subscriptions, '{"readAhead":4}')
+    first = Client()
+    async with running(service.start_durable("app", first.deliver)) as connection:
+        await append(store, 8)
+        await until(lambda: first.sequences == [1, 2, 3, 4, 5])
+        for index in (0, 1, 3, 4):
+            connection.ack(first.got[index].events[0].event.id)
+        await until_offset(subscriptions, subscription, 2)
+    second = Client()
+    async with running(service.start_durable("app", second.deliver)):
+        await until(lambda: second.sequences[:2] == [3, 4])
+
+
+async def test_batches_are_acked_as_one(
+    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+) -> None:
+    options = '{"batch":true,"readAhead":3,"batchTimeout":"20ms"}'
+    subscription = await durable(subscriptions, options)
+    client = Client()
+    async with running(service.start_durable("app", client.deliver)) as connection:
+        await append(store, 5)
+        await until(lambda: client.sequences == [1, 2, 3])
+        connection.ack(client.last())
+        await until(lambda: client.sequences == [1, 2, 3, 4, 5])
+        connection.ack()
+        await until_offset(subscriptions, subscription, 5)
+    assert [len(d.events) for d in client.got] == [3, 2]
+
+
+async def test_filters_on_type_topic_and_references(
+    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+) -> None:
+    filters = '{"events":"^transaction_","topic":"^(a|b)$","transaction":{"type":"invoke$"}}'
+    subscription = await durable(subscriptions, '{"readAhead":50}', filters)
+    client = Client()
+    async with running(service.start_durable("app", client.deliver)) as connection:
+        await append(store, 1, topic="a", txtype=TransactionType.CONTRACT_INVOKE)
+        await append(store, 1, topic="c", txtype=TransactionType.CONTRACT_INVOKE)
+        await append(store, 1, topic="b", txtype=TransactionType.BATCH_PIN)
+        await append(store, 300, kind=EventType.MESSAGE_REJECTED, topic="a")
+        await append(store, 1, topic="b", txtype=TransactionType.CONTRACT_INVOKE)
+        await append(store, 10, kind=EventType.MESSAGE_REJECTED, topic="a")
+        await until(lambda: client.sequences == [1, 304])
+        for delivered in list(client.got):
+            connection.ack(delivered.events[0].event.id)
+        await until_offset(subscriptions, subscription, 314)
+
+
+async def test_a_filter_that_no_type_matches_still_moves_on(
+    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+) -> None:
+    subscription = await durable(subscriptions, filters='{"events":"^nothing$"}')
+    client = Client()
+    async with running(service.start_durable("app", client.deliver)):
+        await append(store, 7)
+        await until_offset(subscriptions, subscription, 7)
+    assert client.got == []
+
+
+async def test_a_second_connection_stands_by_and_takes_over(
+    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+) -> None:
+    await durable(subscriptions)
+    one, two = Client(), Client()
+    async with running(service.start_durable("app", one.deliver)) as first:
+        standby = service.start_durable("app", two.deliver)
+        task = asyncio.create_task(standby.run())
+        await append(store, 2)
+        await until(lambda: one.sequences == [1])
+        first.ack()
+        await until(lambda: one.sequences == [1, 2])
+        assert two.got == []
+    await until(lambda: two.sequences == [2])
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_nack_brings_it_again_with_what_followed(
+    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+) -> None:
+    await durable(subscriptions, '{"readAhead":2}')
+    client = Client()
+    async with running(service.start_durable("app", client.deliver)) as connection:
+        await append(store, 3)
+        await until(lambda: client.sequences == [1, 2, 3])
+        second, third = (d.events[0].event.id for d in client.got[1:])
+        connection.nack(second)
+        connection.ack(third)
+        await until(lambda: client.sequences == [1, 2, 3, 2, 3])
+        for _ in range(3):
+            connection.ack()
+        with pytest.raises(Rejected, match="FF10175"):
+            connection.ack()
+
+
+async def test_wrong_acks_are_refused(
+    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+) -> None:
+    await durable(subscriptions)
+    client = Client()
+    async with running(service.start_durable("app", client.deliver)) as connection:
+        with pytest.raises(Rejected, match="FF10175"):
+            connection.ack(new_uuid())
+    async with running(service.start_durable("app", client.deliver, autoack=True)) as connection:
+        await append(store, 4)
+        await until(lambda: client.sequences == [1, 2, 3, 4])
+        with pytest.raises(Rejected, match="FF10180"):
+            connection.ack()
+
+
+async def test_a_slow_client_delays_only_itself(
+    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+) -> None:
+    await durable(subscriptions, name="slow")
+    await durable(subscriptions, '{"readAhead":100}', name="quick")
+    slow, quick = Client(), Client()
+    slow.gate.clear()
+    async with (
+        running(service.start_durable("slow", slow.deliver)),
+        running(service.start_durable("quick", quick.deliver)),
+    ):
+        await append(store, 50)
+        await until(lambda: len(quick.sequences) == 50)
+        assert slow.got == []
+
+
+async def test_a_subscription_started_before_it_exists_begins_when_it_is_made(
+    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+) -> None:
+    client = Client()
+    async with running(service.start_durable("app", client.deliver)) as connection:
+        assert connection.subscription is None
+        await durable(subscriptions, '{"firstEvent":"oldest"}')
+        await append(store, 1)
+        await until(lambda: client.sequences == [1])
+
+
+async def test_a_changed_subscription_goes_on_where_it_was(
+    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+) -> None:
+    await durable(subscriptions, '{"readAhead":1}')
+    client = Client()
+    async with running(service.start_durable("app", client.deliver)) as connection:
+        await append(store, 4)
+        await until(lambda: client.sequences == [1, 2])
+        connection.ack(client.got[0].events[0].event.id)
+        await until(lambda: client.sequences == [1, 2, 3])
+        await subscriptions.put(SubscriptionInput("app", options_json='{"readAhead":5}'))
+        await until(lambda: client.sequences == [1, 2, 3, 2, 3, 4])
+        connection.ack(client.got[-1].events[0].event.id)
+
+
+async def test_a_deleted_subscription_delivers_no_more(
+    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+) -> None:
+    subscription = await durable(subscriptions, '{"readAhead":9}')
+    client = Client()
+    async with running(service.start_durable("app", client.deliver)) as connection:
+        await append(store, 1)
+        await until(lambda: client.sequences == [1])
+        await subscriptions.delete(subscription)
+        await until(lambda: connection.subscription is None)
+        await append(store, 1)
+        again = await durable(subscriptions)
+        await append(store, 1)
+        await until(lambda: client.sequences == [1, 3])
+        assert await subscriptions.offset(again) in (None, 2)
+    with pytest.raises(NotFound, match="FF10109"):
+        await subscriptions.delete(subscription)
+
+
+@pytest.mark.parametrize(("first", "want"), [("oldest", [1, 2, 3]), ("newest", [3]), ("1", [2, 3])])
+async def test_ephemeral_subscriptions_begin_where_they_say(
+    store: SqliteStore, service: DeliveryService, first: str, want: list[int]
+) -> None:
+    await append(store, 2)
+    client = Client()
+    started = service.start_ephemeral(
+        "", f'{{"firstEvent":"{first}"}}', client.deliver, autoack=True
+    )
+    async with running(started):
+        assert started.is_ephemeral
+        assert service.connections() == [started]
+        await append(store, 1)
+        await until(lambda: client.sequences == want)
+    assert service.connections() == []
+
+
+async def test_subscriptions_are_checked(subscriptions: SubscriptionService) -> None:
+    for wanted, code in (
+        (SubscriptionInput(""), "FF00140"),
+        (SubscriptionInput("x", transport="absent"), "FF10172"),
+        (SubscriptionInput("x", transport="system"), "FF10266"),
+        (SubscriptionInput("x", filter_json='{"events":"("}'), "FF10171"),
+        (SubscriptionInput("x", filter_json="[]"), "FF10103"),
+        (SubscriptionInput("x", filter_json='{"events":"' + "a" * 2000 + '"}'), "FF00135"),
+        (SubscriptionInput("x", options_json='{"firstEvent":"junk"}'), "FF10191"),
+        (SubscriptionInput("x", options_json='{"firstEvent":"-2"}'), "FF10192"),
+        (SubscriptionInput("x", options_json='{"withData":true}'), "FF10244"),
+        (SubscriptionInput("x", options_json='{"readAhead":70000}'), "FF19010"),
+        (SubscriptionInput("x", options_json='{"readAhead":"3"}'), "FF19010"),
+        (SubscriptionInput("x", options_json='{"batch":"yes"}'), "FF19002"),
+        (SubscriptionInput("x", options_json='{"batchTimeout":"soon"}'), "FF00137"),
+        (SubscriptionInput("x", options_json="{"), "FF10103"),
+        (SubscriptionInput("x", transport="webhooks"), "FF10242"),
+    ):
+        with pytest.raises(Rejected, match=code):
+            await subscriptions.create(wanted)
+        with pytest.raises(Rejected, match=code):
+            await subscriptions.put(wanted)
+
+
+async def test_put_keeps_identity_and_position_and_unknown_options(
+    store: SqliteStore, subscriptions: SubscriptionService
+) -> None:
+    await append(store, 3)
+    made = await subscriptions.create(
+        SubscriptionInput(
+            "app1",
+            "websockets",
+            '{"events":"message_.*","message":{"tag":"s.*"}}',
+            '{"firstEvent":"newest","readAhead":5}',
+        )
+    )
+    assert made.filter_json == (
+        '{"events":"message_.*","message":{"tag":"s.*"},"transaction":{},"blockchainevent":{}}'
+    )
+    assert made.options_json == '{"firstEvent":"3","readAhead":5,"withData":false}'
+    put = await subscriptions.put(
+        SubscriptionInput(
+            "app1", "", '{"topic":"^default$"}', '{"readAhead":2,"firstEvent":"0","custom":"kept"}'
+        )
+    )
+    assert (put.id, put.first_event, put.created) == (made.id, "3", made.created)
+    assert put.updated is not None
+    assert put.options_json == '{"custom":"kept","firstEvent":"3","readAhead":2,"withData":false}'
+    assert await subscriptions.get(made.id) == put
+    with pytest.raises(Conflict, match="FF10193: A subscription with name 'alpha:app1'"):
+        await subscriptions.create(SubscriptionInput("app1"))
+    for n in range(4):
+        await durable(subscriptions, name=f"more{n}")
+    with pytest.raises(Exhausted, match="FF19009"):
+        await durable(subscriptions, name="toomany")
