@@ -249,6 +249,30 @@ async def _fill_rest(tx: Any) -> None:
     await tx.insert_groups([Group(NS, "network", "g", members, new_hash(), Nanoseconds(1))])
 
 
+@pytest.mark.parametrize(
+    ("raw", "found"),
+    [
+        ("tag=^A", "A%ü"),
+        ("tag=^a", "a_Ü"),
+        ("tag=:^A", "A%ü a_Ü"),
+        ("tag=$ü", "A%ü"),
+        ("tag=:$ü", "A%ü a_Ü"),
+        ("tag=:A_Ü", "a_Ü"),
+        ("tag=@%", "A%ü"),
+        ("tag=@_", "a_Ü"),
+        ("tag=!:@_ü", "A%ü"),
+        ("tag=>B", "a_Ü"),
+    ],
+)
+async def test_case_and_wildcards_as_in_postgresql(store: Store, raw: str, found: str) -> None:
+    async with store.write(NS) as tx:
+        await tx.insert_messages([write(tag=tag) for tag in ("a_Ü", "A%ü")])
+    async with store.read(NS) as reader:
+        encoded = raw.replace("%", "%25")
+        page = await reader.query(Table.MESSAGES, parse_query_string("messages", encoded))
+    assert [m.header.tag for m in page.items] == found.split()
+
+
 async def test_pages_are_newest_first_and_ties_too(store: Store) -> None:
     writes = [write(tag=tag) for tag in ("b", "a", "b", "a")]
     async with store.write(NS) as tx:

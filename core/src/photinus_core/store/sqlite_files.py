@@ -29,6 +29,11 @@ READER_CACHE_KB: Final = 8_000
 STATEMENTS_CACHED: Final = 256
 READ_TIME_S: Final = 10.0
 """Longest time a reading statement may take; a filter without index on a long list can be that slow."""
+_ROWS_MANY: Final = 1_000_000
+_ROWS_FEW: Final = 10_000
+"""Rows that a partial index is taken to have."""
+_SHARE: Final = {"namespace": 2, "type": 5, "topics": 100, "tag": 100, "kind": 5, "consumer": 2}
+"""How many different values columns are taken to have; others have ten rows for each."""
 _STEPS_BETWEEN_CHECKS: Final = 100_000
 
 _DIALECT: Final = {
@@ -196,7 +201,8 @@ def _migrate(connection: sqlite3.Connection) -> str:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(VERSION_TABLE)
         applied = connection.execute("SELECT version, checksum FROM schema_migrations").fetchall()
-        for migration in pending_migrations(applied, load_migrations()):
+        pending = pending_migrations(applied, load_migrations())
+        for migration in pending:
             for statement in migration.statements(_DIALECT):
                 connection.execute(statement)
             connection.execute(
@@ -205,6 +211,8 @@ def _migrate(connection: sqlite3.Connection) -> str:
                 # tidy: when this file was migrated is of interest to people only
                 (migration.version, migration.name, migration.checksum, time.time_ns()),
             )
+        if pending:
+            write_statistics(connection)
         connection.execute(
             "INSERT INTO meta (key, value) VALUES ('cluster_id', ?) ON CONFLICT DO NOTHING",
             (new_uuid(),),
@@ -218,3 +226,41 @@ def _migrate(connection: sqlite3.Connection) -> str:
             connection.execute("ROLLBACK")
         raise
     return str(cluster_id)
+
+
+def write_statistics(connection: sqlite3.Connection) -> None:
+    """Tells SQLite's planner what the tables will be like: many rows, few namespaces.
+
+    Without statistics it takes any equality for selective and would rather read all rows of a namespace in
+    order than look some up and sort them. Real statistics of a young database would mislead it later.
+    """
+    connection.execute("ANALYZE")  # makes the table of statistics
+    connection.execute("DELETE FROM sqlite_stat1")
+    tables = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+    )
+    for (table,) in tables.fetchall():
+        for _, index, unique, origin, partial in connection.execute(
+            f"PRAGMA index_list({table})"
+        ).fetchall():
+            columns = [row[2] for row in connection.execute(f"PRAGMA index_info({index})")]
+            name = table if origin == "pk" else index
+            connection.execute(
+                "INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES (?, ?, ?)",
+                (
+                    table,
+                    name,
+                    _statistics(columns, is_unique=bool(unique), is_partial=bool(partial)),
+                ),
+            )
+    connection.execute("ANALYZE sqlite_master")  # has the planner read it
+
+
+def _statistics(columns: Sequence[str], *, is_unique: bool, is_partial: bool) -> str:
+    """Writes the number of rows, then for each column how many rows share the values up to it."""
+    rows = _ROWS_FEW if is_partial else _ROWS_MANY
+    shared = [rows // _SHARE.get(column, rows // 10) for column in columns]
+    numbers = [min(shared[: at + 1]) for at in range(len(columns))]
+    if is_unique or columns[-1] == "sequence":
+        numbers[-1] = 1
+    return " ".join(str(number) for number in (rows, *numbers))
