@@ -62,12 +62,14 @@ type Docs struct {
 	whole    openAPI
 	page     *template.Template
 	public   string
+	prefix   string
 	patterns []routePattern
 }
 
-// New reads what is built in. publicURL is where clients reach the gateway; empty means as they just did.
-func New(publicURL string) (*Docs, error) {
-	docs := &Docs{public: strings.TrimSuffix(publicURL, "/")}
+// New reads what is built in. publicURL is where clients reach the gateway; empty means as they just did, with prefix in
+// front of the path.
+func New(publicURL, prefix string) (*Docs, error) {
+	docs := &Docs{public: strings.TrimSuffix(publicURL, "/"), prefix: prefix}
 	if err := json.Unmarshal(document, &docs.whole); err != nil {
 		return nil, fmt.Errorf("openapi.json: %w", err)
 	}
@@ -146,9 +148,9 @@ func (d *Docs) baseURL(r *http.Request) string {
 		return d.public
 	}
 	if r.TLS != nil {
-		return "https://" + r.Host
+		return "https://" + r.Host + d.prefix
 	}
-	return "http://" + r.Host
+	return "http://" + r.Host + d.prefix
 }
 
 func (d *Docs) forURL(url string) openAPI {

@@ -47,18 +47,20 @@ type Sockets struct {
 	events     apiv1.EventServiceClient
 	namespaces apiv1.NamespaceServiceClient
 	limits     Limits
+	accept     *websocket.AcceptOptions
 	open       atomic.Int64
 	running    sync.WaitGroup
 	closing    context.Context
 	close      context.CancelFunc
 }
 
-// New makes the handler.
-func New(conn grpc.ClientConnInterface, limits Limits) *Sockets {
+// New makes the handler. origins are those whose pages may open sockets, beside the gateway's own; `*` is any.
+func New(conn grpc.ClientConnInterface, limits Limits, origins []string) *Sockets {
 	sockets := &Sockets{
 		events:     apiv1.NewEventServiceClient(conn),
 		namespaces: apiv1.NewNamespaceServiceClient(conn),
 		limits:     limits,
+		accept:     &websocket.AcceptOptions{OriginPatterns: origins},
 	}
 	sockets.closing, sockets.close = context.WithCancel(context.Background())
 	return sockets
@@ -101,8 +103,7 @@ func (s *Sockets) Serve(w http.ResponseWriter, r *http.Request, namespace string
 			return
 		}
 	}
-	// Other origins are welcome, as with FireFly: a browser has no cookie here that could be misused.
-	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+	conn, err := websocket.Accept(w, r, s.accept)
 	if err != nil {
 		return // Accept has answered
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
@@ -51,6 +52,8 @@ func (m *metrics) count(next http.Handler) http.Handler {
 			if recorder.hijacked {
 				return
 			}
+			slog.DebugContext(ctx, "request", "method", r.Method, "path", r.URL.Path, "status", recorder.code,
+				"seconds", time.Since(started).Seconds(), "id", recorder.Header().Get(rest.RequestIDHeader))
 			labels := prometheus.Labels{"method": methodLabel(r.Method), "route": *route, "code": strconv.Itoa(recorder.code)}
 			m.requests.With(labels).Inc()
 			m.durations.With(labels).Observe(time.Since(started).Seconds())

@@ -210,6 +210,9 @@ func TestPathPrefix(t *testing.T) {
 	gateway.core.reply(&apiv1.ListPinsResponse{}, 200)
 	gateway.expect(t, "GET", "/member0/api/v1/pins", "", 200, "[]\n")
 	gateway.expect(t, "GET", "/api/v1/pins", "", 404, errorBody("FF10109: Not found"))
+	if url := gateway.document(t, "/member0/api/swagger.json").Servers[0].URL; url != gateway.url+"/member0/api/v1" {
+		t.Error(url)
+	}
 }
 
 func TestCORS(t *testing.T) {

@@ -56,7 +56,7 @@ type Server struct {
 
 // New makes the gateway of a core.
 func New(conn grpc.ClientConnInterface, options Options) (*Server, error) {
-	docs, err := apidocs.New(options.PublicURL)
+	docs, err := apidocs.New(options.PublicURL, options.PathPrefix)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func New(conn grpc.ClientConnInterface, options Options) (*Server, error) {
 		options: options,
 		api:     api,
 		docs:    docs,
-		sockets: events.New(conn, options.Sockets),
+		sockets: events.New(conn, options.Sockets, options.CORS.Origins),
 		health:  grpc_health_v1.NewHealthClient(conn),
 	}
 	made.metrics = newMetrics(made.sockets.Open)

@@ -365,3 +365,26 @@ func TestShutdownClosesSockets(t *testing.T) {
 		t.Error(response, err)
 	}
 }
+
+func TestOriginsOfSockets(t *testing.T) {
+	for _, each := range []struct {
+		origins []string
+		origin  string
+		code    int
+	}{
+		{[]string{"*"}, "http://page.example", 101},
+		{[]string{"http://page.example"}, "http://page.example", 101},
+		{[]string{"http://page.example"}, "http://other.example", 403},
+		{nil, "http://page.example", 403},
+	} {
+		gateway := newGateway(t, func(options *Options) { options.CORS.Origins = each.origins })
+		gateway.subscribe()
+		conn, response, err := websocket.Dial(t.Context(), gateway.url+"/ws", &websocket.DialOptions{HTTPHeader: http.Header{"Origin": {each.origin}}})
+		if response.StatusCode != each.code {
+			t.Errorf("%s of %v: %d %v", each.origin, each.origins, response.StatusCode, err)
+		}
+		if conn != nil {
+			_ = conn.CloseNow()
+		}
+	}
+}
