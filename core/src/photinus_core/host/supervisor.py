@@ -214,12 +214,16 @@ class Supervisor:
         self._do(self._life.drain(self._now()))
 
     def _do(self, actions: Iterable[LifeAction]) -> None:
-        """Takes what the machine decided; no call starts on a connection it gave up."""
+        """Takes what the machine decided, and wakes the loop to carry it out."""
+        self._take(actions)
+        self._wake.set()
+
+    def _take(self, actions: Iterable[LifeAction]) -> None:
+        """Queues actions; no call starts on a connection the machine gave up."""
         if not self._life.usable:
             self._serving.clear()
         self._show()
         self._todo.extend(actions)
-        self._wake.set()
 
     def _show(self) -> None:
         shown = _shown(self._life, was_ready=self._was_ready)
@@ -241,10 +245,10 @@ class Supervisor:
                 await self._wake.wait()
         self._wake.clear()
         now = self._now()
-        self._do(self._life.tick(now))
+        self._take(self._life.tick(now))
         if self._look_again_s is not None and now / SECOND_NS >= self._look_again_s:
             self._look_again_s = None
-            self._do(self._life.start(now))
+            self._take(self._life.start(now))
 
     async def _carry_out(self, action: LifeAction, work: Background) -> None:
         match action:
