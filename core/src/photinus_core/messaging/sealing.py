@@ -15,6 +15,7 @@ import msgspec
 
 from photinus_core.identity.resolution import IdentityResolver
 from photinus_core.model import canonical
+from photinus_core.model.errors import NotFound, Rejected
 from photinus_core.model.ids import Hash32, Nanoseconds, Uuid, new_uuid
 from photinus_core.model.ledger import (
     Operation,
@@ -132,8 +133,20 @@ class BatchSealer:
         wire = WireBatch(batch, tuple(messages), tuple(rows[r] for r in refs), self._network_name)
         return SealedBatch(wire, contexts, tuple(operations), group)
 
+    async def of_transaction(self, transaction: Uuid) -> SealedBatch:
+        """Reloads the own batch of a transaction.
+
+        Raises:
+            NotFound: FF10109, there is none.
+        """
+        async with self._store.read(self._namespace) as reader:
+            batches = [b for b in await reader.batches_of(transaction) if b.seal_order >= 0]
+        if not batches:
+            raise NotFound("FF10109")
+        return await self.reload(batches[0])
+
     async def _make(
-        self, tx: WriteTransaction, messages: list[Message], data: list[Data], node: Uuid
+        self, tx: WriteTransaction, messages: list[Message], data: list[Data], node: Uuid | None
     ) -> tuple[SealedBatch, Mapping[Hash32, int]]:
         head = messages[0].header
         group = None if head.group is None else (await tx.groups([head.group]))[head.group]
@@ -244,8 +257,12 @@ class BatchSealer:
             id=batch.tx.id, namespace=self._namespace, type=batch.tx.type, created=batch.created
         )
 
-    async def _own_node(self) -> Uuid:
-        return (await self._identities.node(self._node_name)).id
+    async def _own_node(self) -> Uuid | None:
+        """Our node; None before it is registered: its owner's claim must be able to go first."""
+        try:
+            return (await self._identities.node(self._node_name)).id
+        except Rejected:
+            return None
 
 
 async def _load_data(tx: WriteTransaction, messages: Sequence[Message]) -> list[Data]:

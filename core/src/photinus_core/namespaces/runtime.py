@@ -16,6 +16,7 @@ from typing import Final
 from photinus_core.data.datatypes import DatatypeDefiner
 from photinus_core.data.schemas import compile_schema
 from photinus_core.data.service import DataService
+from photinus_core.events.delivery import DeliveryService
 from photinus_core.events.subscriptions import SubscriptionService
 from photinus_core.events.waiting import OutcomeWaiter
 from photinus_core.events.wakeups import WakeupKind
@@ -103,6 +104,7 @@ class NamespaceRuntime:
         self.data = DataService(scope.store, scope.namespace, scope.clock, connectors.data_exchange)
         self.operations = OperationService(scope.store, scope.namespace, scope.clock)
         self.receipts = ReceiptService(scope.store, scope.namespace)
+        self.delivery = DeliveryService(scope.store, scope.namespace, scope.clock)
         self.waiting = OutcomeWaiter(scope.store, scope.namespace, scope.clock)
         self.subscriptions = SubscriptionService(
             scope.store, scope.namespace, scope.clock, settings.subscriptions_max
@@ -210,6 +212,7 @@ class NamespaceRuntime:
         log.info("namespace %s started", self.settings.name)
         async with Background(f"namespace {self.settings.name}") as work:
             work.start("outcomes", self.waiting.run())
+            work.start("delivery", self.delivery.run())
             if self._multiparty is not None and key_type is not None:
                 await self._lead_whenever_elected(self._multiparty, key_type)
             await asyncio.Event().wait()

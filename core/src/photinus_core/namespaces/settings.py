@@ -14,9 +14,12 @@ from photinus_core.model.query import DEFAULT_LIMITS, QueryLimits
 
 @dataclass(frozen=True, slots=True)
 class StartRetry:
-    """Pauses between attempts to start a namespace, in seconds (`namespaces.retry`)."""
+    """Pauses between attempts to start a namespace, in seconds (`namespaces.retry`).
 
-    initial_s: float = 5.0
+    The first is short: at start-up a namespace often only waits for its connectors.
+    """
+
+    initial_s: float = 0.25
     maximum_s: float = 60.0
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -24,7 +24,7 @@ DOMAIN: Final = "photinus"
 DETAILS_KEY: Final = "grpc-status-details-bin"
 HTTP_CODE_KEY: Final = "x-http-code"
 
-Context = ServicerContext[Any, Any]
+Context: TypeAlias = "ServicerContext[Any, Any]"
 
 
 def translated(failure: Exception) -> PhotinusError:
@@ -62,8 +62,8 @@ async def set_http_status(context: Context, status: int) -> None:
     await context.send_initial_metadata(((HTTP_CODE_KEY, str(status)),))
 
 
-Handler = grpc.RpcMethodHandler[Any, Any]
-Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
 Method = Callable[[Any, Context], Any]
 
 

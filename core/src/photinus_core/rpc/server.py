@@ -132,7 +132,9 @@ class ApiServer:
             NamespaceServicer(node), server
         )
         network_service_pb2_grpc.add_NetworkServiceServicer_to_server(NetworkServicer(node), server)
-        node_service_pb2_grpc.add_NodeServiceServicer_to_server(NodeServicer(node), server)
+        node_service_pb2_grpc.add_NodeServiceServicer_to_server(
+            NodeServicer(node, self._events), server
+        )
         operation_service_pb2_grpc.add_OperationServiceServicer_to_server(
             OperationServicer(node), server
         )

@@ -110,22 +110,17 @@ class DataServicer(Servicer, data_service_pb2_grpc.DataServiceServicer):
 
 
 async def _chunks(requests: AsyncIterator[pb.UploadDataRequest]) -> AsyncIterator[bytes]:
-    """The bytes of a blob up to its end.
-
-    A stream that a client breaks off can look like one that ended; only the end frame makes the difference.
-    """
+    """The chunks up to the end frame; a stream without one broke off, and nothing of it is kept."""
     size = 0
     async for request in requests:
         match request.WhichOneof("frame"):
             case "chunk":
                 size += len(request.chunk)
                 yield request.chunk
-            case "end" if request.end.size == size:
-                return
             case "end":
-                break
+                return
             case _:
-                raise Rejected("FF19002", "chunk", "only the first frame may be a header")
+                raise Rejected("FF19002", "frame", "only the first frame may be a header")
     raise Rejected("FF19007", size)
 
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 from photinus.api.v1 import node_pb2, node_service_pb2_grpc
 from photinus.api.v1 import node_service_pb2 as pb
 
+from photinus_core.namespaces.node import Node
 from photinus_core.rpc import convert
 from photinus_core.rpc.errors import Context
 from photinus_core.rpc.services.base import Servicer
+from photinus_core.rpc.services.events import EventServicer
 
 
 class NodeServicer(Servicer, node_service_pb2_grpc.NodeServiceServicer):
     """Serves what the node is made of."""
+
+    def __init__(self, node: Node, events: EventServicer) -> None:
+        super().__init__(node)
+        self._events = events
 
     async def GetNodeInfo(
         self, request: pb.GetNodeInfoRequest, context: Context
@@ -64,6 +70,6 @@ class NodeServicer(Servicer, node_service_pb2_grpc.NodeServiceServicer):
                     for s in c.subscriptions()
                 ],
             )
-            for c in self.node.event_connections()
+            for c in self._events.streams()
         ]
         return pb.GetWebSocketsResponse(enabled=True, connections=connections)

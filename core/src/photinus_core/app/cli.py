@@ -1,0 +1,135 @@
+"""The `photinus` command."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+
+from photinus_core.app import commands
+from photinus_core.app.config import ConfigError, load
+from photinus_core.app.devnet.layout import MEMBERS_MAX
+from photinus_core.app.devnet.processes import StartError
+from photinus_core.app.logs import set_up_logs
+from photinus_core.model.errors import PhotinusError
+
+DEFAULT_DIRECTORY: Final = Path(".photinus")
+DEFAULT_API: Final = "127.0.0.1:5001"
+INTERRUPTED: Final = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; gives the exit code."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except ConfigError as failure:
+        for problem in failure.problems:
+            commands.complain(str(problem))
+        return 2
+    except (StartError, PhotinusError, OSError) as failure:
+        commands.complain(f"photinus: {failure}")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="photinus", description="A multi-party node, compatible with Hyperledger FireFly."
+    )
+    parsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    up = parsers.add_parser("up", help="start a network on this machine, until Ctrl-C")
+    up.add_argument("--members", type=int, default=2, help=f"how many members (1-{MEMBERS_MAX})")
+    up.add_argument("--fresh", action="store_true", help="throw away the former network first")
+    _add_directory(up)
+    up.set_defaults(run=lambda a: _run(commands.up(a.dir, a.members, fresh=a.fresh)))
+
+    down = parsers.add_parser("down", help="end the network of this folder")
+    _add_directory(down)
+    down.set_defaults(run=lambda a: _run(commands.down(a.dir)))
+
+    status = parsers.add_parser("status", help="show the network of this folder")
+    _add_directory(status)
+    status.set_defaults(run=lambda a: _run(commands.status(a.dir)))
+
+    demo = parsers.add_parser("demo", help="two organisations agree on a document, from nothing")
+    demo.add_argument("--dir", type=Path, default=None, help="keep the network in this folder")
+    demo.set_defaults(run=lambda a: _run(commands.demo(a.dir)))
+
+    connectors = parsers.add_parser("connectors", help="show the connectors of a node")
+    _add_api(connectors)
+    connectors.set_defaults(run=lambda a: _run(commands.connectors(a.api)))
+
+    explain = parsers.add_parser("explain", help="say what something waits for")
+    kinds = explain.add_subparsers(required=True, metavar="KIND")
+    message = kinds.add_parser("message", help="a message")
+    message.add_argument("id", help="id of the message")
+    message.add_argument("--namespace", default="", help="its namespace (the default one)")
+    _add_api(message)
+    message.set_defaults(run=lambda a: _run(commands.explain_message(a.api, a.namespace, a.id)))
+
+    config = parsers.add_parser("config", help="look at a configuration")
+    actions = config.add_subparsers(required=True, metavar="ACTION")
+    check = actions.add_parser("check", help="check a file; errors have line numbers")
+    check.add_argument("file", type=Path)
+    check.set_defaults(run=lambda a: commands.check_config(a.file))
+
+    serve = parsers.add_parser("serve", help="run one core with a configuration")
+    serve.add_argument("--config", "-f", type=Path, required=True, help="FireFly-shaped YAML")
+    serve.add_argument(
+        "--dir", type=Path, default=None, help="where relative paths begin (the file's folder)"
+    )
+    serve.set_defaults(run=_serve)
+    return parser
+
+
+def _serve(parsed: argparse.Namespace) -> int:
+    from photinus_core.app.serve import serve  # noqa: PLC0415 - the other commands need no node
+
+    settings = load(parsed.config)
+    directory: Path = parsed.dir or parsed.config.absolute().parent
+    set_up_logs(settings.log, directory)
+    for warning in settings.warnings:
+        logging.getLogger(__name__).warning("%s", warning)
+    uvloop.run(serve(settings, directory, lambda _: None))
+    return 0
+
+
+def _run(command: Coroutine[Any, Any, int]) -> int:
+    async def cancellable() -> int:
+        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        if task is not None:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, task.cancel)
+        try:
+            return await command
+        except asyncio.CancelledError:
+            return INTERRUPTED
+
+    return uvloop.run(cancellable())
+
+
+def _add_directory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dir", type=Path, default=DEFAULT_DIRECTORY, help="folder of the network (.photinus)"
+    )
+
+
+def _add_api(parser: argparse.ArgumentParser) -> None:
+    default = os.environ.get("PHOTINUS_API", DEFAULT_API)
+    parser.add_argument("--api", default=default, help=f"gRPC address of the node ({default})")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""What the commands of `photinus` do. They print for people; everything else logs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import grpc
+from photinus.api.v1 import (
+    explain_service_pb2,
+    explain_service_pb2_grpc,
+    node_service_pb2,
+    node_service_pb2_grpc,
+)
+
+from photinus_core.app.config import load
+from photinus_core.app.devnet.layout import Layout
+from photinus_core.app.devnet.network import Network, stop_network
+
+CALL_S: Final = 10.0
+
+
+def tell(text: str = "") -> None:
+    """Prints one line for a person."""
+    print(text, flush=True)  # noqa: T201 - the command line's own output
+
+
+def complain(text: str) -> None:
+    """Prints one line about something that went wrong."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - likewise
+
+
+async def up(directory: Path, members: int, *, fresh: bool) -> int:
+    """Runs a network until it is told to stop, or a part of it ends."""
+    began = time.monotonic()
+    async with Network(directory, members, fresh=fresh, say=lambda t: tell(f"· {t}")) as network:
+        tell()
+        tell(f"The network is up after {time.monotonic() - began:.1f} s.")
+        tell()
+        for member in network.members:
+            tell(f"  {member.org}")
+            tell(f"    REST         {member.url}/api/v1")
+            tell(f"    API explorer {member.url}/api")
+            tell(f"    WebSocket    ws://127.0.0.1:{member.http_port}/ws")
+            tell(f"    gRPC         127.0.0.1:{member.grpc_port}")
+        if network.state is not None:
+            tell(f"  chain          http://127.0.0.1:{network.state.chain_port}")
+        tell(f"  data and logs  {directory.absolute()}")
+        tell()
+        tell("Ctrl-C ends it; `photinus up` goes on where it was.")
+        ended = await network.first_to_end()
+        complain(f"photinus: {ended.name} has ended; see {ended.log_path}")
+    return 1
+
+
+async def down(directory: Path) -> int:
+    """Ends the network of a folder."""
+    if not await stop_network(directory, tell):
+        tell("no network is up here")
+    return 0
+
+
+async def status(directory: Path) -> int:
+    """Shows the network of a folder: its members, and how their connectors are."""
+    known = Layout(directory.absolute()).load()
+    if known is None:
+        complain(f"photinus: there is no network in {directory}")
+        return 1
+    down_count = 0
+    for member in known.members:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{member.grpc_port}") as channel:
+            stub = node_service_pb2_grpc.NodeServiceStub(channel)
+            try:
+                info = await stub.GetNodeInfo(node_service_pb2.GetNodeInfoRequest(), timeout=CALL_S)
+            except grpc.aio.AioRpcError:
+                tell(f"{member.org}  {member.url}  down")
+                down_count += 1
+                continue
+            leads = ", ".join(info.leading) or "nothing"
+            tell(f"{member.org}  {member.url}  up, version {info.version}, leads {leads}")
+            await _show_connectors(stub, "  ")
+    return 1 if down_count else 0
+
+
+async def connectors(api: str) -> int:
+    """Shows the connectors of a node."""
+    async with grpc.aio.insecure_channel(api) as channel:
+        await _show_connectors(node_service_pb2_grpc.NodeServiceStub(channel), "")
+    return 0
+
+
+async def _show_connectors(stub: node_service_pb2_grpc.NodeServiceStub, indent: str) -> None:
+    listed = await stub.ListConnectors(node_service_pb2.ListConnectorsRequest(), timeout=CALL_S)
+    for found in listed.items:
+        error = f"  {found.error}" if found.error else ""
+        tell(
+            f"{indent}{found.name:16} {found.category:14} {found.type:10} {found.state:12} "
+            f"{found.version}{error}"
+        )
+
+
+async def explain_message(api: str, namespace: str, message_id: str) -> int:
+    """Says what a message waits for."""
+    async with grpc.aio.insecure_channel(api) as channel:
+        stub = explain_service_pb2_grpc.ExplainServiceStub(channel)
+        try:
+            found = await stub.ExplainMessage(
+                explain_service_pb2.ExplainMessageRequest(namespace=namespace, id=message_id),
+                timeout=CALL_S,
+            )
+        except grpc.aio.AioRpcError as failure:
+            complain(f"photinus: {failure.details()}")
+            return 1
+    tell(f"message    {found.id}")
+    tell(f"state      {found.state}")
+    if found.batch:
+        tell(f"batch      {found.batch}")
+    if found.reason:
+        since = found.since.ToJsonString() if found.HasField("since") else "unknown"
+        tell(f"waits for  {found.reason} (since {since})")
+    if found.detail:
+        tell(f"           {found.detail}")
+    for pin in found.pins:
+        reason = f": {pin.detail or pin.reason}" if pin.reason else ""
+        tell(f"pin        {pin.hash[:16]}… at {pin.protocol_id} {pin.state}{reason}")
+    for operation in found.operations:
+        tell(f"operation  {operation}")
+    return 0
+
+
+def check_config(path: Path) -> int:
+    """Checks a configuration; a `ConfigError` is printed by the caller."""
+    settings = load(path)
+    for warning in settings.warnings:
+        complain(f"warning: {warning}")
+    names = ", ".join(n.name for n in settings.namespaces)
+    tell(f"{path}: {len(settings.namespaces)} namespaces ({names}), no errors")
+    return 0
+
+
+async def demo(directory: Path | None) -> int:
+    """Runs the demonstration on a network of its own."""
+    from photinus_core.app.demo import run_demo  # noqa: PLC0415 - only this command needs it
+
+    return await run_demo(directory, tell)

@@ -1,0 +1,164 @@
+"""Where a development network keeps its things, and what is remembered between two starts."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+FIRST_PORT: Final = 5000
+PORT_STEP: Final = 100
+PORTS_TRIED: Final = 50
+STATE_FILE: Final = "network.json"
+
+# The first of anvil's well-known development keys, one for each member; public on purpose.
+DEV_KEYS: Final = (
+    "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80",
+    "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d",
+    "5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a",
+    "7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6",
+    "47e179ec197488593b187f80a00eb0da91f1b9d0b13f8733639f19c30a34926a",
+    "8b3a350cf5c34c9194ca85829a2df0ec3153be0318b5e2d3348e872092edffba",
+    "92db14e403b83dfe3df233f83dfa3a0d7096f21ca9b0d6d6b8d88b2b4ec1564e",
+    "4bbbf85ce3377467afe5d46f804f221813b2bb87f24d81f60f1fcdbf7cbf4356",
+)
+DEV_ADDRESSES: Final = (
+    "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266",
+    "0x70997970c51812dc3a010c7d01b50e0d17dc79c8",
+    "0x3c44cdddb6a900fa2b585dd299e03d12fa4293bc",
+    "0x90f79bf6eb2c4f870365e785982e1f101e93b906",
+    "0x15d34aaf54267db7d7c367839aaf71a00a2c6a65",
+    "0x9965507d1a55bcc2695c58ba16fb37d819b0a4dc",
+    "0x976ea74026e726554db657fa54763abd0c3a0aa9",
+    "0x14dc79964da2c08b23698b3d3cc7ca32193d9955",
+)
+MEMBERS_MAX: Final = len(DEV_KEYS)
+
+
+class MemberState(msgspec.Struct, frozen=True):
+    """One member's place."""
+
+    index: int
+    http_port: int
+    grpc_port: int
+    dx_port: int
+
+    @property
+    def org(self) -> str:
+        """Name of its organisation."""
+        return f"org_{self.index}"
+
+    @property
+    def node(self) -> str:
+        """Name of its node."""
+        return f"node_{self.index}"
+
+    @property
+    def url(self) -> str:
+        """Where its REST API is."""
+        return f"http://127.0.0.1:{self.http_port}"
+
+
+class NetworkState(msgspec.Struct, frozen=True):
+    """What a network is made of; written once, so that a later start finds the same."""
+
+    chain_port: int
+    contract: str
+    members: tuple[MemberState, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Folders and files below `--dir`."""
+
+    root: Path
+
+    @property
+    def chain(self) -> Path:
+        """State of the chain."""
+        return self.root / "chain"
+
+    @property
+    def chain_state(self) -> Path:
+        """Anvil's own dump."""
+        return self.chain / "state.json"
+
+    @property
+    def content(self) -> Path:
+        """Shared storage of all members of this machine."""
+        return self.root / "content"
+
+    @property
+    def logs(self) -> Path:
+        """Logs of all processes."""
+        return self.root / "logs"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the `up` that runs; holds its process id."""
+        return self.root / "up.pid"
+
+    def member(self, index: int) -> Path:
+        """Everything of one member."""
+        return self.root / f"member{index}"
+
+    def load(self) -> NetworkState | None:
+        """What was written before; None for a new folder."""
+        try:
+            return msgspec.json.decode((self.root / STATE_FILE).read_bytes(), type=NetworkState)
+        except FileNotFoundError:
+            return None
+
+    def save(self, state: NetworkState) -> None:
+        """Remembers what the network is made of; whole or not at all."""
+        part = self.root / f"{STATE_FILE}.part"
+        with part.open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(state)))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self.root / STATE_FILE)
+
+
+def free_port(wanted: int, taken: set[int]) -> int:
+    """The wanted port, or a later one when it is in use; adds it to `taken`.
+
+    Raises:
+        OSError: none of the next ones is free.
+    """
+    for port in range(wanted, wanted + PORTS_TRIED):
+        if port not in taken and is_free(port):
+            taken.add(port)
+            return port
+    message = f"none of the ports {wanted} to {wanted + PORTS_TRIED - 1} is free"
+    raise OSError(message)
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a loopback port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def new_members(count: int, taken: set[int]) -> tuple[MemberState, ...]:
+    """Gives each member its ports: 5000, 5100, … for REST, those behind for gRPC and peers."""
+    made = []
+    for index in range(count):
+        base = FIRST_PORT + PORT_STEP * index
+        made.append(
+            MemberState(
+                index=index,
+                http_port=free_port(base, taken),
+                grpc_port=free_port(base + 1, taken),
+                dx_port=free_port(base + 2, taken),
+            )
+        )
+    return tuple(made)

@@ -1,0 +1,195 @@
+"""Starts a development network, or goes on with the one in its folder, and ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import psutil
+
+from photinus_core.app.devnet import chain
+from photinus_core.app.devnet.layout import (
+    FIRST_PORT,
+    MEMBERS_MAX,
+    Layout,
+    MemberState,
+    NetworkState,
+    free_port,
+    is_free,
+    new_members,
+)
+from photinus_core.app.devnet.member import start_core, start_gateway, write_config
+from photinus_core.app.devnet.processes import Child, Processes, StartError
+from photinus_core.app.devnet.registering import register_members
+
+CHAIN_PORT: Final = FIRST_PORT + 545
+STOP_WAIT_S: Final = 30.0
+
+Say = Callable[[str], None]
+"""Where progress is told, one line at a time."""
+
+
+class Network:
+    """A running development network; `async with` ends it.
+
+    Args:
+        directory: Where everything is kept.
+        members: How many members a new network gets; an existing one keeps its own.
+        fresh: Throw away what is in the directory first.
+        say: Hears of progress.
+    """
+
+    def __init__(self, directory: Path, members: int, *, fresh: bool, say: Say) -> None:
+        self._layout = Layout(directory.absolute())
+        self._wanted = members
+        self._fresh = fresh
+        self._say = say
+        self._processes = Processes(self._layout.logs)
+        self.state: NetworkState | None = None
+
+    @property
+    def members(self) -> tuple[MemberState, ...]:
+        """The members, once started."""
+        return () if self.state is None else self.state.members
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stop()
+
+    def children(self) -> list[Child]:
+        """All processes of the network."""
+        return list(self._processes.children)
+
+    async def first_to_end(self) -> Child:
+        """Waits until one of the processes ends that should run."""
+        running = {asyncio.ensure_future(c.wait()): c for c in self._processes.children}
+        try:
+            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in running:
+                task.cancel()
+        return running[next(iter(done))]
+
+    async def _start(self) -> None:
+        layout = self._layout
+        if not 1 <= self._wanted <= MEMBERS_MAX:
+            message = f"a network has 1 to {MEMBERS_MAX} members"
+            raise StartError(message)
+        self._take_lock()
+        if self._fresh:
+            _clear(layout)
+        known = layout.load()
+        if known is not None and len(known.members) != self._wanted:
+            self._say(f"going on with the {len(known.members)} members of {layout.root}")
+        self.state = await (self._new() if known is None else self._again(known))
+        for member in self.members:
+            self._say(f"starting {member.org} on {member.url}")
+            config = write_config(layout, member, self.state.chain_port, self.state.contract)
+            await start_core(self._processes, layout, member, config)
+            await start_gateway(self._processes, member)
+        await register_members(self.members, self._say)
+
+    async def _new(self) -> NetworkState:
+        taken: set[int] = set()
+        chain_port = free_port(CHAIN_PORT, taken)
+        members = new_members(self._wanted, taken)
+        self._say(f"starting the chain on port {chain_port}")
+        await chain.start_chain(self._processes, self._layout, chain_port)
+        contract = await chain.deploy_contract(chain_port)
+        state = NetworkState(chain_port, contract, members)
+        self._layout.save(state)
+        return state
+
+    async def _again(self, known: NetworkState) -> NetworkState:
+        for port in (known.chain_port, *(p for m in known.members for p in _ports(m))):
+            if not is_free(port):
+                message = (
+                    f"port {port} of this network is in use by another program; end that one, "
+                    f"or start over with --fresh"
+                )
+                raise StartError(message)
+        self._say(f"starting the chain on port {known.chain_port}")
+        await chain.start_chain(self._processes, self._layout, known.chain_port)
+        if not await chain.has_contract(known.chain_port, known.contract):
+            message = (
+                "the chain lost its last state (it was ended before it could write it), so the "
+                "members no longer fit it; start over with --fresh"
+            )
+            raise StartError(message)
+        return known
+
+    async def _stop(self) -> None:
+        if self._processes.children:
+            self._say("stopping")
+        await self._processes.stop_all()
+        if _owner(self._layout) == os.getpid():
+            self._layout.lock.unlink(missing_ok=True)
+
+    def _take_lock(self) -> None:
+        """Makes sure that only one `up` uses the folder."""
+        self._layout.root.mkdir(parents=True, exist_ok=True)
+        owner = _owner(self._layout)
+        if owner is not None:
+            message = f"this network is already up (process {owner}); `photinus down` ends it"
+            raise StartError(message)
+        self._layout.lock.write_text(f"{os.getpid()}\n")
+
+
+async def stop_network(directory: Path, say: Say) -> bool:
+    """Ends the network of a folder, whoever started it.
+
+    Returns:
+        False when none was up.
+    """
+    layout = Layout(directory.absolute())
+    owner = _owner(layout)
+    if owner is None:
+        return False
+    say(f"ending process {owner}")
+    os.kill(owner, signal.SIGTERM)
+    async with asyncio.timeout(STOP_WAIT_S):
+        while psutil.pid_exists(owner):
+            await asyncio.sleep(0.05)
+    return True
+
+
+def _owner(layout: Layout) -> int | None:
+    """The process that holds the folder, if it is alive and one of ours."""
+    try:
+        owner = int(layout.lock.read_text())
+        command = " ".join(psutil.Process(owner).cmdline())
+    except (OSError, ValueError, psutil.Error):
+        return None
+    return owner if "photinus" in command or "bench" in command or "pytest" in command else None
+
+
+def _clear(layout: Layout) -> None:
+    for entry in layout.root.iterdir():
+        if entry == layout.lock:
+            continue
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _ports(member: MemberState) -> tuple[int, ...]:
+    return (member.http_port, member.grpc_port, member.dx_port)

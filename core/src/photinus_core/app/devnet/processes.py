@@ -1,0 +1,176 @@
+"""The processes of a development network: started with a log each, watched, and ended together.
+
+Each child asks the kernel to be ended when its parent dies (Linux), so that nothing stays behind
+even when `photinus up` is killed outright.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+log: Final = logging.getLogger(__name__)
+
+LOG_BYTES_MAX: Final = 50 * 1024 * 1024
+"""A log larger than this at start is moved to `<name>.log.1`."""
+TERM_WAIT_S: Final = 12.0
+KILL_WAIT_S: Final = 5.0
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class StartError(Exception):
+    """Something of the network did not start; the text says what to do."""
+
+
+class Child:
+    """One process of the network."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log_path: Path) -> None:
+        self.name = name
+        self.log_path = log_path
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.returncode is None
+
+    async def wait(self) -> int:
+        """Waits for its end; gives the exit code, negative for a signal."""
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """Ends it with everything it started: asks first, insists later."""
+        if self.is_running:
+            self._signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(self._process.wait(), TERM_WAIT_S)
+            except TimeoutError:
+                log.warning("%s does not end; killed", self.name)
+        self._signal(signal.SIGKILL)
+        await asyncio.wait_for(self._process.wait(), KILL_WAIT_S)
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            pass
+        except PermissionError:  # the group is gone and its number is somebody else's
+            log.debug("group of %s is gone", self.name)
+
+
+class Processes:
+    """All children, ended in reverse order of their start."""
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._children: list[Child] = []
+
+    @property
+    def children(self) -> Sequence[Child]:
+        """In order of their start."""
+        return self._children
+
+    async def start(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> Child:
+        """Starts a process.
+
+        Raises:
+            StartError: the program is not there.
+        """
+        self._logs.mkdir(parents=True, exist_ok=True)
+        path = self._logs / f"{name}.log"
+        if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
+            path.replace(path.with_suffix(".log.1"))
+        with path.open("ab") as output:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env={**os.environ, **(environment or {})},
+                    start_new_session=True,
+                    preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                )
+            except OSError as failure:
+                message = f"{name} cannot be started: {failure}"
+                raise StartError(message) from failure
+        child = Child(name, process, path)
+        self._children.append(child)
+        return child
+
+    async def wait_ready(
+        self, child: Child, ready: Callable[[], Awaitable[bool]], timeout_s: float
+    ) -> None:
+        """Waits until a process serves.
+
+        Raises:
+            StartError: it ended, or the time is up; the text has the end of its log.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                while child.is_running:
+                    if await ready():
+                        return
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            message = f"{child.name} is not ready after {timeout_s:.0f} s{_tail(child.log_path)}"
+            raise StartError(message) from None
+        message = f"{child.name} ended at once{_tail(child.log_path)}"
+        raise StartError(message)
+
+    async def stop_all(self) -> None:
+        """Ends everything; never raises."""
+        for child in reversed(self._children):
+            try:
+                await child.stop()
+            except (TimeoutError, OSError) as failure:
+                log.warning("%s could not be ended: %s", child.name, failure)
+        self._children.clear()
+
+
+def find_program(name: str, variable: str) -> str:
+    """Finds a program: named by a variable, beside this Python, or on the path.
+
+    Raises:
+        StartError: it is nowhere.
+    """
+    named = os.environ.get(variable)
+    if named:
+        return named
+    beside = Path(sys.executable).parent / name
+    if beside.exists():
+        return str(beside)
+    found = shutil.which(name)
+    if found is None:
+        message = f"'{name}' is not installed: run `make setup`, or set {variable} to its path"
+        raise StartError(message)
+    return found
+
+
+def _tail(path: Path, lines: int = 12) -> str:
+    try:
+        text = path.read_text(errors="replace").splitlines()[-lines:]
+    except OSError:
+        return ""
+    return f"; {path} ends with:\n  " + "\n  ".join(text) if text else f"; {path} is empty"
+
+
+def _end_with_parent() -> None:
+    """Runs in the child before its program: SIGTERM when the parent dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,95 @@
+"""Registers organisations and nodes of a new network, through the public API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import grpc
+from photinus.api.v1 import (
+    namespace_service_pb2,
+    namespace_service_pb2_grpc,
+    network_service_pb2,
+    network_service_pb2_grpc,
+)
+
+from photinus_core.app.devnet.layout import MemberState
+from photinus_core.app.devnet.processes import StartError
+
+STARTED_S: Final = 60.0
+CONFIRM_S: Final = 60.0
+SEEN_S: Final = 60.0
+POLL_S: Final = 0.05
+
+
+async def register_members(members: Sequence[MemberState], say: Callable[[str], None]) -> None:
+    """Registers whoever is not registered, and waits until all know each other.
+
+    Raises:
+        StartError: a member does not start, or a registration is not confirmed.
+    """
+    channels = [grpc.aio.insecure_channel(f"127.0.0.1:{m.grpc_port}") for m in members]
+    try:
+        for member, channel in zip(members, channels, strict=True):
+            status = await _started(member, channel)
+            network = network_service_pb2_grpc.NetworkServiceStub(channel)
+            if not status.org.registered:
+                say(f"registering {member.org}")
+                await network.RegisterSelfOrganization(
+                    network_service_pb2.RegisterSelfOrganizationRequest(confirm=True),
+                    timeout=CONFIRM_S,
+                )
+            if not status.node.registered:
+                say(f"registering {member.node}")
+                await network.RegisterSelfNode(
+                    network_service_pb2.RegisterSelfNodeRequest(confirm=True), timeout=CONFIRM_S
+                )
+        for member, channel in zip(members, channels, strict=True):
+            await _knows_all(member, channel, len(members))
+    except grpc.aio.AioRpcError as failure:
+        message = f"registration failed: {failure.details()}"
+        raise StartError(message) from failure
+    finally:
+        for channel in channels:
+            await channel.close()
+
+
+async def _started(
+    member: MemberState, channel: grpc.aio.Channel
+) -> namespace_service_pb2.GetStatusResponse:
+    stub = namespace_service_pb2_grpc.NamespaceServiceStub(channel)
+    error = ""
+    try:
+        async with asyncio.timeout(STARTED_S):
+            while True:
+                try:
+                    status: namespace_service_pb2.GetStatusResponse = await stub.GetStatus(
+                        namespace_service_pb2.GetStatusRequest(), timeout=STARTED_S
+                    )
+                except grpc.aio.AioRpcError as failure:
+                    error = failure.details() or ""
+                    await asyncio.sleep(POLL_S)
+                    continue
+                return status
+    except TimeoutError:
+        listed = await stub.ListNamespaces(
+            namespace_service_pb2.ListNamespacesRequest(include_initializing=True)
+        )
+        causes = [n.initialization_error for n in listed.items if n.initialization_error]
+        message = f"{member.org} does not start: {'; '.join(causes) or error}"
+        raise StartError(message) from None
+
+
+async def _knows_all(member: MemberState, channel: grpc.aio.Channel, count: int) -> None:
+    stub = network_service_pb2_grpc.NetworkServiceStub(channel)
+    try:
+        async with asyncio.timeout(SEEN_S):
+            while True:
+                listed = await stub.ListNodes(network_service_pb2.ListNodesRequest())
+                if len(listed.items) >= count:
+                    return
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        message = f"{member.org} does not see all {count} nodes"
+        raise StartError(message) from None

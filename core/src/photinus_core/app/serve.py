@@ -1,0 +1,180 @@
+"""Composition root: makes a node out of its settings and runs it until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from photinus_core.app.config import ConnectorSettings, NodeSettings, PluginSettings
+from photinus_core.cluster import LocalElector
+from photinus_core.host import Category, ConnectorHost, CoreFacts, InstanceConfig
+from photinus_core.model.errors import Rejected
+from photinus_core.model.ids import Namespace, new_uuid
+from photinus_core.model.names import RESERVED_NAMESPACE
+from photinus_core.namespaces.connectors import NamespaceConnectors
+from photinus_core.namespaces.node import Node, NodeInfo
+from photinus_core.namespaces.runtime import NamespaceRuntime
+from photinus_core.namespaces.settings import NamespaceSettings, PluginRef
+from photinus_core.ports.clock import SystemClock
+from photinus_core.ports.scope import Scope
+from photinus_core.ports.store import Store
+from photinus_core.ports.tasks import Background
+from photinus_core.rpc.server import ApiServer
+from photinus_core.store import SqliteStore
+
+log: Final = logging.getLogger(__name__)
+
+CORE_VERSION: Final = version("photinus-core")
+_CATEGORIES: Final = {
+    "blockchain": Category.BLOCKCHAIN,
+    "tokens": Category.TOKENS,
+    "dataexchange": Category.DATA_EXCHANGE,
+    "sharedstorage": Category.SHARED_STORAGE,
+}
+
+
+async def serve(
+    settings: NodeSettings, directory: Path, ready: Callable[[list[str]], None]
+) -> None:
+    """Runs a node until SIGTERM or SIGINT.
+
+    Args:
+        settings: What the node is made of.
+        directory: Where relative paths of the configuration begin.
+        ready: Called with the addresses once the API is served.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        stores = await _open_stores(settings, directory, stack)
+        main = next(iter(stores.values()))
+        facts = CoreFacts(
+            cluster_id=main.cluster_id,
+            version=CORE_VERSION,
+            data_dir=directory / "connectors",
+            store_ids=StoredIds(main),
+            clock=SystemClock(),
+        )
+        host = await stack.enter_async_context(ConnectorHost(facts))
+        host.add(_instance(p, p.connector) for p in settings.plugins if p.connector is not None)
+        node = _node(settings, stores, host)
+        server = ApiServer(node, [_listen_address(settings.listen.address, directory)])
+        async with Background("node") as work:
+            work.start("namespaces", node.run())
+            await server.start()
+            log.info("serving on %s", ", ".join(server.addresses))
+            ready(server.addresses)
+            await stop.wait()
+            log.info("stopping")
+            await server.aclose()
+
+
+class StoredIds:
+    """Remembers the stores of connectors in the core's database, under the reserved namespace."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def known_store(self, name: str) -> str:
+        """The store's id as it was last seen; empty when it never was."""
+        async with self._store.read(_NODE) as reader:
+            return (await reader.notes(_STORE_IDS)).get(name, "")
+
+    async def remember_store(self, name: str, store_id: str) -> None:
+        """Keeps the id."""
+        async with self._store.write(_NODE) as tx:
+            await tx.set_notes(_STORE_IDS, {name: store_id})
+
+
+_NODE: Final = Namespace(RESERVED_NAMESPACE)
+_STORE_IDS: Final = "connector_store"
+
+
+async def _open_stores(
+    settings: NodeSettings, directory: Path, stack: AsyncExitStack
+) -> Mapping[str, Store]:
+    stores: dict[str, Store] = {}
+    for name in dict.fromkeys(n.database.name for n in settings.namespaces):
+        plugin = settings.plugin(name)
+        store = await SqliteStore.open(_database_path(plugin, directory))
+        stack.push_async_callback(store.aclose)
+        stores[name] = store
+    return stores
+
+
+def _database_path(plugin: PluginSettings, directory: Path) -> Path:
+    """The file of an SQLite plugin; FireFly's URLs carry driver options behind a question mark.
+
+    Raises:
+        Rejected: FF10122, another kind of database.
+    """
+    if plugin.type != "sqlite3":
+        raise Rejected("FF10122", plugin.type)
+    config = plugin.config if isinstance(plugin.config, dict) else {}
+    url = next((v for k, v in config.items() if k.lower() == "url"), None)
+    path = str(url or "").partition("?")[0].removeprefix("file:")
+    return directory / path
+
+
+def _instance(plugin: PluginSettings, connector: ConnectorSettings) -> InstanceConfig:
+    return InstanceConfig(
+        name=plugin.name,
+        category=_CATEGORIES[plugin.category],
+        plugin_type=plugin.type,
+        address=connector.address,
+        launch=connector.launch,
+        instance=connector.instance,
+        insecure=connector.insecure,
+        config=plugin.config,
+    )
+
+
+def _node(settings: NodeSettings, stores: Mapping[str, Store], host: ConnectorHost) -> Node:
+    clock = SystemClock()
+    electors = {name: LocalElector(store) for name, store in stores.items()}
+    namespaces = [
+        NamespaceRuntime(
+            Scope(stores[n.database.name], clock, n.name, n.network_name),
+            n,
+            electors[n.database.name],
+            _connectors(n, settings, host),
+        )
+        for n in settings.namespaces
+    ]
+    cluster_id = next(iter(stores.values())).cluster_id
+    replica = f"{socket.gethostname()}-{new_uuid()[:8]}"
+    info = NodeInfo(CORE_VERSION, cluster_id, replica, clock.now())
+    return Node(info, namespaces, settings.default_namespace, host)
+
+
+def _connectors(
+    namespace: NamespaceSettings, settings: NodeSettings, host: ConnectorHost
+) -> NamespaceConnectors:
+    def reachable(ref: PluginRef | None) -> str | None:
+        if ref is None or settings.plugin(ref.name).connector is None:
+            return None
+        return ref.name
+
+    blockchain = reachable(namespace.blockchain)
+    exchange = reachable(namespace.data_exchange)
+    storage = reachable(namespace.shared_storage)
+    return NamespaceConnectors(
+        blockchain=host.blockchain(blockchain) if blockchain else None,
+        data_exchange=host.data_exchange(exchange) if exchange else None,
+        shared_storage=host.shared_storage(storage) if storage else None,
+    )
+
+
+def _listen_address(address: str, directory: Path) -> str:
+    if address.startswith("unix:") and not address.startswith("unix:/"):
+        return f"unix:{(directory / address.removeprefix('unix:')).absolute()}"
+    return address

@@ -1,0 +1,247 @@
+"""One Subscribe stream: what a client starts, acks and gets. FireFly's WebSocket rules.
+
+Frames are read by one task and written by another, with a bounded queue in between: a client that
+does not read holds up its own deliveries and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+from photinus.api.v1 import event_pb2, subscription_pb2
+from photinus.api.v1 import event_service_pb2 as pb
+
+from photinus_core.events.delivery import Connection, Delivered, DeliveryService
+from photinus_core.events.enrichment import EnrichedEvent
+from photinus_core.model.errors import NotFound, PhotinusError, Rejected, Unavailable
+from photinus_core.model.ids import Nanoseconds, Uuid, new_uuid, parse_uuid
+from photinus_core.namespaces.node import Node
+from photinus_core.ports.tasks import Background
+from photinus_core.rpc import convert, fireflyjson
+
+log: Final = logging.getLogger(__name__)
+
+QUEUE_MAX: Final = 16
+"""Answers that may wait for the client to read."""
+STARTS_MAX: Final = 500
+"""Most subscriptions of one stream."""
+
+
+@dataclass(slots=True)
+class Started:
+    """One subscription of a stream."""
+
+    namespace: str
+    connection: Connection
+
+    @property
+    def since(self) -> Nanoseconds:
+        """When it was started."""
+        return self.connection.started
+
+    @property
+    def ephemeral(self) -> bool:
+        """Whether it ends with the stream."""
+        return self.connection.is_ephemeral
+
+    @property
+    def name(self) -> str:
+        """Its name; empty for an ephemeral one."""
+        return "" if self.ephemeral else self.connection.name
+
+
+class EventStream:
+    """A client's stream."""
+
+    def __init__(self, node: Node, peer: str) -> None:
+        self.id: Final = new_uuid()
+        self.remote_address = peer
+        self.user_agent = ""
+        self._node = node
+        self._pinned = ""
+        self._autoack: bool | None = None
+        self._started: list[Started] = []
+        self._out: asyncio.Queue[pb.SubscribeResponse | None] = asyncio.Queue(QUEUE_MAX)
+        self._closing = asyncio.Event()
+        self._failure: Exception | None = None
+
+    def subscriptions(self) -> list[Started]:
+        """What was started, oldest first."""
+        return list(self._started)
+
+    def close(self) -> None:
+        """Ends the stream: the client is told to try another replica."""
+        self._closing.set()
+
+    async def run(
+        self, requests: AsyncIterator[pb.SubscribeRequest]
+    ) -> AsyncIterator[pb.SubscribeResponse]:
+        """Answers a client's frames until it leaves, errs, or the replica ends.
+
+        Raises:
+            Unavailable: FF19011, this replica shuts down.
+        """
+        async with Background(f"stream {self.id}") as work:
+            work.start("reader", self._read(requests, work))
+            work.start("closing", self._watch_closing())
+            while (response := await self._out.get()) is not None:
+                yield response
+        if self._failure is not None:
+            raise self._failure
+
+    async def _watch_closing(self) -> None:
+        await self._closing.wait()
+        self._failure = Unavailable("FF19011")
+        await self._out.put(None)
+
+    async def _read(self, requests: AsyncIterator[pb.SubscribeRequest], work: Background) -> None:
+        async for request in requests:
+            try:
+                await self._take(request, work)
+            except PhotinusError as failure:
+                soft = request.HasField("start") and request.start.from_url
+                text = str(failure) if soft else str(Rejected("FF10176", str(failure)))
+                error = event_pb2.ProtocolError(error=text, closes=not soft)
+                await self._out.put(pb.SubscribeResponse(protocol_error=error))
+                if not soft:
+                    break
+        await self._out.put(None)
+
+    async def _take(self, request: pb.SubscribeRequest, work: Background) -> None:
+        match request.WhichOneof("frame"):
+            case "connect":
+                connect = request.connect
+                self.remote_address = connect.remote_address or self.remote_address
+                self.user_agent = connect.user_agent
+                self._pinned = connect.namespace
+            case "start":
+                await self._start(request.start, work)
+            case "ack":
+                self._find(request.ack.subscription, request.ack).ack(_item(request.ack.id))
+            case "nack":
+                self._find(request.nack.subscription, request.nack).nack(_item(request.nack.id))
+            case _:
+                raise Rejected("FF10177", "")
+
+    async def _start(self, start: event_pb2.Start, work: Background) -> None:
+        namespace = start.namespace or self._pinned
+        if self._pinned and namespace != self._pinned:
+            raise Rejected("FF10462")
+        if start.from_url and not (namespace and (start.name or start.ephemeral)):
+            raise Rejected("FF10178")
+        delivery = self._namespace(namespace, from_url=start.from_url)
+        if not start.name and not start.ephemeral:
+            raise Rejected("FF10178")
+        self._set_autoack(start)
+        if len(self._started) >= STARTS_MAX:
+            raise Rejected("FF19009", STARTS_MAX, "subscriptions of one connection")
+        autoack = bool(self._autoack)
+        if start.ephemeral:
+            connection = delivery.start_ephemeral(
+                fireflyjson.encode(start.filter),
+                fireflyjson.encode(start.options),
+                self._deliver,
+                autoack=autoack,
+            )
+        else:
+            if any(s.namespace == namespace and s.name == start.name for s in self._started):
+                raise Rejected("FF19002", "name", f"'{start.name}' is started already")
+            connection = delivery.start_durable(start.name, self._deliver, autoack=autoack)
+        started = Started(namespace, connection)
+        self._started.append(started)
+        work.start(f"delivery {len(self._started)}", connection.run())
+        await connection.wait_started()
+        await self._out.put(
+            pb.SubscribeResponse(started=event_pb2.Started(subscription=_ref(started)))
+        )
+
+    def _namespace(self, name: str, *, from_url: bool) -> DeliveryService:
+        try:
+            if not name:
+                raise NotFound("FF10436", name)
+            return self._node.namespace(name).delivery
+        except NotFound:
+            if from_url:
+                raise NotFound("FF10187") from None
+            raise
+
+    def _set_autoack(self, start: event_pb2.Start) -> None:
+        if not start.HasField("autoack"):
+            return
+        if self._autoack is not None and self._autoack != start.autoack:
+            raise Rejected("FF10179")
+        self._autoack = start.autoack
+
+    def _find(
+        self, ref: subscription_pb2.SubscriptionRef, frame: event_pb2.Ack | event_pb2.Nack
+    ) -> Connection:
+        """The subscription an ack is about; it may be left out while there is only one."""
+        if self._autoack:
+            raise Rejected("FF10180")
+        if not frame.HasField("subscription") or not (ref.id or ref.name):
+            if len(self._started) != 1:
+                raise Rejected("FF10175")
+            return self._started[0].connection
+        for started in self._started:
+            known = started.connection.subscription
+            if known is None:
+                continue
+            by_name = ref.name == known.name and ref.namespace in ("", started.namespace)
+            if ref.id == known.id or (not ref.id and by_name):
+                return started.connection
+        raise Rejected("FF10175")
+
+    async def _deliver(self, delivered: Delivered) -> None:
+        subscription = delivered.subscription
+        ref = subscription_pb2.SubscriptionRef(
+            id=subscription.id, namespace=subscription.namespace, name=subscription.name
+        )
+        events = [
+            event_pb2.EventDelivery(event=enriched(e), subscription=ref) for e in delivered.events
+        ]
+        if delivered.batch is None:
+            response = pb.SubscribeResponse(event=events[0])
+        else:
+            batch = event_pb2.EventBatch(id=delivered.batch, subscription=ref, events=events)
+            response = pb.SubscribeResponse(event_batch=batch)
+        await self._out.put(response)
+
+
+def enriched(record: EnrichedEvent) -> event_pb2.Event:
+    """An event with the object it refers to."""
+    shown = convert.event(record.event)
+    if record.message is not None:
+        shown.message.CopyFrom(convert.message(record.message))
+    if record.transaction is not None:
+        shown.transaction.CopyFrom(convert.transaction(record.transaction))
+    if record.blockchain_event is not None:
+        shown.blockchain_event.CopyFrom(convert.blockchain_event(record.blockchain_event))
+    if record.identity is not None:
+        shown.identity.CopyFrom(convert.identity(record.identity))
+    if record.datatype is not None:
+        shown.datatype.CopyFrom(convert.datatype(record.datatype))
+    if record.operation is not None:
+        shown.operation.CopyFrom(convert.operation(record.operation))
+    return shown
+
+
+def _ref(started: Started) -> subscription_pb2.SubscriptionRef:
+    known = started.connection.subscription
+    return subscription_pb2.SubscriptionRef(
+        id=known.id if known else "",
+        namespace=started.namespace,
+        name=started.connection.name,
+    )
+
+
+def _item(text: str) -> Uuid | None:
+    if not text:
+        return None
+    with contextlib.suppress(PhotinusError):
+        return parse_uuid(text)
+    raise Rejected("FF10175")
