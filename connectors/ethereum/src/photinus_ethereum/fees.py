@@ -9,6 +9,7 @@ from photinus_sdk.errors import Unavailable
 
 from photinus_ethereum.hexes import number
 from photinus_ethereum.rpc import NodeUnavailableError, Rpc, RpcError
+from photinus_ethereum.tasks import Tasks
 from photinus_ethereum.transactions import Fees
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class FeeOracle:
         self._quote: Fees | None = None
         self._expires = 0.0
         self._refresh: asyncio.Future[Fees] | None = None
+        self._tasks = Tasks()
 
     async def quote(self) -> Fees:
         """The current offer. Unavailable when the node is away and nothing is cached."""
@@ -79,7 +81,7 @@ class FeeOracle:
         if self._quote is not None and now < self._expires:
             return self._quote
         if self._refresh is None:
-            self._refresh = asyncio.ensure_future(self._ask())
+            self._refresh = self._tasks.spawn(self._ask(), "fee quote")
             self._refresh.add_done_callback(self._refreshed)
         return await asyncio.shield(self._refresh)
 

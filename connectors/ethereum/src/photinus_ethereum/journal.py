@@ -401,7 +401,7 @@ class Journal:
         if (running := self._inserting.get(known)) is not None:
             await asyncio.wait([running])
         row = self._reader.execute(
-            f"SELECT fingerprint, answer, {_OPERATION} FROM eth_transactions WHERE scope = ? AND key = ?",  # noqa: S608
+            f"SELECT fingerprint, answer, {_OPERATION} FROM eth_transactions WHERE scope = ? AND key = ?",  # noqa: S608 - our own constants
             known,
         ).fetchone()
         if row is None:
@@ -457,7 +457,7 @@ class Journal:
         if (running := self._inserting.get((stream.text, key))) is not None:
             await asyncio.wait([running])
         row = self._reader.execute(
-            f"SELECT {_OPERATION} FROM eth_transactions WHERE scope = ? AND key = ?",  # noqa: S608
+            f"SELECT {_OPERATION} FROM eth_transactions WHERE scope = ? AND key = ?",  # noqa: S608 - our own constants
             (stream.text, key),
         ).fetchone()
         return _operation(row) if row else None
@@ -466,7 +466,7 @@ class Journal:
         self, stream: StreamKey, state: common.OperationState.ValueType, limit: int, after: int
     ) -> tuple[list[operations.Operation], int]:
         rows = self._reader.execute(
-            f"SELECT id, {_OPERATION} FROM eth_transactions WHERE scope = ? AND id > ?"  # noqa: S608
+            f"SELECT id, {_OPERATION} FROM eth_transactions WHERE scope = ? AND id > ?"  # noqa: S608 - our own constants
             " AND (? = 0 OR state = ?) ORDER BY id LIMIT ?",
             (stream.text, after, state, state, limit + 1),
         ).fetchall()

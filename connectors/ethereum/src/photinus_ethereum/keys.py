@@ -9,7 +9,6 @@ from typing import Protocol
 
 import coincurve
 from eth_hash.auto import keccak
-from eth_keyfile.keyfile import decode_keyfile_json
 from photinus_sdk.errors import NotFound, Rejected
 
 from photinus_ethereum.hexes import ADDRESS_BYTES, WORD_BYTES, Address, parse_address
@@ -73,6 +72,9 @@ def from_keystore(path: Path, password: str) -> LocalSigner:
 
     Raises ValueError with the file's name and what is wrong with it.
     """
+    # Costs half a second: it brings a library for curves that nobody here uses.
+    from eth_keyfile.keyfile import decode_keyfile_json  # noqa: PLC0415
+
     try:
         if path.stat().st_size > KEYSTORE_BYTES_MAX:
             raise ValueError(f"{path.name}: too large for a keystore file")

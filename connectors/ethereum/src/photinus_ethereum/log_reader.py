@@ -30,6 +30,7 @@ from photinus_ethereum.rpc import Json, NodeUnavailableError, Rpc, RpcError
 
 logger = logging.getLogger(__name__)
 
+PAGES_BEFORE_GROWTH = 20
 WAIT_S = 1.0
 """Longest wait for a notice of the chain view before a reader looks again by itself."""
 
@@ -51,6 +52,10 @@ class _Inconsistent(Exception):
     """The node's answer and the chain view disagree; one of them is about to change."""
 
 
+class _PageRefused(Exception):
+    """The node does not take so many blocks at once; the page is smaller now."""
+
+
 class LogReader:
     """Reads the logs of one filter."""
 
@@ -68,7 +73,7 @@ class LogReader:
         self._settings = settings
         self._filter = chain_filter
         self._listener_id, self._chain_id = about
-        self._page = settings.page_blocks
+        self._page, self._taken = settings.page_blocks, 0
         self._query: dict[str, Json] = {"topics": [list(chain_filter.topics)]}
         if chain_filter.addresses:
             self._query["address"] = list(chain_filter.addresses)
@@ -83,17 +88,19 @@ class LogReader:
         """
         at = await self._begin(first_event, resume)
         loop = asyncio.get_running_loop()
-        reported, due = b"", 0.0
+        reported: tuple[bytes, int] | None = None
+        due = 0.0
         while True:
             await self._wait_tip()
             if (rewound := await self._rewound(at)) is not None:
                 at, gone = rewound
                 if gone:
-                    reported = checkpoints.encode(at)
-                    yield Events(gone, reported)
+                    yield Events(gone, checkpoints.encode(at))
                 continue
             try:
                 page = await self._next_page(at)
+            except _PageRefused:
+                continue
             except (_Inconsistent, NodeUnavailableError, ChainUnreadableError) as error:
                 logger.debug("listener %s reads again: %s", self._listener_id, error)
                 self._chain.notify()
@@ -103,14 +110,15 @@ class LogReader:
                 at = page.behind
                 for batch in self._batches(page, batch_size):
                     yield batch
-                    reported = batch.checkpoint or reported
-            if loop.time() >= due and (encoded := checkpoints.encode(at)) != reported:
-                reported, due = encoded, loop.time() + self._settings.idle_report_s
-                yield Passed(
-                    encoded,
-                    final_block=at.next_block - 1 if at.next_block else None,
-                    catching_up=self._target() - at.next_block > self._settings.page_blocks,
-                )
+            if loop.time() >= due:
+                position = (checkpoints.encode(at), at.next_block - 1)
+                if position != reported:
+                    reported, due = position, loop.time() + self._settings.idle_report_s
+                    yield Passed(
+                        position[0],
+                        final_block=position[1] if at.next_block else None,
+                        catching_up=self._target() - at.next_block > self._settings.page_blocks,
+                    )
             if at.next_block > self._target():
                 await self._wait_change()
 
@@ -277,7 +285,7 @@ class LogReader:
         found = answers[0]
         if isinstance(found, RpcError):
             self._shrink(found, last - first + 1)
-            raise _Inconsistent(f"page refused: {found}")
+            raise _PageRefused
         if not isinstance(found, list):
             raise _Inconsistent("the node answers no list of logs")
         # Behind a load balancer another node may answer, one that does not have these blocks yet.
@@ -291,7 +299,9 @@ class LogReader:
         logs = sorted(
             (self._checked(value, first, last) for value in found), key=lambda log: log.order
         )
-        self._page = min(self._page * 2, self._settings.page_blocks)
+        self._taken += 1
+        if self._taken >= PAGES_BEFORE_GROWTH:
+            self._taken, self._page = 0, min(self._page * 2, self._settings.page_blocks)
         return logs, short_hash(last_hash)
 
     def _checked(self, value: Json, first: int, last: int) -> Log:
@@ -307,7 +317,7 @@ class LogReader:
     def _shrink(self, error: RpcError, asked: int) -> None:
         if asked <= 1:
             raise Unavailable(f"the node refuses eth_getLogs for one block: {error}")
-        self._page = max(1, asked // 2)
+        self._taken, self._page = 0, max(1, asked // 2)
         logger.info(
             "eth_getLogs over %d blocks refused (%s), asking for %d", asked, error, self._page
         )

@@ -9,6 +9,8 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from photinus_sdk.errors import ConnectorError
+
 logger = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 5.0
@@ -33,8 +35,11 @@ class Tasks:
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("background task %s failed", task.get_name(), exc_info=error)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        # An error of the protocol is an answer to whoever waits for the task.
+        level = logging.DEBUG if isinstance(error, ConnectorError) else logging.ERROR
+        logger.log(level, "background task %s failed", task.get_name(), exc_info=error)
 
     async def aclose(self) -> None:
         """Cancels all tasks and waits for them, at most CLOSE_TIMEOUT_S."""
