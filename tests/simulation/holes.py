@@ -5,7 +5,6 @@ The production machine has no switch for this: each hole is a subclass that undo
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any, Final
 
 from photinus_core.model.canonical import broadcast_context
@@ -31,39 +30,41 @@ class ContextsNotCompared(Agreement):
     """Internals §2.4: what is on chain is never compared with what the batch implies."""
 
     def _add_content(self, event: EventState, facts: BatchFacts) -> None:
-        if not event.chain.masked:
-            implied = [context for m in facts.messages for context in _contexts(m.topics)]
-            if len(implied) == len(event.chain.contexts):
-                for pin, context in zip(event.pins, implied, strict=True):
-                    self._queues[pin.hash].discard(pin)
-                    pin.hash = context
-                    self._queues[context].holding.add(pin)
-                object.__setattr__(event.chain, "contexts", tuple(implied))
+        implied = [broadcast_context(topic) for m in facts.messages for topic in m.topics]
+        if not event.chain.masked and len(implied) == len(event.pins):
+            queues = self._broadcasts._queues
+            for pin, context in zip(event.pins, implied, strict=True):
+                queues[pin.hash].discard(pin)
+                pin.hash = context
+                queues[context].holding.add(pin)
+            object.__setattr__(event.chain, "contexts", tuple(implied))
         super()._add_content(event, facts)
 
 
 class PageRemembersTooLittle(Agreement):
-    """Internals §3.5: once a message of a page was dispatched, the page's later ones on its topic
-    pass parked ones.
+    """Internals §3.5: once a page dispatched a message, its later ones pass parked ones on that
+    topic.
     """
 
-    _passed: Collection[str] = ()
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._passed: set[str] = set()
+        self._true_ahead = self._broadcasts.ahead
+        self._broadcasts.ahead = self._ahead  # type: ignore[method-assign]  # the hole
 
     def decide(self, view: DefinitionView, limit: int = 1000) -> list[Decision]:
         for occurrences in self._occurrences.values():
             for occurrence in occurrences:
-                self._queue(occurrence)
+                self._agenda.queue(occurrence)
         self._passed = set()
-        decisions = super().decide(view, limit)
-        self._passed = ()
-        return decisions
+        return super().decide(view, limit)
 
     def _ahead(self, occurrence: Occurrence) -> Blocker | None:
-        blocker = super()._ahead(occurrence)
+        blocker = self._true_ahead(occurrence)
         contexts = {pin.hash for pin in occurrence.pins}
-        if blocker is not None and not contexts <= set(self._passed):
+        if blocker is not None and not contexts <= self._passed:
             return blocker
-        self._passed = {*self._passed, *contexts}
+        self._passed |= contexts
         return None
 
 
@@ -77,10 +78,15 @@ class RepeatsCount(Agreement):
 class ReferencesAsOfNow(Agreement):
     """Internals §3.3: a datatype that is not there when a message is looked at does not exist."""
 
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._true_resolve = self._broadcasts.resolve
+        self._broadcasts.resolve = self._resolve  # type: ignore[method-assign]  # the hole
+
     def _resolve(
         self, reference: Reference, position: Position, view: DefinitionView
     ) -> Position | Blocker | None:
-        found = super()._resolve(reference, position, view)
+        found = self._true_resolve(reference, position, view)
         return None if isinstance(found, Blocker) else found
 
 
@@ -96,8 +102,3 @@ HOLES: Final = {
     "3.6 repeats": Holes(RepeatsCount),
     "3.7 lost wake-ups": Holes(wakeups_in_memory=True),
 }
-
-
-def _contexts(topics: tuple[str, ...]) -> list[str]:
-
-    return [broadcast_context(topic) for topic in topics]

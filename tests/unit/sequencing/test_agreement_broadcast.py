@@ -332,6 +332,58 @@ def test_a_definition_under_another_topic_is_rejected() -> None:
     assert table.play() == [("m", REJECTED)]
 
 
+# What never comes
+
+
+def never(name: str, *contexts: str) -> tuple[BatchKey, tuple[str, ...]]:
+    """A batch whose content nobody has."""
+    return BatchKey(name, hash_text(name), "nowhere"), contexts
+
+
+def test_a_key_registered_below_counts_though_a_later_batch_of_it_never_comes() -> None:
+    table = Table()
+    claim = batch_of(root(CAROL))
+    table.pin(claim)
+    table.pin_event(key_of(CAROL), *never("x", broadcast_context("elsewhere")))
+    table.pin_and_give(batch_of(message("m", author=CAROL)))
+    assert table.play() == []
+    table.give(claim)
+    assert table.play() == [(f"claim-{CAROL}", CONFIRMED), ("m", CONFIRMED)]
+
+
+def test_a_datatype_below_counts_though_a_later_pin_of_its_topic_never_comes() -> None:
+    table = Table()
+    definition = batch_of(datatype("d"))
+    table.pin(definition)
+    table.pin_event(key_of(BOB), *never("x", broadcast_context(definition.messages[0].topics[0])))
+    table.pin_and_give(batch_of(message("m", body=Body(datatype="d"))))
+    assert table.play() == []
+    table.give(definition)
+    assert table.play() == [("datatype-d", CONFIRMED), ("m", CONFIRMED)]
+
+
+@pytest.mark.parametrize("claim_first", [True, False])
+def test_a_child_below_counts_though_a_later_pin_of_its_topic_never_comes(
+    claim_first: bool,
+) -> None:
+    table = Table()
+    child = "did:firefly:child"
+    claim = message("claim", author=child, body=Body("child", did=child, parent=ALICE))
+    verification = message(
+        "verification", body=Body("verification", did=child, parent=ALICE, claim=claim.hash)
+    )
+    pair = [batch_of(claim), batch_of(verification)]
+    if not claim_first:
+        pair.reverse()
+    table.pin_and_give(pair[0])
+    table.pin(pair[1])
+    table.pin_event(key_of(BOB), *never("x", broadcast_context(claim.topics[0])))
+    table.pin_and_give(batch_of(message("m", author=child)))
+    assert len(table.play()) == 1
+    table.give(pair[1])
+    assert table.play() == [(pair[1].messages[0].id, CONFIRMED), ("m", CONFIRMED)]
+
+
 # Batches that do not match
 
 

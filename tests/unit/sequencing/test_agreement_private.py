@@ -209,6 +209,23 @@ def test_a_message_with_one_void_pin_is_void_and_frees_its_others() -> None:
     assert sorted(table.play()) == [("one", CONFIRMED), ("three", CONFIRMED), ("two", VOID)]
 
 
+def test_a_rival_that_turns_out_void_holds_up_nobody_though_a_batch_never_comes() -> None:
+    """The rival is void by one pin; that the other pin's lower twin never comes does not matter."""
+    table = table_with_group()
+    lost, lower = batch_of(private("lost", "t")), batch_of(private("lower", "u"))
+    rival = batch_of(private("rival", "v", "t", "u"))
+    table.pin_private(lost, 0)
+    table.pin_private(lower, 0)
+    table.pin_private(rival, 0, 0, 0)
+    table.give(rival)
+    b0 = batch_of(private("b0", "v", author=BOB))
+    table.pin_private(b0, 0)
+    table.give(b0)
+    assert table.play() == []
+    table.give(lower)
+    assert sorted(table.play()) == [("b0", CONFIRMED), ("lower", CONFIRMED), ("rival", VOID)]
+
+
 def test_a_pin_of_a_used_nonce_is_void_even_when_its_data_is_late() -> None:
     table = table_with_group()
     one, two, three = (

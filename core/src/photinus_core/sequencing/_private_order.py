@@ -17,12 +17,19 @@ positions and on what hashes cover, never on the order of arrival.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Generator, Hashable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from photinus_core.model.canonical import private_context, private_pin, private_pins
-from photinus_core.sequencing._state import Blocker, EventState, Occurrence, PinState
+from photinus_core.sequencing._agenda import Agenda
+from photinus_core.sequencing._state import (
+    Blocker,
+    EventState,
+    Occurrence,
+    PinState,
+    any_of,
+)
 from photinus_core.sequencing.decisions import NextPinUpdate, WaitReason
 from photinus_core.sequencing.facts import ContextState, PrivateContext
 from photinus_core.sequencing.position import OrderKey, Position
@@ -104,14 +111,14 @@ class PrivateOrder:
 
     def __init__(
         self,
-        notify: Callable[[Hashable], None],
+        agenda: Agenda,
         evicted: Callable[[EventState], None],
         *,
         complete: bool,
         events_max: int,
         contexts_max: int,
     ) -> None:
-        self._notify = notify
+        self._agenda = agenda
         self._evicted = evicted
         self._events_max = events_max
         self._contexts_max = contexts_max
@@ -141,7 +148,7 @@ class PrivateOrder:
         """Learns who is in a group; its hash proves it, so the first answer is the only one."""
         if group not in self._groups:
             self._groups[group] = tuple(dict.fromkeys(members))
-            self._notify(("group", group))
+            self._agenda.notify(("group", group))
 
     def add_event(self, event: EventState) -> None:
         """Takes the pins of a masked event."""
@@ -204,7 +211,7 @@ class PrivateOrder:
             context.chains[author] = chain
             self._extend(chain)
         self._recent[name] = None
-        self._notify(("context", name))
+        self._agenda.notify(("context", name))
         self._evict_contexts()
 
     def add_found(self, hashes: Iterable[str]) -> None:
@@ -212,7 +219,7 @@ class PrivateOrder:
         for pin_hash in hashes:
             self.wanted_pins.pop(pin_hash, None)
             self._looked_up.add(pin_hash)
-            self._notify(("lookup", pin_hash))
+            self._agenda.notify(("lookup", pin_hash))
 
     # Questions
 
@@ -227,7 +234,7 @@ class PrivateOrder:
             return f"signed by {event.owner or 'an unregistered key'}, not by its author"
         members = self._groups.get(message.group or "")
         if members is None:
-            return Blocker(("group", message.group), WaitReason.GROUP_UNKNOWN)
+            return Blocker((("group", message.group),), WaitReason.GROUP_UNKNOWN)
         if message.author not in members:
             return "its author is not in the group"
         stands = _run(self._stands(occurrence))
@@ -238,12 +245,12 @@ class PrivateOrder:
         for pin in occurrence.pins:
             where = self._in_run.get(pin.hash)
             if where is None or where[0] is not self._chain_of(pin):
-                return Blocker(("run", pin.hash), WaitReason.EARLIER_NONCE_MISSING)
+                return Blocker((("run", pin.hash),), WaitReason.EARLIER_NONCE_MISSING)
             chain, nonce = where
             if nonce != chain.expected:
                 ahead = self._pins.get(chain.run[nonce - 1 - chain.expected])
                 behind = ahead[0].position if ahead else None
-                return Blocker((id(chain), nonce), WaitReason.BEHIND_PIN, behind)
+                return Blocker(((id(chain), nonce),), WaitReason.BEHIND_PIN, behind)
         key = _run(self._key(occurrence))
         assert isinstance(key, OrderKey), "all its pins are expected"
         return self.rival(occurrence, key) or key
@@ -275,7 +282,7 @@ class PrivateOrder:
             if isinstance(rival, Blocker):
                 return rival
             if rival is not NOT_YET and rival < key:
-                return Blocker(pin.occurrence, WaitReason.BEHIND_PIN, pin.occurrence.position)
+                return Blocker((pin.occurrence,), WaitReason.BEHIND_PIN, pin.occurrence.position)
             return None
         return None
 
@@ -285,25 +292,29 @@ class PrivateOrder:
             return False
         if occurrence.counts is not None:
             return occurrence.counts
+        unknown: list[Blocker] = []
         for pin in occurrence.pins:
             chain = self._chain_of(pin)
             if isinstance(chain, Blocker):
-                return chain
+                unknown.append(chain)
+                continue
             where = self._in_run.get(pin.hash)
             if (where is None or where[0] is not chain) and chain.was_used(pin.hash):
                 occurrence.counts = False
                 return False
             if blocker := self._lookup(pin.hash):
-                return blocker
+                unknown.append(blocker)
             for other in self._pins.get(pin.hash, ()):
                 if other.position >= pin.position:
                     break
                 counted = yield self._counted(other, chain)
                 if isinstance(counted, Blocker):
-                    return counted
-                if counted:
+                    unknown.append(counted)
+                elif counted:
                     occurrence.counts = False
                     return False
+        if unknown:
+            return any_of(unknown, occurrence)
         occurrence.counts = True
         return True
 
@@ -311,11 +322,11 @@ class PrivateOrder:
         """Whether a pin counts as the chain's: True, False or a Blocker."""
         event = pin.event
         if not event.settled:
-            return Blocker(event.signer_settled, WaitReason.DEFINITION_UNDECIDED, event.position)
+            return Blocker((event.signer_settled,), WaitReason.DEFINITION_UNDECIDED, event.position)
         if event.owner != chain.author or event.void_reason:
             return False
         if event.facts is None:
-            return Blocker(event.batch_arrived, WaitReason.BEHIND_PIN, pin.position)
+            return Blocker((event.batch_arrived,), WaitReason.BEHIND_PIN, pin.position)
         if pin.occurrence is None or not _says(pin.occurrence, pin, chain):
             return False
         return (yield self._stands(pin.occurrence))
@@ -329,12 +340,12 @@ class PrivateOrder:
             return NOT_YET
         occurrence.visiting = True
         before: list[OrderKey] = []
-        unknown: Blocker | None = None
+        unknown: list[Blocker] = []
         not_yet = False
         for pin in occurrence.pins:
             chain = self._chain_of(pin)
             if isinstance(chain, Blocker):
-                unknown = chain
+                unknown.append(chain)
                 continue
             where = self._in_run.get(pin.hash)
             if where is None or where[0] is not chain:
@@ -348,7 +359,7 @@ class PrivateOrder:
             previous = yield self._occupant(chain.run[nonce - 1 - chain.expected], chain)
             key = (yield self._key(previous)) if isinstance(previous, Occurrence) else previous
             if isinstance(key, Blocker):
-                unknown = key
+                unknown.append(key)
             elif key is NOT_YET:
                 not_yet = True
             else:
@@ -356,8 +367,8 @@ class PrivateOrder:
         occurrence.visiting = False
         if not_yet:
             return NOT_YET
-        if unknown is not None:
-            return unknown
+        if unknown:
+            return any_of(unknown, occurrence)
         own = occurrence.position
         latest = max([own, *(key.latest for key in before)])
         depth = 0 if latest == own else 1 + max(k.depth for k in before if k.latest == latest)
@@ -386,14 +397,14 @@ class PrivateOrder:
         context = self._contexts.get(name)
         if context is None:
             self.wanted_contexts[name] = None
-            return Blocker(("context", name), WaitReason.LOOKUP)
+            return Blocker((("context", name),), WaitReason.LOOKUP)
         return context.chains[message.author]
 
     def _lookup(self, pin_hash: str) -> Blocker | None:
         if self.complete or pin_hash in self._looked_up:
             return None
         self.wanted_pins[pin_hash] = None
-        return Blocker(("lookup", pin_hash), WaitReason.LOOKUP)
+        return Blocker((("lookup", pin_hash),), WaitReason.LOOKUP)
 
     # Decisions
 
@@ -434,7 +445,7 @@ class PrivateOrder:
                     last_key=key,
                 )
             )
-            self._notify((id(chain), chain.expected))
+            self._agenda.notify((id(chain), chain.expected))
         return updates, void
 
     def enter(self, occurrence: Occurrence) -> None:
@@ -485,4 +496,4 @@ class PrivateOrder:
                 self._unclaimed.pop(pin.event.position, None)
             if not self.complete and pin_hash not in self._looked_up:
                 self.wanted_pins[pin_hash] = None
-            self._notify(("run", pin_hash))
+            self._agenda.notify(("run", pin_hash))

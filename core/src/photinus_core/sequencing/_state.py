@@ -15,18 +15,24 @@ from photinus_core.sequencing.position import OrderKey, Position
 
 
 class Blocker(NamedTuple):
-    """What something undecided waits for: it is tried again when `on` is notified."""
+    """What something undecided waits for: it is tried again when one of `on` is notified."""
 
-    on: Hashable
+    on: tuple[Hashable, ...]
     reason: WaitReason
     behind: Position | None = None
     need: Need | None = None
 
 
+def any_of(blockers: list[Blocker], *more: Hashable) -> Blocker:
+    """Waits for whatever of these changes first; tells the first one's reason."""
+    keys = dict.fromkeys(key for blocker in blockers for key in blocker.on)
+    return blockers[0]._replace(on=(*keys, *more))
+
+
 class Item:
     """Something the machine works on until it is done."""
 
-    __slots__ = ("done", "position", "queued", "wait")
+    __slots__ = ("done", "position", "queued", "wait", "waits_on")
     rank = 0
 
     def __init__(self, position: Position) -> None:
@@ -34,6 +40,7 @@ class Item:
         self.queued = False
         self.done = False
         self.wait: Wait | None = None
+        self.waits_on: tuple[Hashable, ...] = ()
 
 
 class EventState(Item):

@@ -10,7 +10,8 @@ The rule (architecture §4, hard cases), and where it is:
   counts; else it waits for undecided lower pins of the definition's topic; else there is none
   (`_resolve`).
 - Who signed is settled per batch, as of its position: an owner in effect before it; else it
-  waits for lower batches that may hold a claim by that key; else nobody (`_owner_before`).
+  waits for lower batches that may hold a claim by that key; else nobody
+  (`BroadcastOrder.owner_before`).
 - A batch whose contexts differ from its event's is void, and so are a pin by another key than
   the message's own, a repeat of a decided message, and everything beyond a contract's final
   event. Void says nothing of the message.
@@ -22,21 +23,18 @@ commit failed throws it away and rebuilds it.
 
 from __future__ import annotations
 
-import heapq
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from itertools import count
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, assert_never
 
 from photinus_core.model.canonical import broadcast_context
+from photinus_core.sequencing._agenda import Agenda
+from photinus_core.sequencing._broadcast_order import BroadcastOrder
 from photinus_core.sequencing._private_order import PrivateOrder
 from photinus_core.sequencing._state import (
     ActionState,
     Blocker,
     ByPosition,
-    ContextQueue,
     EventState,
-    Item,
     Occurrence,
     PinState,
 )
@@ -107,32 +105,25 @@ class Agreement:
         private_contexts_max: int = PRIVATE_CONTEXTS_MAX,
     ) -> None:
         self._final_events = dict(final_events or {})
-        self._now = 0
-        self._events: dict[Position, EventState] = {}
-        self._events_of: dict[BatchKey, list[EventState]] = {}
-        self._last_open: Position | None = None
-        """Position of the last unmasked event or action that arrived."""
-        self._queues: defaultdict[str, ContextQueue] = defaultdict(ContextQueue)
-        self._may_claim: dict[str, ByPosition[EventState | Occurrence]] = {}
-        """What may register its signer's key, by signer: undecided claims, and unmasked events
-        without content.
-        """
-        self._terminating: dict[int, ByPosition[ActionState]] = {}
-        """Undecided terminate actions by contract index."""
-        self._occurrences: dict[str, list[Occurrence]] = {}
-        """Undecided occurrences by message hash."""
-        self._lacking: dict[Need, list[Occurrence]] = {}
-        self._waiters: dict[Hashable, list[Item]] = {}
-        self._agenda: list[tuple[Position, int, int, Item]] = []
-        self._ticket = count()
-        self._wanted_batches: dict[BatchKey, None] = {}
+        self._agenda = Agenda()
+        self._broadcasts = BroadcastOrder(self._agenda)
         self._private = PrivateOrder(
-            self._notify,
+            self._agenda,
             self._forget,
             complete=masked_complete,
             events_max=masked_events_max,
             contexts_max=private_contexts_max,
         )
+        self._events: dict[Position, EventState] = {}
+        self._events_of: dict[BatchKey, list[EventState]] = {}
+        self._last_open: Position | None = None
+        """Position of the last unmasked event or action that arrived."""
+        self._terminating: dict[int, ByPosition[ActionState]] = {}
+        """Undecided terminate actions by contract index."""
+        self._occurrences: dict[str, list[Occurrence]] = {}
+        """Undecided occurrences by message hash."""
+        self._lacking: dict[Need, list[Occurrence]] = {}
+        self._wanted_batches: dict[BatchKey, None] = {}
 
     # Inputs
 
@@ -146,7 +137,7 @@ class Agreement:
             events: New ones, or at take-over the undecided ones.
             at: Time in nanoseconds, for `explain`.
         """
-        self._now = max(self._now, at)
+        self._agenda.now = max(self._agenda.now, at)
         # Before, not after: what arrives now stays until its content could be handed over.
         self._private.evict()
         for event in events:
@@ -156,7 +147,7 @@ class Agreement:
                 action = ActionState(event)
                 if event.kind == TERMINATE:
                     self._terminating.setdefault(event.position.contract, ByPosition()).add(action)
-                self._queue(action)
+                self._agenda.queue(action)
 
     def batch_available(self, facts: Iterable[BatchFacts], at: int = 0) -> None:
         """Takes the content of batches. Batches that no undecided pin in memory names are ignored.
@@ -164,7 +155,7 @@ class Agreement:
         Masked pins may have left memory: for a private batch that the machine does not know
         (`knows`), hand its stored undispatched pins to `pins_arrived` right before.
         """
-        self._now = max(self._now, at)
+        self._agenda.now = max(self._agenda.now, at)
         for batch in facts:
             self._wanted_batches.pop(batch.key, None)
             for group, members in batch.groups.items():
@@ -179,25 +170,25 @@ class Agreement:
 
     def group_available(self, group: str, members: Sequence[str], at: int = 0) -> None:
         """Learns the members (DIDs) of a group. Idempotent."""
-        self._now = max(self._now, at)
+        self._agenda.now = max(self._agenda.now, at)
         self._private.add_group(group, members)
 
     def need_met(self, need: Need, at: int = 0) -> None:
         """An input of messages is here. Idempotent; unknown needs are ignored."""
-        self._now = max(self._now, at)
+        self._agenda.now = max(self._agenda.now, at)
         for occurrence in self._lacking.pop(need, ()):
             occurrence.needs.discard(need)
-        self._notify(need)
+        self._agenda.notify(need)
 
     def need_failed(self, need: Need, reason: str, at: int = 0) -> None:
         """An input of messages can never come; they are rejected.
 
         Only the chain may say so: all members must learn it.
         """
-        self._now = max(self._now, at)
+        self._agenda.now = max(self._agenda.now, at)
         for occurrence in self._lacking.pop(need, ()):
             occurrence.failed = reason
-        self._notify(need)
+        self._agenda.notify(need)
 
     def blob_available(self, data_id: str, blob_hash: str, at: int = 0) -> None:
         """`need_met` for a blob."""
@@ -235,8 +226,7 @@ class Agreement:
         """
         decisions: list[Decision] = []
         while self._agenda and len(decisions) < limit:
-            item = heapq.heappop(self._agenda)[3]
-            item.queued = False
+            item = self._agenda.pop()
             if item.done:
                 continue
             match item:
@@ -249,7 +239,7 @@ class Agreement:
                 case _:
                     raise AssertionError(item)
             if blocker is not None:
-                self._await(item, blocker)
+                self._agenda.wait(item, blocker)
         return decisions
 
     # Questions
@@ -295,7 +285,7 @@ class Agreement:
     def _add_pins(self, chain: PinEvent) -> None:
         if chain.position in self._events or not (chain.masked or self._is_new(chain.position)):
             return
-        event = EventState(chain, self._now)
+        event = EventState(chain, self._agenda.now)
         if not event.left and event.pins:
             return
         self._events[chain.position] = event
@@ -307,11 +297,8 @@ class Agreement:
         elif not event.pins:
             event.void_reason = "no contexts"
         if not chain.masked:
-            self._may_claim.setdefault(chain.signer, ByPosition()).add(event)
-            for pin in event.pins:
-                if not pin.dispatched:
-                    self._queues[pin.hash].holding.add(pin)
-        self._queue(event)
+            self._broadcasts.add_event(event)
+        self._agenda.queue(event)
         if chain.masked:
             self._private.add_event(event)
 
@@ -321,7 +308,7 @@ class Agreement:
             self._private.claim_event(event)
         event.void_reason = facts.defect or _mismatch(event.chain, facts)
         if event.void_reason:
-            self._queue(event)
+            self._agenda.queue(event)
             return
         base = 0
         for message in facts.messages:
@@ -340,13 +327,10 @@ class Agreement:
                 self._private.enter(occurrence)
             elif message.key and message.key != event.chain.signer:
                 occurrence.void_reason = "not signed by the message's key"
-            self._queue(occurrence)
+            self._agenda.queue(occurrence)
         if not event.chain.masked:
-            # From now on only the claims in it may register the key.
-            self._cannot_claim(event.chain.signer, event)
-            for occurrence in filter(_claims, event.occurrences):
-                self._may_claim.setdefault(event.chain.signer, ByPosition()).add(occurrence)
-        self._notify(event.batch_arrived)
+            self._broadcasts.add_content(event)
+        self._agenda.notify(event.batch_arrived)
 
     # Events: who signed, and whether they count at all
 
@@ -360,55 +344,22 @@ class Agreement:
             return None
         if blocker := self._behind_action(event.position):
             return blocker
-        owner = self._owner_before(event.chain.signer, event.position, view)
+        owner = self._broadcasts.owner_before(event.chain.signer, event.position, view)
         if isinstance(owner, Blocker):
             return owner
         event.owner, event.settled, event.wait = owner, True, None
         if owner is None and not event.chain.masked:
-            for pin in event.pins:
-                if not pin.dispatched:
-                    self._queues[pin.hash].make_stray(pin)
-                    self._notify(pin)
-        self._notify(event.signer_settled)
+            self._broadcasts.make_stray(event)
+        self._agenda.notify(event.signer_settled)
         return None
 
     def _behind_action(self, position: Position) -> Blocker | None:
         """An undecided terminate below may put everything beyond it out of account."""
         actions = self._terminating.get(position.contract)
         action = actions.below(position) if actions else None
-        return Blocker(action, WaitReason.BEHIND_ACTION, action.position) if action else None
-
-    def _owner_before(
-        self, key: str, position: Position, view: DefinitionView
-    ) -> str | Blocker | None:
-        """Who owned a chain key before a position.
-
-        Ownership begins with a claim that the key signed itself.
-        """
-        registration = view.registration(key)
-        if registration is not None:
-            return registration.did if registration.position < position else None
-        claims = self._may_claim.get(key)
-        claim = claims.below(position) if claims else None
-        if claim is not None:
-            return Blocker(claim, WaitReason.DEFINITION_UNDECIDED, claim.position)
-        for context in view.open_claims(key):
-            # What is missing is a verification, which nobody unknown can give.
-            if blocker := self._may_define(context, position, with_strays=False):
-                return blocker
-        return None
-
-    def _may_define(self, context: str, position: Position, *, with_strays: bool) -> Blocker | None:
-        queue = self._queues.get(context)
-        pin = queue.closest_below(position, with_strays=with_strays) if queue else None
-        return Blocker(pin, WaitReason.DEFINITION_UNDECIDED, pin.position) if pin else None
-
-    def _cannot_claim(self, signer: str, thing: EventState | Occurrence) -> None:
-        claims = self._may_claim.get(signer)
-        if claims is not None and claims.discard(thing):
-            if not claims:
-                del self._may_claim[signer]
-            self._notify(thing)
+        if action is None:
+            return None
+        return Blocker((action,), WaitReason.BEHIND_ACTION, action.position)
 
     def _void_event(self, event: EventState, decisions: list[Decision]) -> None:
         left = [o for o in event.occurrences if not o.done]
@@ -439,13 +390,12 @@ class Agreement:
         elif action.kind != TERMINATE:
             reason = f"unknown network action {action.kind!r}"
         else:
-            owner = self._owner_before(action.signer, state.position, view)
+            owner = self._broadcasts.owner_before(action.signer, state.position, view)
             if isinstance(owner, Blocker):
                 return owner
             registration = view.registration(action.signer)
             if owner is None or registration is None or not registration.root:
                 reason = "not signed by a root organisation"
-        state.done = True
         if action.kind == TERMINATE:
             self._terminating[contract].discard(state)
         decisions.append(ActionDecision(action, applied=not reason, reason=reason))
@@ -454,8 +404,8 @@ class Agreement:
             for event in list(self._events.values()):
                 if event.position.contract == contract and event.position > state.position:
                     event.void_reason = "beyond the contract's final event"
-                    self._queue(event)
-        self._notify(state)
+                    self._agenda.queue(event)
+        self._agenda.finish(state)
         return None
 
     # Messages
@@ -468,8 +418,8 @@ class Agreement:
             self._decide(occurrence, Outcome.VOID, occurrence.void_reason, decisions)
             return None
         if not event.settled:
-            settles = event.wait or Wait(WaitReason.DEFINITION_UNDECIDED, self._now)
-            return Blocker(event.signer_settled, settles.reason, settles.behind)
+            settles = event.wait or Wait(WaitReason.DEFINITION_UNDECIDED, self._agenda.now)
+            return Blocker((event.signer_settled,), settles.reason, settles.behind)
         updates: list[NextPinUpdate] = []
         if event.chain.masked:
             turn = self._private.turn(occurrence)
@@ -484,23 +434,15 @@ class Agreement:
             updates, void = self._private.advance(occurrence, turn)
             for other in void:
                 other.void_reason = "a lower pin used its nonce"
-                self._queue(other)
+                self._agenda.queue(other)
         else:
-            if blocker := self._ahead(occurrence):
+            if blocker := self._broadcasts.ahead(occurrence):
                 return blocker
             verdict = self._judge(occurrence, view)
             if isinstance(verdict, Blocker):
                 return verdict
         outcome, reason = verdict
         self._decide(occurrence, outcome, reason, decisions, tuple(updates))
-        return None
-
-    def _ahead(self, occurrence: Occurrence) -> Blocker | None:
-        """What holds a broadcast message back in its topics."""
-        for pin in occurrence.pins:
-            ahead = self._queues[pin.hash].ahead_of(occurrence)
-            if ahead is not None:
-                return Blocker(ahead, WaitReason.BEHIND_PIN, ahead.position)
         return None
 
     def _judge(self, occurrence: Occurrence, view: DefinitionView) -> tuple[Outcome, str] | Blocker:
@@ -514,12 +456,15 @@ class Agreement:
         if refusal := _refusal(message, event):
             return Outcome.REJECTED, refusal
         resolved: dict[Reference, Position | None] = {}
-        references = [*message.references, *view.further_references(message, occurrence.position)]
+        references: list[Reference] = [
+            *message.references,
+            *view.further_references(message, occurrence.position),
+        ]
         if message.is_claim:
             # One key, one owner: lower claims of the key, in whatever topic, come first.
             references.append(KeyReference(message.key))
         for reference in references:
-            found = self._resolve(reference, occurrence.position, view)
+            found = self._broadcasts.resolve(reference, occurrence.position, view)
             if isinstance(found, Blocker):
                 return found
             resolved[reference] = found
@@ -532,6 +477,8 @@ class Agreement:
         )
         match verdict:
             case Confirm():
+                if message.definition_topic is not None:
+                    self._broadcasts.took_effect(occurrence, references)
                 return Outcome.CONFIRMED, ""
             case Reject(reason):
                 return Outcome.REJECTED, reason
@@ -543,21 +490,6 @@ class Agreement:
 
     def _is_repeat(self, occurrence: Occurrence) -> bool:
         return occurrence.message.decided or occurrence.repeated
-
-    def _resolve(
-        self, reference: Reference, position: Position, view: DefinitionView
-    ) -> Position | Blocker | None:
-        """Where a reference took effect, if below the position; None if nowhere."""
-        if isinstance(reference, KeyReference):
-            owner = self._owner_before(reference.key, position, view)
-            if isinstance(owner, Blocker):
-                return owner
-            registration = view.registration(reference.key)
-            return registration.position if owner is not None and registration else None
-        effective = view.effective_at(reference)
-        if effective is not None:
-            return effective if effective < position else None
-        return self._may_define(reference.context, position, with_strays=reference.is_identity)
 
     def _decide(
         self,
@@ -586,15 +518,12 @@ class Agreement:
                 other.repeated = True
         for pin in occurrence.pins:
             self._dispatch(pin)
-        self._notify(occurrence)
         if not event.left:
             self._drop(event)
 
     # Bookkeeping
 
     def _retire(self, occurrence: Occurrence) -> None:
-        occurrence.done = True
-        occurrence.wait = None
         same = self._occurrences[occurrence.message.hash]
         same.remove(occurrence)
         if not same:
@@ -608,8 +537,8 @@ class Agreement:
         if occurrence.event.chain.masked:
             self._private.leave(occurrence)
         else:
-            self._cannot_claim(occurrence.event.chain.signer, occurrence)
-        self._notify(occurrence)
+            self._broadcasts.remove(occurrence)
+        self._agenda.finish(occurrence)
 
     def _dispatch(self, pin: PinState) -> None:
         if pin.dispatched:
@@ -617,50 +546,25 @@ class Agreement:
         pin.dispatched = True
         pin.event.left -= 1
         if not pin.event.chain.masked:
-            queue = self._queues[pin.hash]
-            queue.discard(pin)
-            if not queue:
-                del self._queues[pin.hash]
-            self._notify(pin)
+            self._broadcasts.remove_pin(pin)
 
     def _drop(self, event: EventState) -> None:
-        self._cannot_claim(event.chain.signer, event)
+        self._broadcasts.remove(event)
         self._forget(event)
 
     def _forget(self, event: EventState) -> None:
-        event.done = True
+        self._agenda.finish(event)
         del self._events[event.position]
         events = self._events_of[event.chain.batch]
         events.remove(event)
         if not events:
             del self._events_of[event.chain.batch]
-        self._notify(event.batch_arrived)
-        self._notify(event.signer_settled)
-
-    def _queue(self, item: Item) -> None:
-        if not item.queued and not item.done:
-            item.queued = True
-            heapq.heappush(self._agenda, (item.position, item.rank, next(self._ticket), item))
-
-    def _notify(self, on: Hashable) -> None:
-        for item in self._waiters.pop(on, ()):
-            self._queue(item)
-
-    def _await(self, item: Item, blocker: Blocker) -> None:
-        self._waiters.setdefault(blocker.on, []).append(item)
-        wait, behind, need = item.wait, blocker.behind, blocker.need
-        if wait is None or (wait.reason, wait.behind, wait.need) != (blocker.reason, behind, need):
-            item.wait = Wait(blocker.reason, self._now, behind, need)
+        self._agenda.notify(event.batch_arrived)
+        self._agenda.notify(event.signer_settled)
 
 
 def _lacks(need: Need) -> Blocker:
-    return Blocker(need, _REASON_OF_NEED[need.kind], need=need)
-
-
-def _claims(occurrence: Occurrence) -> bool:
-    """Whether the message may register its signer's key."""
-    message = occurrence.message
-    return message.is_claim and message.key == occurrence.event.chain.signer
+    return Blocker((need,), _REASON_OF_NEED[need.kind], need=need)
 
 
 def _refusal(message: MessageFacts, event: EventState) -> str:
