@@ -54,6 +54,8 @@ BROKEN_REOPEN_LAST_S: Final = 60.0
 NACK_FIRST_S: Final = 0.1
 NACK_LAST_S: Final = 10.0
 RESEND_MAX_S: Final = 30.0
+STABLE_S: Final = 60.0
+"""A session that held this long makes the next trouble a new one."""
 FRAMES_WAITING_MAX: Final = 1024
 STALE_EPOCH: Final = "STALE_EPOCH"
 
@@ -139,6 +141,7 @@ class StreamClient:
         self._broken_backoff = Backoff(BROKEN_REOPEN_FIRST_S, BROKEN_REOPEN_LAST_S)
         self._nack_backoff = Backoff(NACK_FIRST_S, NACK_LAST_S)
         self._told = ""
+        self._trouble = ""
         self._state = "waiting for the connector"
         self._batches = 0
         self._catching_up = False
@@ -153,7 +156,8 @@ class StreamClient:
     def position(self) -> str:
         """Where the stream stands, for an operator."""
         behind = ", catching up" if self._catching_up else ""
-        return f"{self._state}, {self._batches} batches stored{behind}"
+        trouble = f"; last trouble: {self._trouble}" if self._trouble else ""
+        return f"{self._state}, {self._batches} batches stored{behind}{trouble}"
 
     async def add_listener(self, listener: Listener) -> None:
         """Adds a listener; it stays across reconnects."""
@@ -181,9 +185,12 @@ class StreamClient:
 
     async def run(self) -> None:
         """Keeps the stream open until cancelled, or until another leader has it."""
+        loop = asyncio.get_running_loop()
         while True:
+            since = loop.time()
             try:
                 connection = await self._reach.wait_connection(CONNECTION_WAIT_S)
+                since = loop.time()
                 await self._serve(connection)
                 wait_s = self._backoff.next_s()
             except Unavailable:
@@ -209,6 +216,10 @@ class StreamClient:
             except Exception as failure:  # noqa: BLE001 - the handler's; the stream goes on
                 self._tell(f"cannot be opened: {failure}", logging.WARNING, failure)
                 wait_s = self._backoff.next_s()
+            self._state = "waiting to open again"
+            if loop.time() - since > STABLE_S:
+                self._told = ""
+                self._broken_backoff.reset()
             await asyncio.sleep(wait_s)
 
     async def _serve(self, connection: Connection) -> None:
@@ -381,9 +392,9 @@ class StreamClient:
         session.send(ack=events.Ack(through_seq=through, receipts=kept))
         session.one_by_one = False
         self._batches += len(batches)
-        self._told, self._state = "", "open"
-        for backoff in (self._backoff, self._broken_backoff, self._nack_backoff):
-            backoff.reset()
+        self._state, self._trouble = "open", ""
+        self._backoff.reset()
+        self._nack_backoff.reset()
 
     def _ask_again(self, session: _Session, seq: int, failure: Exception) -> None:
         wait_s = self._nack_backoff.next_s()
@@ -426,7 +437,7 @@ class StreamClient:
 
     def _tell(self, reason: str, level: int, failure: Exception | None = None) -> None:
         """Logs a state once, not at every attempt."""
-        self._state = reason
+        self._trouble = reason
         if reason != self._told:
             self._told = reason
             expected = failure is None or hasattr(failure, "code")
