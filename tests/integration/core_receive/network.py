@@ -462,6 +462,12 @@ class Chain:
         return event
 
 
+def ref_of(event: ConnectorEvent) -> str:
+    """Where the payload of a pinned broadcast is stored."""
+    assert isinstance(event.body, BatchPinned)
+    return event.body.payload_ref
+
+
 def as_batch(events: Sequence[ConnectorEvent], checkpoint: bytes = b"c") -> EventBatch:
     return EventBatch(tuple(events), {event.listener: checkpoint for event in events})
 
@@ -484,14 +490,14 @@ class Member:
         self.exchange = FakeExchange()
         self.switched: list[NamespaceRow] = []
         self.context = IntakeContext(store, NS, NETWORK, fence, self.clock)
-        self.chain = ChainIntake(self.context, "shared0", "blockchain")
-        self.peers = PeerIntake(self.context, f"{org.name}_node", "dx")
+        self.peers = PeerIntake(self.context, f"{org.name}_node")
         self.downloads = Downloads(
             self.context,
             storage,
             self.exchange,  # type: ignore[arg-type]
             DownloadLimits(first_pause_s=0.005, pause_max_s=0.05, poll_s=0.2),
         )
+        self.chain = ChainIntake(self.context, "shared0", self.downloads.queued)
         self.registry = ExchangePeers(
             self.context,
             self.exchange,  # type: ignore[arg-type]

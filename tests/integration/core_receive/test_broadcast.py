@@ -25,6 +25,7 @@ from tests.integration.core_receive.network import (
     claim_node,
     claim_org,
     member,
+    ref_of,
 )
 
 
@@ -96,7 +97,7 @@ async def test_a_late_batch_holds_its_topic_and_no_other(
     first, late, after = claim_org(bob), broadcast(bob, "late"), broadcast(bob, "after")
     other = broadcast(bob, "other", topics=["elsewhere"])
     events = [chain.pin(s) for s in (first, late, after, other)]
-    ref = events[1].body.payload_ref
+    ref = ref_of(events[1])
     storage.hidden.add(ref)
     await alice.take(events)
     await alice.wait_state(first, other)
@@ -122,8 +123,8 @@ async def test_a_batch_that_never_comes_does_not_hold_its_author_elsewhere(
     first, lost = claim_org(bob), broadcast(bob, "lost")
     other = broadcast(bob, "other", topics=["elsewhere"])
     events = [chain.pin(s) for s in (first, lost, other)]
-    slow = events[0].body.payload_ref
-    storage.hidden.update({slow, events[1].body.payload_ref})
+    slow = ref_of(events[0])
+    storage.hidden.update({slow, ref_of(events[1])})
     await alice.take(events)
     async with asyncio.timeout(5):
         while not alice.aggregator.explain(other.ids[0]):
@@ -159,7 +160,7 @@ async def test_after_a_restart_everything_undecided_is_decided(
     bob, alice = Org("bob"), Org("alice")
     sent = [claim_org(bob), broadcast(bob, 1), broadcast(bob, 2)]
     events = [chain.pin(s) for s in sent]
-    storage.hidden.add(events[0].body.payload_ref)
+    storage.hidden.add(ref_of(events[0]))
     async with member(tmp_path, storage, alice) as before:
         async with before.running():
             await before.take(events)

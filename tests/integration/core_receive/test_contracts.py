@@ -22,6 +22,7 @@ from tests.integration.core_receive.network import (
     claim_node,
     claim_org,
     member,
+    ref_of,
 )
 
 
@@ -112,7 +113,7 @@ async def test_undecided_events_that_were_taken_back_are_forgotten(
 ) -> None:
     lost, after = broadcast(bob, "lost"), broadcast(bob, "after")
     event = chain.pin(lost)
-    storage.hidden.add(event.body.payload_ref)  # type: ignore[union-attr]
+    storage.hidden.add(ref_of(event))
     await alice.take([event, chain.pin(after)])
     await alice.settle()
     assert await alice.state(after.ids[0]) == ""

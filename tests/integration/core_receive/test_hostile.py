@@ -19,7 +19,6 @@ from photinus_core.model.ids import Hash32, new_uuid
 from photinus_core.model.messages import DataRef, DatatypeRef, MessageType
 
 from tests.integration.core_receive.network import (
-    NETWORK,
     NS,
     Chain,
     Member,
@@ -36,6 +35,7 @@ from tests.integration.core_receive.network import (
     member,
     message,
     private,
+    ref_of,
     seal,
     unpinned,
     value_data,
@@ -106,7 +106,7 @@ async def test_a_pin_with_garbage_is_kept_and_ignored(
     from dataclasses import replace
 
     event = chain.pin(broadcast(mallory, 1))
-    event = replace(event, body=replace(event.body, **fields))  # type: ignore[type-var]
+    event = replace(event, body=replace(event.body, **fields))
     await alice.take([event])
     async with alice.store.read(NS) as reader:
         assert await reader.undispatched_pins(-1, 10) == []
@@ -208,7 +208,7 @@ async def test_of_two_copies_the_one_of_the_lowest_pin_counts_whichever_comes_fi
     changed = msgspec.structs.replace(data, datatype=DatatypeRef("none", "such"))
     first = chain.pin(sent)
     second = chain.pin(sent, payload_ref=storage.put(seal_copy(sent, changed)))
-    storage.hidden.add(first.body.payload_ref)  # type: ignore[union-attr]
+    storage.hidden.add(ref_of(first))
     await alice.take([first, second])
     while len(set(storage.reads)) < 2:
         await alice.settle()
@@ -384,7 +384,8 @@ async def test_a_definition_with_a_payload_that_is_none_is_rejected(
     alice: Member, chain: Chain, mallory: Org
 ) -> None:
     topic = canonical.identity_topic("did:firefly:org/x")
-    for value in ({}, {"identity": 1}, {"identity": {"id": "x"}}, [], "text", 5):
+    values: list[object] = [{}, {"identity": 1}, {"identity": {"id": "x"}}, [], "text", 5]
+    for value in values:
         item = value_data(value)
         sent = seal(
             [
@@ -451,13 +452,7 @@ async def test_unpinned_messages_of_who_is_no_member_are_refused(
     without_us = unpinned(mallory, group_of(bob, mallory), 1)
     assert await alice.receive(without_us, mallory) == {}
     unknown_group = unpinned(mallory, group_of(alice.org, mallory), 1)
-    renamed = msgspec.structs.replace(unknown_group.group, name="other")  # type: ignore[type-var]
-    renamed = msgspec.structs.replace(
-        renamed,
-        hash=canonical.group_hash(
-            NETWORK, "other", [(m.identity, m.node) for m in renamed.members]
-        ),
-    )
+    renamed = group_of(alice.org, mallory, name="other")
     assert await alice.receive(Sent(unknown_group.wire, (), renamed), mallory) == {}
     assert len(alice.context.refusals.latest()) == 3
 

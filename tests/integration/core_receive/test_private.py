@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from photinus_core.model import canonical
 from photinus_core.model.messages import DatatypeRef
 
 from tests.integration.core_receive.network import (
@@ -77,14 +78,9 @@ async def test_a_private_batch_is_confirmed_once_pin_and_content_are_here(
     assert again == {"e2": sent.wire.batch.manifest}, "a repeat is receipted and changes nothing"
     async with alice.store.read(NS) as reader:
         assert (await reader.groups([group.hash]))[group.hash].message == sent.ids[0]
-        (context,) = {p.context for p in await reader.next_pins([_context("default", group.hash)])}
-        assert context
-
-
-def _context(topic: str, group: str) -> str:
-    from photinus_core.model import canonical
-
-    return canonical.private_context(topic, group)
+        context = canonical.private_context("default", group.hash)
+        (expected,) = await reader.next_pins([context])
+        assert (expected.identity, expected.nonce) == (bob.did, 2)
 
 
 async def test_nonces_go_on_after_a_restart(

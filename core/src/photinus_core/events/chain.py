@@ -6,7 +6,7 @@ ignore them alike. Pins are stored in chain order with the position that orders 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,6 +27,7 @@ from photinus_core.model.ids import (
 )
 from photinus_core.model.ledger import (
     BlockchainEvent,
+    Operation,
     ReceivedBatchKey,
     Transaction,
     TransactionType,
@@ -90,17 +91,30 @@ class ChainIntake(StreamIntake):
 
     Args:
         shared_storage: Name of the plugin that downloads are made from.
+        queued: Hears of downloads that have been stored.
     """
 
-    def __init__(self, context: IntakeContext, shared_storage: str, consumer: str = "core") -> None:
+    def __init__(
+        self,
+        context: IntakeContext,
+        shared_storage: str,
+        queued: Callable[[Sequence[Operation]], None],
+        consumer: str = "blockchain",
+    ) -> None:
         super().__init__(context, consumer)
         self._shared_storage = shared_storage
+        self._queued = queued
+        self._downloads: list[Operation] = []
+
+    def _committed(self) -> None:
+        self._queued(self._downloads)
 
     async def _take(
         self, tx: WriteTransaction, events: tuple[ConnectorEvent, ...]
     ) -> Mapping[str, str]:
         now = self._context.clock.now()
         found = _Found()
+        self._downloads = []
         for event in events:
             self._sort(event, found, now)
         wakeups = set[WakeupKind]()
@@ -254,15 +268,15 @@ class ChainIntake(StreamIntake):
         if not wanted:
             return
         stored = await tx.received_batches(list({key for key, _ in wanted}))
-        missing = [
+        self._downloads = [
             batch_download(
                 self._context.namespace, self._shared_storage, pin, tx_of[pin.protocol_id]
             )
             for (key, _), pin in wanted.items()
             if key not in stored
         ]
-        if missing:
-            await tx.insert_operations(missing)
+        if self._downloads:
+            await tx.insert_operations(self._downloads)
 
     async def _take_back(self, tx: WriteTransaction, removed: Sequence[ConnectorEvent]) -> None:
         """Undoes what a reorganisation removed, as long as nothing was decided on it."""

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -34,7 +35,7 @@ from photinus_core.ports.connectors import (
     DataExchange,
     SharedStorage,
 )
-from photinus_core.ports.store import Notification, OperationChange, Wakeup, WriteTransaction
+from photinus_core.ports.store import OperationChange, Wakeup, WriteTransaction
 from photinus_core.ports.tasks import Background, Backoff, Wake
 
 log: Final = logging.getLogger(__name__)
@@ -43,8 +44,10 @@ DOWNLOADS: Final = (
     OperationType.SHAREDSTORAGE_DOWNLOAD_BATCH,
     OperationType.SHAREDSTORAGE_DOWNLOAD_BLOB,
 )
-QUEUE_PAGE: Final = 1_000
-"""Most unfinished downloads looked at in one turn."""
+UNFINISHED_MAX: Final = 10_000
+"""Most downloads under way or waiting for their next attempt; more stay in the database."""
+ERRORS_MAX: Final = 1_000
+"""Batches of which the last error is kept in memory."""
 
 
 class BatchDownload(Record, frozen=True, rename="camel"):
@@ -146,6 +149,9 @@ class Downloads:
         self._wake = Wake()
         self._running: set[Uuid] = set()
         self._errors: dict[Uuid, str] = {}
+        self._new: deque[Operation] = deque()
+        self._overflow = True
+        """Whether the database may hold unfinished downloads that are not in memory."""
 
     async def run(self) -> None:
         """Works through the queue until cancelled.
@@ -153,37 +159,45 @@ class Downloads:
         Raises:
             Deposed: this replica leads no more.
         """
-        unsubscribe = self._context.store.subscribe(self._on_commit)
         try:
             async with Background(f"{self._context.namespace}/downloads") as work:
                 while True:
-                    for operation in await self._unfinished():
-                        self._running.add(operation.id)
-                        work.start(operation.id, self._carry_out(operation))
+                    if self._overflow and len(self._running) < UNFINISHED_MAX // 2:
+                        self.queued(await self._unfinished())
+                    while self._new:
+                        operation = self._new.popleft()
+                        if operation.id not in self._running:
+                            self._running.add(operation.id)
+                            work.start(operation.id, self._carry_out(operation))
                     await self._wake.wait(self._limits.poll_s)
         except* Deposed as deposed:
             raise deposed.exceptions[0] from None
         finally:
-            unsubscribe()
             self._running.clear()
+
+    def queued(self, operations: Sequence[Operation]) -> None:
+        """Takes on operations that have just been stored. Returns at once."""
+        if len(self._running) + len(self._new) + len(operations) > UNFINISHED_MAX:
+            self._overflow = True
+            return
+        self._new.extend(operations)
+        if operations:
+            self._wake.set()
 
     def error_of(self, batch: Uuid) -> str:
         """Why a batch could not be fetched so far; empty when nothing went wrong."""
         return self._errors.get(batch, "")
 
     async def rerun(self, operation: Operation) -> OperationChange:
-        """Takes on an operation that an operator wants tried again; the queue does the rest."""
-        self._wake.set()
+        """Takes on an operation that an operator wants tried again; its end comes later."""
+        self.queued([operation])
         return OperationChange(operation.id, OperationStatus.PENDING, self._context.clock.now())
 
-    def _on_commit(self, notification: Notification) -> None:
-        namespace, topic, _ = notification
-        if namespace == self._context.namespace and topic == "operations":
-            self._wake.set()
-
     async def _unfinished(self) -> list[Operation]:
+        limit = UNFINISHED_MAX // 2
         async with self._context.store.read(self._context.namespace) as reader:
-            found = await reader.unfinished_operations(DOWNLOADS, QUEUE_PAGE)
+            found = await reader.unfinished_operations(DOWNLOADS, limit)
+        self._overflow = len(found) >= limit
         return [operation for operation in found if operation.id not in self._running]
 
     async def _carry_out(self, operation: Operation) -> None:
@@ -239,12 +253,17 @@ class Downloads:
         context = self._context
         wire = self._decode(wanted, payload)
         batch = _as_pinned(wire, wanted.payload_ref)
+        blobs: list[Operation] = []
         async with context.store.write(context.namespace, context.fence) as tx:
-            output = await self._place(tx, operation, batch, wire)
+            stored = await self._place(tx, batch, wire)
+            if stored:
+                blobs = await self._queue_blobs(tx, operation, wire)
+            output = f'{{"stored":{str(stored).lower()}}}'
             done = OperationChange(
                 operation.id, OperationStatus.SUCCEEDED, context.clock.now(), output=output
             )
             await tx.change_operations([done])
+        self.queued(blobs)
 
     def _decode(self, wanted: BatchDownload, payload: bytes) -> WireBatch:
         """Reads and verifies a payload; whatever that does is its author's fault."""
@@ -259,9 +278,7 @@ class Downloads:
             raise Rejected("FF19400", type(failure).__name__) from failure
         return wire
 
-    async def _place(
-        self, tx: WriteTransaction, operation: Operation, batch: Batch, wire: WireBatch
-    ) -> str:
+    async def _place(self, tx: WriteTransaction, batch: Batch, wire: WireBatch) -> bool:
         """Stores a batch if its content may stand for its pins.
 
         Data items' datatypes are not hashed, so which copy of a batch counts must not depend on
@@ -278,24 +295,23 @@ class Downloads:
             refused = RefusedBatch(batch.id, batch.hash, batch.payload_ref, reason)
             key = msgspec.json.encode(refused).decode()
             await tx.insert_wakeups([Wakeup(WakeupKind.REFUSED_BATCH, key)])
-            return '{"stored":false}'
+            return False
         if min(own, key=lambda pin: pin.position).payload_ref != batch.payload_ref:
-            return '{"stored":false}'
+            return False
         await tx.insert_received(batch, wire.messages, wire.data)
-        await self._queue_blobs(tx, operation, wire)
         await tx.insert_wakeups([batch_wakeup(batch.id, batch.hash)])
-        return '{"stored":true}'
+        return True
 
     async def _queue_blobs(
         self, tx: WriteTransaction, operation: Operation, wire: WireBatch
-    ) -> None:
+    ) -> list[Operation]:
         wanted = {
             (item.id, item.blob.hash): item.blob.public
             for item in wire.data
             if item.blob is not None and item.blob.public
         }
         if not wanted:
-            return
+            return []
         here = await tx.received_blobs(list(wanted))
         now, kind = self._context.clock.now(), OperationType.SHAREDSTORAGE_DOWNLOAD_BLOB
         missing = [
@@ -312,6 +328,7 @@ class Downloads:
         ]
         if missing:
             await tx.insert_operations(missing)
+        return missing
 
     # Blobs
 
@@ -389,7 +406,7 @@ class Downloads:
     def _remember(self, operation: Operation, text: str) -> None:
         if operation.type is OperationType.SHAREDSTORAGE_DOWNLOAD_BATCH:
             wanted = msgspec.json.decode(operation.input, type=BatchDownload)
-            if len(self._errors) >= QUEUE_PAGE:
+            if len(self._errors) >= ERRORS_MAX:
                 self._errors.clear()
             self._errors[wanted.batch] = text
 

@@ -97,6 +97,7 @@ class StreamIntake(ABC):
         except HaltedError as halt:
             await self.halt(str(halt))
             raise Unavailable("FF19404", context.namespace, halt) from halt
+        self._committed()
         for event in batch.events:
             self._troubles.pop(event.listener, None)
         return receipts
@@ -138,6 +139,10 @@ class StreamIntake(ABC):
         row = await tx.namespace_row()
         if row is not None and row.halted:
             raise Unavailable("FF19404", self._context.namespace, row.halted)
+
+    def _committed(self) -> None:
+        """Called after the transaction of a batch has committed."""
+        return
 
     @abstractmethod
     async def _take(

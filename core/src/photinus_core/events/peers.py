@@ -103,7 +103,9 @@ class PeerIntake(StreamIntake):
         own_node: Name of this member's node; messages of groups it is not in are refused.
     """
 
-    def __init__(self, context: IntakeContext, own_node: str, consumer: str = "core") -> None:
+    def __init__(
+        self, context: IntakeContext, own_node: str, consumer: str = "data_exchange"
+    ) -> None:
         super().__init__(context, consumer)
         self._own_node = own_node
         self._schemas = DatatypeSchemas()
