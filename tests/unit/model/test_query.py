@@ -4,6 +4,7 @@ Method: tables after FireFly's grammar and what a real one was seen to answer; a
 parser accepts or refuses any text, and nothing else.
 """
 
+from collections.abc import Callable
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -219,7 +220,7 @@ def test_the_builder_checks_as_the_parser_does() -> None:
     )
     assert query.sort == (SortKey("tag", descending=True),)
     assert query.limit == 3
-    for wrong, code in [
+    wrongs: list[tuple[Callable[[], object], str]] = [
         (lambda: f.equal("nothing", "x"), "FF00142"),
         (lambda: f.query(sort=["nothing"]), "FF00142"),
         (lambda: f.equal("sequence", "x"), "FF00143"),
@@ -228,6 +229,7 @@ def test_the_builder_checks_as_the_parser_does() -> None:
         (lambda: f.contains("created", "x"), "FF00145"),
         (lambda: f.query(limit=5000), "FF00192"),
         (lambda: f.query(f.one_of("tag", ["x"] * 200)), "FF19012"),
-    ]:
+    ]
+    for wrong, code in wrongs:
         with pytest.raises(Rejected, match=code):
             wrong()

@@ -145,3 +145,23 @@ async def test_a_commit_that_forgets_results_is_a_bug() -> None:
 
     with pytest.raises(InternalBug):
         await GroupCommit(commit, "numbers").submit(1)
+
+
+async def test_a_cancelled_worker_leaves_nobody_waiting() -> None:
+    """As at the end of a process: the loop cancels all tasks."""
+    database = Database()
+    group = GroupCommit(database.commit, "numbers")
+    database.gate.clear()
+    one = asyncio.create_task(group.submit(1))
+    await settle()
+    two = asyncio.create_task(group.submit(2))
+    await settle()
+    worker = next(
+        task for task in asyncio.all_tasks() if task.get_name() == "group commit of numbers"
+    )
+    worker.cancel()
+    await asyncio.wait([one, two], timeout=5)
+    assert one.cancelled()
+    assert two.cancelled()
+    database.gate.set()
+    assert await group.submit(3) == 30
