@@ -39,6 +39,9 @@ func mismatch(path, text string) error {
 
 // Validate says whether text is exactly one JSON value.
 func Validate(text []byte) error {
+	if json.Valid(text) {
+		return nil
+	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	var value json.RawMessage
 	err := decoder.Decode(&value)
@@ -59,12 +62,10 @@ func Validate(text []byte) error {
 // Keys are matched as encoding/json does, exactly or else without regard to case; unknown keys are ignored unless a field
 // collects them; `null` leaves a field unset, but for raw ones, which hold it. Errors are of type *Error.
 func Decode(text []byte, message proto.Message) error {
-	if err := Validate(text); err != nil {
-		return err
-	}
 	var compacted bytes.Buffer
-	if err := json.Compact(&compacted, validUTF8(text)); err != nil {
-		return &Error{CodeInvalidJSON, "The request body is not valid JSON: " + err.Error()}
+	compacted.Grow(len(text))
+	if err := json.Compact(&compacted, validUTF8(text)); err != nil || compacted.Len() == 0 {
+		return Validate(text) // which says what is wrong
 	}
 	return decodeBody(compacted.Bytes(), message.ProtoReflect())
 }
@@ -96,18 +97,11 @@ func decodeList(text []byte, message protoreflect.Message, plan *plan) error {
 	return decodeRepeated(text, message, plan.listOf, "")
 }
 
-// member is one member of an object, its value as text.
-type member struct {
-	name string
-	text json.RawMessage
-}
-
 func decodeObject(text []byte, message protoreflect.Message, path string) error {
-	members, err := splitObject(text, path)
-	if err != nil {
-		return err
+	if text[0] != '{' {
+		return mismatch(path, "must be a JSON object")
 	}
-	rest, err := decodeMembers(members, message, path)
+	rest, err := decodeMembers(splitObject(text), message, path)
 	if err != nil || len(rest) == 0 {
 		return err
 	}
@@ -117,36 +111,6 @@ func decodeObject(text []byte, message protoreflect.Message, path string) error 
 		}
 	}
 	return nil
-}
-
-// splitObject gives the members in their order; of a repeated name the last value, at the place of the first.
-func splitObject(text []byte, path string) ([]member, error) {
-	if text[0] != '{' {
-		return nil, mismatch(path, "must be a JSON object")
-	}
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	if _, err := decoder.Token(); err != nil {
-		return nil, err
-	}
-	var members []member
-	places := map[string]int{}
-	for decoder.More() {
-		name, err := decoder.Token()
-		if err != nil {
-			return nil, err
-		}
-		each := member{name: name.(string)}
-		if err := decoder.Decode(&each.text); err != nil {
-			return nil, err
-		}
-		if place, again := places[each.name]; again {
-			members[place] = each
-			continue
-		}
-		places[each.name] = len(members)
-		members = append(members, each)
-	}
-	return members, nil
 }
 
 func joinMembers(members []member) string {
@@ -212,12 +176,11 @@ func decodeField(text []byte, message protoreflect.Message, field *field, path s
 }
 
 func decodeRepeated(text []byte, message protoreflect.Message, field *field, path string) error {
-	var items []json.RawMessage
-	if len(text) == 0 || text[0] != '[' || json.Unmarshal(text, &items) != nil {
+	if len(text) == 0 || text[0] != '[' {
 		return mismatch(path, "must be a JSON array")
 	}
 	target := message.Mutable(field.desc).List()
-	for i, item := range items {
+	for i, item := range splitArray(text) {
 		place := fmt.Sprintf("%s[%d]", path, i)
 		if field.message {
 			if err := decodeObject(item, target.AppendMutable().Message(), place); err != nil {
@@ -278,11 +241,10 @@ func decodeScalar(text []byte, field *field, path string) (protoreflect.Value, e
 }
 
 func decodeString(text []byte, path string) (string, error) {
-	var value string
-	if text[0] != '"' || json.Unmarshal(text, &value) != nil {
+	if text[0] != '"' {
 		return "", mismatch(path, "must be a string")
 	}
-	return value, nil
+	return unquote(text), nil
 }
 
 func decodeInteger(text []byte, field *field, path string) (protoreflect.Value, error) {
