@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from photinus_core.model.ledger import OperationStatus, OperationType
+from photinus_core.model.messages import DatatypeRef
 from photinus_core.model.network import IdentityType, VerifierType
 
 from tests.integration.core_receive.network import (
@@ -24,8 +25,10 @@ from tests.integration.core_receive.network import (
     broadcast,
     claim_node,
     claim_org,
+    define_datatype,
     member,
     ref_of,
+    value_data,
 )
 
 
@@ -132,6 +135,24 @@ async def test_a_batch_that_never_comes_does_not_hold_its_author_elsewhere(
     storage.hidden.discard(slow)
     await alice.wait_state(first)
     await alice.wait_state(other, limit_s=3)
+
+
+async def test_a_version_that_never_comes_does_not_hold_those_who_use_an_earlier_one(
+    alice: Member, chain: Chain, storage: SharedDictionary
+) -> None:
+    bob = Org("bob")
+    first = claim_org(bob)
+    slow = define_datatype(bob, "widget", "1", {"type": "object"})
+    lost = define_datatype(bob, "widget", "2", {"type": "object"})
+    used = broadcast(bob, value_data({}, DatatypeRef("widget", "1")))
+    events = [chain.pin(s) for s in (first, slow, lost, used)]
+    storage.hidden.update({ref_of(events[1]), ref_of(events[2])})
+    await alice.take(events)
+    await alice.wait_state(first)
+    await alice.wait_reason(used.ids[0], "definition undecided")
+    storage.hidden.discard(ref_of(events[1]))
+    await alice.wait_state(slow)
+    await alice.wait_state(used, limit_s=3)
 
 
 async def test_a_blob_is_streamed_to_the_data_exchange_before_its_message_counts(

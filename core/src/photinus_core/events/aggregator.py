@@ -108,7 +108,6 @@ class _State:
     wakeups_kept: int = 0
     """How many are settled and not deleted."""
     actions_fed: set[Position] = field(default_factory=set)
-    has_new_definitions: bool = False
 
 
 class Aggregator:
@@ -224,11 +223,6 @@ class Aggregator:
             elif not decisions:
                 break
         state.wakeups_settled = state.wakeups_taken
-        if state.has_new_definitions and state.machine.undecided():
-            # The machine tries again what waits for a pin when that pin is decided. What waits for
-            # one that never comes may be decidable all the same by what was just defined.
-            raise _StartOverError("definitions took effect")
-        state.has_new_definitions = False
         if state.wakeups_kept > WAKEUPS_KEPT_MAX:
             await self._forget_wakeups(state)
         return more
@@ -358,8 +352,6 @@ class Aggregator:
         )
         async with context.store.write(context.namespace, context.fence) as tx:
             row = await commit.write(tx, wanted)
-        if effects.identities or effects.datatypes:
-            state.has_new_definitions = True
         await self._follow_up(effects, row)
 
     async def _follow_up(self, effects: Effects, row: NamespaceRow | None) -> None:
