@@ -1,0 +1,1 @@
+"""Measures a network of two members on one machine. See README.md beside this file."""
