@@ -49,6 +49,8 @@ class Member:
         self.decided: dict[int, ModelKey] = {}
         self.order: list[int] = []
         self.void: set[int] = set()
+        self.held: set[int] = set()
+        """Messages that wait for something outside this model; they keep their place."""
         self._visiting: set[int] = set()
 
     def chain(self, message: int, pins: tuple[ModelPin, ...]) -> None:
@@ -93,7 +95,7 @@ class Member:
     def decidable(self, message: int) -> bool:
         """Whether it is the message's turn."""
         pins = self.pins.get(message)
-        if pins is None or message in self.void:
+        if pins is None or message in self.void or message in self.held:
             return False
         if any(self.expected.get((topic, author), 0) != nonce for topic, author, nonce in pins):
             return False

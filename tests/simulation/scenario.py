@@ -143,6 +143,8 @@ def _script(run: Run) -> None:
         at(rng.random() * 30, partial(_private, run))
     for _ in range(rng.choice([0, 2, 6])):
         at(rng.random() * 30, partial(_interfere, run))
+    for _ in range(rng.choice([0, 0, 3])):
+        at(rng.random() * 12, partial(_garbage_by_somebody, run))
     if rng.random() < 0.25:
         signer = rng.choice([*map(key_of, ORGS), "key-of-nobody"])
         at(rng.random() * 30, partial(run.ledger.submit_action, 0, signer, "terminate"))
@@ -269,6 +271,7 @@ def _known_or_hasty(run: Run, member: Member, key: str) -> bool:
 def _interfere(run: Run) -> None:
     tricks: list[Callable[[Run], None]] = [
         _garbage_by_nobody,
+        _garbage_by_somebody,
         _pin_again,
         _pin_again_by_another,
         _wrong_contexts,
@@ -303,6 +306,15 @@ def _garbage_by_nobody(run: Run) -> None:
     contexts = tuple(map(broadcast_context, _topics(run)))
     batch = BatchKey(run.new_id(), hash_text(run.new_id()), "nowhere")
     _pin(run, f"stranger-{run.new_id()}", batch, contexts)
+
+
+def _garbage_by_somebody(run: Run) -> None:
+    """The same by a member, or in the topic of a definition: that may hold up what it touches."""
+    signer = run.rng.choice([key_of(run.rng.choice(ORGS)), "shared-key", "stranger"])
+    child, datatype = Body("child", did="did:firefly:child0"), Body("datatype", name="d0")
+    topic = run.rng.choice([topic_of(child), topic_of(datatype), "zz", "c"])
+    batch = BatchKey(run.new_id(), hash_text(run.new_id()), "nowhere")
+    _pin(run, signer, batch, (broadcast_context(topic or ""),))
 
 
 def _masked_noise(run: Run) -> None:
@@ -402,6 +414,7 @@ def _check(run: Run, report: Report) -> None:
     for member in run.members:
         assert member.alive, f"{member.name} is down"
         _check_log(member, expected)
+        _check_unjudged(run, member, expected)
         _check_acknowledged(run, member, batches, expected)
         report.crashes += member.crashes
     report.sent += sum(len(member.acked) for member in run.members)
@@ -409,6 +422,17 @@ def _check(run: Run, report: Report) -> None:
     outcomes = list(expected.outcomes.values())
     report.confirmed += outcomes.count("confirmed")
     report.rejected += outcomes.count("rejected")
+
+
+def _check_unjudged(run: Run, member: Member, expected: Verdicts) -> None:
+    """Where the oracle does not judge, members must agree with each other."""
+    for group in expected.unjudged_groups:
+        logs = [
+            [(m.id, outcome) for m, outcome in other.store.log if m.group == group]
+            for other in run.members
+            if member.did in other.store.groups.get(group, ())
+        ]
+        assert all(sorted(log) == sorted(logs[0]) for log in logs), f"{member.name} differs"
 
 
 def _concerns(member: Member, message: SimMessage, groups: dict[str, tuple[str, ...]]) -> bool:
@@ -424,7 +448,7 @@ def _check_log(member: Member, expected: Verdicts) -> None:
     assert len(set(hashes)) == len(hashes), f"{member.name} decided a message twice"
     orders: dict[str | tuple[str, str], list[str]] = defaultdict(list)
     for message, outcome in log:
-        if outcome == "confirmed":
+        if outcome == "confirmed" and message.group not in expected.unjudged_groups:
             for topic in message.topics:
                 orders[topic if message.group is None else (topic, message.group)].append(
                     message.id
@@ -438,7 +462,11 @@ def _check_log(member: Member, expected: Verdicts) -> None:
         else:
             assert not mine, f"{member.name} saw a group it is not in"
     assert not orders, f"{member.name} confirmed what should not be: {dict(orders)}"
-    outcomes = {message.hash: str(outcome) for message, outcome in log}
+    outcomes = {
+        message.hash: str(outcome)
+        for message, outcome in log
+        if message.group not in expected.unjudged_groups
+    }
     for message_hash, outcome in outcomes.items():
         assert expected.outcomes.get(message_hash) == outcome, f"{member.name}: outcome"
 
