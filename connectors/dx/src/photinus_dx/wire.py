@@ -53,7 +53,8 @@ RECIPIENT_FIELD = "recipientDestination"
 MESSAGE_FIELD = "message"
 
 _BOUNDARY = re.compile(
-    r'multipart/form-data\s*;(?:.*;)?\s*boundary="?([^";,\s]{1,70})"?', re.IGNORECASE
+    r'multipart/form-data\s*;(?:.*;)?\s*boundary=(?:"([^"\r\n]{1,70})"|([^";,\s]{1,70}))\s*(?:;|$)',
+    re.IGNORECASE,
 )
 _FIELD_NAME = re.compile(
     rb'content-disposition:\s*form-data\s*;[^\r\n]*?\bname="([^"\r\n]*)"', re.IGNORECASE
@@ -166,7 +167,7 @@ def boundary_of(content_type: str) -> bytes:
     found = _BOUNDARY.match(content_type)
     if not found:
         raise PeerRefusal(400, "BAD_FORM", "a multipart form is wanted")
-    return found[1].encode()
+    return str(found[1] or found[2]).encode()
 
 
 def decode_form(body: bytes, content_type: str) -> dict[str, str]:
