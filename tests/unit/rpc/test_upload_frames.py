@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 from photinus.api.v1 import data_pb2, data_service_pb2
-
 from photinus_core.model.errors import Rejected
 from photinus_core.rpc.services.data import _chunks
 
