@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import msgspec
 
@@ -60,6 +61,10 @@ from photinus_core.sequencing.facts import (
 )
 from photinus_core.sequencing.position import Position
 from photinus_core.sequencing.view import Candidate, Confirm, Registration, Reject, Verdict
+
+TIME_LIMIT: Final = 1 << 63
+"""Nanoseconds that a database can store."""
+PEER_ID_CHARS_MAX: Final = 512
 
 SchemaCheck = Callable[[Datatype, str], None]
 """Checks a value against a datatype; raises Rejected when it does not fit."""
@@ -227,8 +232,10 @@ class NamespaceDefinitions:
     def _claim(self, candidate: Candidate, content: Content, claim: IdentityClaim) -> None:
         base, header = claim.base, content.message.header
         rules.check_base(base, self._context.network_name)
+        names.check_text(claim.description, "description", names.DESCRIPTION_CHARS_MAX)
         if base.type is IdentityType.NODE:
             self._check_is_parent(candidate, base, "identity claim", header.id)
+            names.check_text(profile_member(claim.profile, "id"), "profile.id", PEER_ID_CHARS_MAX)
             if not profile_member(claim.profile, "id"):
                 raise Rejected("FF10403", "identity claim", header.id, "its profile has no id")
         elif header.author != base.did:
@@ -293,6 +300,7 @@ class NamespaceDefinitions:
     def _update(self, candidate: Candidate, content: Content, update: IdentityUpdate) -> None:
         base, header = update.base, content.message.header
         kind = KINDS[SystemTag.IDENTITY_UPDATE]
+        names.check_text(update.description, "description", names.DESCRIPTION_CHARS_MAX)
         identity = self._by_did.get(base.did)
         if identity is None:
             raise Rejected("FF10408", kind, header.id, base.did)
@@ -304,7 +312,7 @@ class NamespaceDefinitions:
             raise Rejected("FF10409", kind, header.id, header.author)
         changed = msgspec.structs.replace(
             identity,
-            description=update.description[: names.DESCRIPTION_CHARS_MAX],
+            description=update.description,
             profile=update.profile,
             update=header.id,
             updated=self._at,
@@ -323,6 +331,8 @@ class NamespaceDefinitions:
             raise Rejected("FF00108", definition.validator)
         names.check_name(definition.name, "name")
         names.check_name(definition.version, "version")
+        if not 0 <= definition.created < TIME_LIMIT:
+            raise Rejected("FF00136", definition.created)
         if not definition.value:
             raise Rejected("FF00112", "value")
         computed = canonical.hash_text(definition.value)
@@ -424,7 +434,7 @@ class NamespaceDefinitions:
             namespace=self._context.namespace,
             created=self._at,
             updated=self._at,
-            description=claim.claim.description[: names.DESCRIPTION_CHARS_MAX],
+            description=claim.claim.description,
             profile=claim.claim.profile,
             claim=claim.message,
             verification=verification,

@@ -145,16 +145,30 @@ class ChainIntake(StreamIntake):
             found.removed.append(event)
             _forget(found, body.chain.protocol_id)
             return
+        try:
+            self._sort_new(event, body, found, now)
+        except (PhotinusError, ValueError) as failure:
+            # On chain for all to see, and ignored by all alike.
+            self._context.refuse("chain", body.chain.protocol_id, Rejected("FF19400", failure))
+            found.events.append(self._blockchain_event(body.chain))
+
+    def _sort_new(
+        self,
+        event: ConnectorEvent,
+        body: BatchPinned | NetworkActionSeen | ContractEventSeen,
+        found: _Found,
+        now: Nanoseconds,
+    ) -> None:
         match body:
             case BatchPinned():
                 if body.network_namespace and body.network_namespace != self._context.network_name:
                     return
                 self._sort_pins(event, body, found, now)
             case NetworkActionSeen():
-                found.events.append(self._blockchain_event(body.chain))
                 if body.action == TERMINATE:
                     note = self._action_note(event, body)
                     found.actions[note.protocol_id] = msgspec.json.encode(note).decode()
+                found.events.append(self._blockchain_event(body.chain))
             case ContractEventSeen():
                 listener = Uuid(event.listener) if is_uuid(event.listener) else None
                 found.events.append(self._blockchain_event(body.chain, listener=listener))
@@ -167,14 +181,8 @@ class ChainIntake(StreamIntake):
             if body.contract_invoke
             else TransactionType.BATCH_PIN
         )
-        try:
-            transaction = parse_uuid(body.transaction)
-            pins = self._pins(event, body, now)
-        except (PhotinusError, ValueError) as failure:
-            # On chain for all to see, and ignored by all alike.
-            self._context.refuse("chain", body.chain.protocol_id, Rejected("FF19400", failure))
-            found.events.append(self._blockchain_event(body.chain))
-            return
+        transaction = parse_uuid(body.transaction)
+        pins = self._pins(event, body, now)
         found.events.append(self._blockchain_event(body.chain, transaction=(kind, transaction)))
         found.pins.extend(pins)
         found.tx_of[body.chain.protocol_id] = transaction
@@ -285,7 +293,9 @@ class ChainIntake(StreamIntake):
             for event in removed
             if isinstance(event.body, BatchPinned | NetworkActionSeen)
         }
-        batches = [Uuid(e.body.batch) for e in removed if isinstance(e.body, BatchPinned)]
+        batches = [
+            Uuid(e.body.batch.strip().lower()) for e in removed if isinstance(e.body, BatchPinned)
+        ]
         pins = [p for p in await tx.pins_of_batches(batches) if p.protocol_id in blocks]
         decided = {pin.protocol_id for pin in pins if pin.dispatched}
         row = await tx.namespace_row()

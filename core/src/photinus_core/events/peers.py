@@ -20,7 +20,13 @@ from photinus_core.data.schemas import DatatypeSchemas
 from photinus_core.definitions.guard import guarded
 from photinus_core.events.entries import message_events
 from photinus_core.events.intake import IntakeContext, StreamIntake
-from photinus_core.events.verification import defect_of, introduced_groups, verify_payload
+from photinus_core.events.verification import (
+    defect_of,
+    introduced_groups,
+    is_storable_group,
+    is_storable_number,
+    verify_payload,
+)
 from photinus_core.events.wakeups import batch_wakeup, blob_wakeup, group_wakeup
 from photinus_core.model.errors import Exhausted, PhotinusError, Rejected
 from photinus_core.model.events import NewEvent
@@ -164,6 +170,8 @@ class PeerIntake(StreamIntake):
     def _blob(self, body: PeerBlob) -> Blob:
         if body.network_namespace != self._context.network_name:
             raise Rejected("FF19400", f"blob for namespace '{body.network_namespace}'")
+        if not is_storable_number(body.size):
+            raise Rejected("FF19400", f"blob of {body.size} bytes")
         return Blob(
             namespace=self._context.namespace,
             data_id=parse_uuid(body.data_id),
@@ -212,6 +220,8 @@ class PeerIntake(StreamIntake):
         try:
             wire, group = decode_wrapper(body.message, self._context.namespace)
             verify_payload(wire)
+            if group is not None and not is_storable_group(group):
+                raise Rejected("FF19400", "its group cannot be stored")
         except PhotinusError:
             raise
         except Exception as failure:
@@ -258,6 +268,9 @@ class PeerIntake(StreamIntake):
         batch, context = wire.batch, self._context
         if defect := defect_of(batch, wire.messages, context.network_name):
             raise Rejected("FF19400", defect)
+        if any(m.header.txtype is not TransactionType.UNPINNED for m in wire.messages):
+            # Else a pinned message could be confirmed outside the agreed order.
+            raise Rejected("FF19400", "a message that must be pinned")
         await self._check_group(tx, wire, group, node)
         now = context.clock.now()
         if not await tx.insert_received(batch, wire.messages, wire.data):

@@ -9,12 +9,13 @@ hashes do not cover (the batch's header, a data item's datatype) may decide eith
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
 from photinus_core.model import canonical, names
 from photinus_core.model.errors import PhotinusError, Rejected
-from photinus_core.model.ids import Hash32, Uuid
+from photinus_core.model.ids import Hash32, Nanoseconds, Uuid
 from photinus_core.model.messages import (
     BROADCAST_TYPES,
     Batch,
@@ -26,6 +27,8 @@ from photinus_core.model.messages import (
 )
 from photinus_core.model.wire import WireBatch, decode_group
 
+NUMBER_LIMIT: Final = 1 << 63
+
 
 def verify_payload(wire: WireBatch) -> None:
     """Checks that a payload recomputes to its hashes.
@@ -34,6 +37,7 @@ def verify_payload(wire: WireBatch) -> None:
         Rejected: FF19401, with what does not fit.
     """
     batch = wire.batch
+    check_storable(wire)
     if canonical.batch_hash(batch.manifest) != batch.hash:
         raise Rejected("FF19401", batch.id, "its content has another hash")
     for message in wire.messages:
@@ -45,6 +49,43 @@ def verify_payload(wire: WireBatch) -> None:
     for item in wire.data:
         if _data_hash(item) != item.hash:
             raise Rejected("FF19401", batch.id, f"data item {item.id}")
+
+
+def check_storable(wire: WireBatch) -> None:
+    """Checks that every database can store what was read: 64 bit numbers, text without NUL.
+
+    Raises:
+        Rejected: FF19401.
+    """
+    batch = wire.batch
+    numbers = [batch.created]
+    texts = [batch.author, batch.key]
+    for message in wire.messages:
+        header = message.header
+        numbers.append(header.created)
+        texts += [header.author, header.key, header.namespace, header.tag, *header.topics]
+    for item in wire.data:
+        numbers.append(item.created)
+        if item.datatype is not None:
+            texts += [item.datatype.name, item.datatype.version]
+        if item.blob is not None:
+            numbers.append(Nanoseconds(item.blob.size))
+            texts += [item.blob.name, item.blob.path, item.blob.public]
+    if not all(is_storable_number(number) for number in numbers):
+        raise Rejected("FF19401", batch.id, "a time or size is out of range")
+    if any("\0" in text for text in texts):
+        raise Rejected("FF19401", batch.id, "a text holds NUL")
+
+
+def is_storable_group(group: Group) -> bool:
+    """Tells whether every database can store a group."""
+    texts = (group.name, group.network_namespace, *(m.identity for m in group.members))
+    return is_storable_number(group.created) and not any("\0" in text for text in texts)
+
+
+def is_storable_number(number: int) -> bool:
+    """Tells whether a number is a 64 bit integer and not negative."""
+    return 0 <= number < NUMBER_LIMIT
 
 
 def _data_hash(item: Data) -> str:
@@ -119,6 +160,6 @@ def introduced_groups(
             group = decode_group(item.value, message.namespace)
         except PhotinusError:
             continue
-        if group.hash == message.header.group:
+        if group.hash == message.header.group and is_storable_group(group):
             found.append(msgspec.structs.replace(group, message=message.header.id))
     return found
