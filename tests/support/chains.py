@@ -68,6 +68,8 @@ class Chain:
     ws_port: int
     rpc: HttpRpc = field(init=False)
     process: asyncio.subprocess.Process | None = None
+    owner: str = DEV_ADDRESSES[2]
+    """An account the node itself signs for."""
 
     def __post_init__(self) -> None:
         self.rpc = HttpRpc(self.url)
@@ -122,7 +124,7 @@ class Chain:
         """Deploys a contract from an account of the node itself, and returns its address."""
         code = artefact(name)["bytecode"] + arguments.hex()
         sent = await self.call(
-            "eth_sendTransaction", {"from": sender, "data": code, "gas": hex(5_000_000)}
+            "eth_sendTransaction", {"from": self.owner, "data": code, "gas": hex(5_000_000)}
         )
         receipt = await self.receipt(sent)
         address: str = receipt["contractAddress"].lower()
@@ -132,9 +134,11 @@ class Chain:
         """A transaction's receipt, waited for."""
         async with asyncio.timeout(START_TIMEOUT_S):
             while True:
-                found: dict[str, Any] | None = await self.call("eth_getTransactionReceipt", tx_hash)
-                if found is not None:
-                    return found
+                # A young geth answers that it is still indexing.
+                with contextlib.suppress(RpcError):
+                    found: dict[str, Any] = await self.call("eth_getTransactionReceipt", tx_hash)
+                    if found:
+                        return found
                 await asyncio.sleep(0.02)
 
     async def transactions_of(self, address: str) -> list[dict[str, Any]]:
@@ -176,8 +180,8 @@ async def geth() -> AsyncIterator[Chain]:
     command += ["--authrpc.addr", "127.0.0.1", "--authrpc.port", str(free_port())]
     command += ["--nodiscover", "--maxpeers", "0", "--port", "0", "--nat", "none", "--ipcdisable"]
     async with _running(Chain(tuple(command), port, ws_port)) as chain:
-        owner = (await chain.call("eth_accounts"))[0]
+        (chain.owner,) = await chain.call("eth_accounts")
         for address in DEV_ADDRESSES:
-            gift = {"from": owner, "to": address, "value": hex(10**21)}
+            gift = {"from": chain.owner, "to": address, "value": hex(10**21)}
             await chain.receipt(await chain.call("eth_sendTransaction", gift))
         yield chain

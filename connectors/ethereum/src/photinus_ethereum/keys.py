@@ -73,7 +73,7 @@ def from_keystore(path: Path, password: str) -> LocalSigner:
     Raises ValueError with the file's name and what is wrong with it.
     """
     # Costs half a second: it brings a library for curves that nobody here uses.
-    from eth_keyfile.keyfile import decode_keyfile_json  # noqa: PLC0415
+    from eth_keyfile.keyfile import decode_keyfile_json  # noqa: PLC0415 - see above
 
     try:
         if path.stat().st_size > KEYSTORE_BYTES_MAX:
