@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import platform
@@ -14,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+from photinus_core.app.devnet.network import Network
 
 from bench.load import Action, Confirmations, Result, Sender, closed_loop, open_loop
 from bench.usage import by_role
-from photinus_core.app.devnet.network import Network
 
 WARM_UP_S = 3.0
 
@@ -27,7 +26,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each run")
     parser.add_argument("--workers", type=int, nargs="*", default=[50], help="closed-loop workers")
-    parser.add_argument("--rate", type=float, default=None, help="open loop; half the best if unset")
+    parser.add_argument(
+        "--rate", type=float, default=None, help="open loop; half the best if unset"
+    )
     parser.add_argument("--size", type=int, default=500, help="bytes of a message's value")
     parser.add_argument("--kinds", nargs="*", default=["broadcast", "private"])
     parser.add_argument("--no-open", action="store_true", help="closed loops only")
@@ -57,9 +58,7 @@ async def _measure(arguments: argparse.Namespace, network: Network) -> dict[str,
             best = 0.0
             for workers in arguments.workers:
                 before = by_role(network.children())
-                result = await closed_loop(
-                    kind, action, confirmations, workers, arguments.seconds
-                )
+                result = await closed_loop(kind, action, confirmations, workers, arguments.seconds)
                 runs.append(_report(result, before, by_role(network.children())))
                 best = max(best, result.rate)
             if not arguments.no_open:
@@ -115,7 +114,7 @@ def _report(
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201 - the command's own output
+    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 import grpc
-
 from photinus.api.v1 import (
     data_pb2,
     event_pb2,
@@ -64,7 +63,7 @@ class Confirmations:
         self._acks: asyncio.Queue[event_pb2.Ack] = asyncio.Queue(1_000)
         self._task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Confirmations:
+    async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())  # tidy: owned by this context manager
         await asyncio.wait_for(self._ready.wait(), 30)
         return self
@@ -198,9 +197,7 @@ async def open_loop(
     return result
 
 
-async def _one(
-    result: Result, action: Action, confirmations: Confirmations, due: float
-) -> None:
+async def _one(result: Result, action: Action, confirmations: Confirmations, due: float) -> None:
     try:
         done = await confirmations.of(await action())
     except (grpc.aio.AioRpcError, TimeoutError):

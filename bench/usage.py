@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import psutil
-
 from photinus_core.app.devnet.processes import Child
 
 MIB = 1024 * 1024

@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(run=lambda a: _run(commands.status(a.dir)))
 
     demo = parsers.add_parser("demo", help="two organisations agree on a document, from nothing")
-    demo.add_argument("--dir", type=Path, default=None, help="keep the network in this folder")
+    demo.add_argument("--dir", type=_absolute, default=None, help="keep the network in this folder")
     demo.set_defaults(run=lambda a: _run(commands.demo(a.dir)))
 
     connectors = parsers.add_parser("connectors", help="show the connectors of a node")
@@ -122,8 +122,15 @@ def _run(command: Coroutine[Any, Any, int]) -> int:
 
 def _add_directory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--dir", type=Path, default=DEFAULT_DIRECTORY, help="folder of the network (.photinus)"
+        "--dir",
+        type=_absolute,
+        default=DEFAULT_DIRECTORY.absolute(),
+        help="folder of the network (.photinus)",
     )
+
+
+def _absolute(text: str) -> Path:
+    return Path(text).absolute()
 
 
 def _add_api(parser: argparse.ArgumentParser) -> None:

@@ -47,7 +47,7 @@ async def up(directory: Path, members: int, *, fresh: bool) -> int:
             tell(f"    gRPC         127.0.0.1:{member.grpc_port}")
         if network.state is not None:
             tell(f"  chain          http://127.0.0.1:{network.state.chain_port}")
-        tell(f"  data and logs  {directory.absolute()}")
+        tell(f"  data and logs  {directory}")
         tell()
         tell("Ctrl-C ends it; `photinus up` goes on where it was.")
         ended = await network.first_to_end()
@@ -64,7 +64,7 @@ async def down(directory: Path) -> int:
 
 async def status(directory: Path) -> int:
     """Shows the network of a folder: its members, and how their connectors are."""
-    known = Layout(directory.absolute()).load()
+    known = Layout(directory).load()
     if known is None:
         complain(f"photinus: there is no network in {directory}")
         return 1

@@ -60,12 +60,16 @@ async def deploy_contract(port: int) -> str:
         port, "eth_sendTransaction", [{"from": DEV_ADDRESSES[-1], "data": code, "gas": GAS}]
     )
     async with asyncio.timeout(MINED_S):
-        while (receipt := await call(port, "eth_getTransactionReceipt", [sent])) is None:
+        while (receipt := await _receipt(port, sent)) is None:  # noqa: ASYNC110 - a remote state
             await asyncio.sleep(0.05)
     if receipt["status"] != "0x1":
         message = f"the contract was not deployed: {receipt}"
         raise StartError(message)
     return str(receipt["contractAddress"]).lower()
+
+
+async def _receipt(port: int, sent: str) -> Any:
+    return await call(port, "eth_getTransactionReceipt", [sent])
 
 
 async def has_contract(port: int, address: str) -> bool:

@@ -27,6 +27,7 @@ from photinus_core.app.devnet.layout import (
 from photinus_core.app.devnet.member import start_core, start_gateway, write_config
 from photinus_core.app.devnet.processes import Child, Processes, StartError
 from photinus_core.app.devnet.registering import register_members
+from photinus_core.ports.tasks import Background
 
 CHAIN_PORT: Final = FIRST_PORT + 545
 STOP_WAIT_S: Final = 30.0
@@ -39,14 +40,14 @@ class Network:
     """A running development network; `async with` ends it.
 
     Args:
-        directory: Where everything is kept.
+        directory: Where everything is kept; absolute.
         members: How many members a new network gets; an existing one keeps its own.
         fresh: Throw away what is in the directory first.
         say: Hears of progress.
     """
 
     def __init__(self, directory: Path, members: int, *, fresh: bool, say: Say) -> None:
-        self._layout = Layout(directory.absolute())
+        self._layout = Layout(directory)
         self._wanted = members
         self._fresh = fresh
         self._say = say
@@ -80,13 +81,16 @@ class Network:
 
     async def first_to_end(self) -> Child:
         """Waits until one of the processes ends that should run."""
-        running = {asyncio.ensure_future(c.wait()): c for c in self._processes.children}
-        try:
-            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in running:
-                task.cancel()
-        return running[next(iter(done))]
+        ended: asyncio.Queue[Child] = asyncio.Queue(len(self._processes.children))
+
+        async def watch(child: Child) -> None:
+            await child.wait()
+            ended.put_nowait(child)
+
+        async with Background("watch") as work:
+            for child in self._processes.children:
+                work.start(child.name, watch(child))
+            return await ended.get()
 
     async def _start(self) -> None:
         layout = self._layout
@@ -159,14 +163,14 @@ async def stop_network(directory: Path, say: Say) -> bool:
     Returns:
         False when none was up.
     """
-    layout = Layout(directory.absolute())
+    layout = Layout(directory)
     owner = _owner(layout)
     if owner is None:
         return False
     say(f"ending process {owner}")
     os.kill(owner, signal.SIGTERM)
     async with asyncio.timeout(STOP_WAIT_S):
-        while psutil.pid_exists(owner):
+        while psutil.pid_exists(owner):  # noqa: ASYNC110 - nothing tells of a stranger's end
             await asyncio.sleep(0.05)
     return True
 

@@ -117,8 +117,10 @@ async def _chunks(requests: AsyncIterator[pb.UploadDataRequest]) -> AsyncIterato
             case "chunk":
                 size += len(request.chunk)
                 yield request.chunk
-            case "end":
+            case "end" if request.end.size == size:
                 return
+            case "end":
+                break
             case _:
                 raise Rejected("FF19002", "frame", "only the first frame may be a header")
     raise Rejected("FF19007", size)
