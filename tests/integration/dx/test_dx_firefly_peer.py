@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import msgspec
+import pytest
 from photinus.connector.v1 import common_pb2 as common
 from photinus_dx.settings import Settings
 
-from tests.integration.dx.firefly_peer import FireflyPeer, firefly_peer
+from tests.integration.dx.firefly_peer import FireflyPeer, certified, firefly_peer
 from tests.integration.dx.harness import NETWORK, Side, side, until, wrapper
 
 MIB = 1 << 20
@@ -146,6 +148,25 @@ async def test_a_peer_without_destinations_means_the_only_node(tmp_path: Path) -
             assert answer.status == 204
         await until(lambda: bool(alice.received))
         assert (alice.received[0].sender, alice.received[0].node) == ("fred", "node-alice")
+
+
+async def test_a_peer_whose_certificate_a_ca_issued(tmp_path: Path) -> None:
+    """Its description has the CA beside the leaf; only the leaf is trusted, in both directions."""
+    ca = certified("some authority")
+    leaf = certified("fred", issuer=ca)
+    async with side(tmp_path / "a", "alice") as alice:
+        trusted = msgspec.json.decode(alice.document)["cert"]
+        async with firefly_peer(tmp_path / "f", "fred", trusted, leaf) as fred:
+            bundle = json.loads(fred.document) | {"cert": ca.pem + leaf.pem}
+            await alice.know(json.dumps(bundle))
+            await alice.send(fred.id, wrapper("to fred"))
+            await alice.succeeded(1)
+            assert await fred.send_message(endpoint_of(alice), alice.node, wrapper("back")) == 204
+            await until(lambda: alice.texts() == ["back"])
+            sibling = certified("fred", issuer=ca)
+            stranger = FireflyPeer("fred", fred.node, tmp_path / "s", sibling, trusted)
+            with pytest.raises((aiohttp.ClientError, ConnectionError)):
+                await stranger.send_message(endpoint_of(alice), alice.node, wrapper("no"))
 
 
 async def test_the_ping_names_the_extensions(tmp_path: Path) -> None:

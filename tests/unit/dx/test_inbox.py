@@ -3,6 +3,7 @@
 Method: an inbox over a journal in a temporary folder, limits of a few items.
 """
 
+import sqlite3
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -157,6 +158,18 @@ async def test_rows_come_in_pages_by_size(inbox: Inbox) -> None:
     rest = await inbox.next(*NODE, after=first[-1].seq, items=10, size=100)
     assert [row.seq for row in (*first, *rest)] == [1, 2, 3, 4]
     assert len(first) == 2
+
+
+async def test_a_failed_write_takes_no_room(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*_: object) -> list[str]:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(InboxStore, "take_in", full)
+        for _ in range(10):
+            with pytest.raises(sqlite3.OperationalError):
+                await inbox.take([item()], numbered=True)
+    assert await outcomes(inbox, *(item() for _ in range(4))) == ["new"] * 4
 
 
 async def test_who_names_no_node_means_the_only_one(inbox: Inbox) -> None:

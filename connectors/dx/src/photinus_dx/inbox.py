@@ -7,6 +7,7 @@ has ever asked for is kept too, within a smaller bound of its own: a peer that i
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -89,8 +90,14 @@ class Inbox:
         window_s = (
             self._delivery.repeat_window_s if numbered else self._delivery.plain_repeat_window_s
         )
-        # After a failure the items stay counted: whether they are there is not known, and the next start counts anew.
-        taken = await self._store.take_in(roomy, window_s) if roomy else []
+        try:
+            taken = await self._store.take_in(roomy, window_s) if roomy else []
+        except sqlite3.Error:
+            for item in roomy:
+                self._release(
+                    item.sender.peer, item.network, item.node, item.size, item.payload_ref
+                )
+            raise
         for item, outcome in zip(roomy, taken, strict=True):
             if outcome == "settled":
                 self._receipt_due(item.network, item.sender)

@@ -235,9 +235,11 @@ class Store:
         def job(db: sqlite3.Connection) -> list[tuple[Scope, PeerId]]:
             lanes: dict[tuple[Scope, PeerId], None] = {}
             for seq, cluster_id, namespace, recipient, created_ns in db.execute(
+                # Each pause is as long as all before it: a core that is away for days is not flooded.
                 "SELECT seq, cluster_id, namespace, recipient, created_ns FROM dx_outbox"
-                " WHERE accepted_ns > 0 AND accepted_ns < ? ORDER BY seq LIMIT 1000",
-                (now - int(resend_s * SECOND_NS),),
+                " WHERE accepted_ns > 0 AND accepted_ns < ? AND ? - accepted_ns > accepted_ns"
+                " - created_ns ORDER BY seq LIMIT 1000",
+                (now - int(resend_s * SECOND_NS), now),
             ).fetchall():
                 if created_ns < now - int(give_up_s * SECOND_NS):
                     self._finish(
