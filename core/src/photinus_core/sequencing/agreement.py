@@ -26,9 +26,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, assert_never
 
-from photinus_core.model.canonical import broadcast_context
 from photinus_core.sequencing._agenda import Agenda
 from photinus_core.sequencing._broadcast_order import BroadcastOrder
+from photinus_core.sequencing._checks import mismatch_of, refusal_of
 from photinus_core.sequencing._private_order import PrivateOrder
 from photinus_core.sequencing._state import (
     ActionState,
@@ -55,7 +55,6 @@ from photinus_core.sequencing.facts import (
     ChainEvent,
     ContextState,
     KeyReference,
-    MessageFacts,
     Need,
     NeedKind,
     PinEvent,
@@ -306,7 +305,7 @@ class Agreement:
         event.facts = facts
         if event.chain.masked:
             self._private.claim_event(event)
-        event.void_reason = facts.defect or _mismatch(event.chain, facts)
+        event.void_reason = facts.defect or mismatch_of(event.chain, facts)
         if event.void_reason:
             self._agenda.queue(event)
             return
@@ -453,7 +452,7 @@ class Agreement:
         message, event = occurrence.message, occurrence.event
         if self._is_repeat(occurrence):
             return Outcome.VOID, "the message was decided before"
-        if refusal := _refusal(message, event):
+        if refusal := refusal_of(message, event):
             return Outcome.REJECTED, refusal
         resolved: dict[Reference, Position | None] = {}
         references: list[Reference] = [
@@ -565,37 +564,3 @@ class Agreement:
 
 def _lacks(need: Need) -> Blocker:
     return Blocker((need,), _REASON_OF_NEED[need.kind], need=need)
-
-
-def _refusal(message: MessageFacts, event: EventState) -> str:
-    """Why a message is rejected whatever it refers to; empty if it is not."""
-    if not message.key:
-        return "the message names no signing key"
-    if message.key != event.chain.signer:
-        return "not signed by the message's key"
-    if not message.is_claim:
-        if event.owner is None:
-            return "the signing key was not registered"
-        if event.owner != message.author:
-            return f"the signing key belongs to {event.owner}"
-    if message.definition_topic is not None and message.topics != (message.definition_topic,):
-        return "a definition must have exactly the topic of what it defines"
-    return ""
-
-
-def _mismatch(chain: PinEvent, facts: BatchFacts) -> str:
-    """Why a batch cannot be what its event pinned; empty if it can."""
-    expected = 0
-    for message in facts.messages:
-        if not message.topics or len(set(message.topics)) != len(message.topics):
-            return "a message without topics, or with one twice"
-        if (message.group is not None) != chain.masked:
-            return "a private message in a broadcast batch, or the reverse"
-        if not chain.masked:
-            here = chain.contexts[expected : expected + len(message.topics)]
-            if here != tuple(map(broadcast_context, message.topics)):
-                return "the contexts on chain are not those of the messages"
-        expected += len(message.topics)
-    if expected != len(chain.contexts):
-        return "the number of contexts on chain is not that of the messages"
-    return ""
