@@ -184,9 +184,7 @@ async def _serve(cls: type[Connector[Any]], options: argparse.Namespace) -> None
             address = f"unix:{directory}/connector.sock"
         server = ConnectorServer(cls, address, options.data_dir, insecure=options.insecure)
         await server.start()
-        if os.environ.get(LAUNCHED_VARIABLE) and stat.S_ISFIFO(
-            os.fstat(sys.stdin.fileno()).st_mode
-        ):
+        if os.environ.get(LAUNCHED_VARIABLE) and _is_from_parent(sys.stdin.fileno()):
             _watch_parent(ending)
         handshake = {
             "handshake": 1,
@@ -198,6 +196,12 @@ async def _serve(cls: type[Connector[Any]], options: argparse.Namespace) -> None
         log.info("serving", extra={"address": server.address})
         await ending.wait()
         await server.stop()
+
+
+def _is_from_parent(number: int) -> bool:
+    """Whether a file is a pipe; event loops in C make a pair of sockets of it."""
+    mode = os.fstat(number).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def _watch_parent(ending: asyncio.Event) -> None:
