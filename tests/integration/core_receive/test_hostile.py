@@ -8,15 +8,20 @@ would; at the end of every test an honest broadcast must still be confirmed.
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from photinus_core.events import peers as peers_module
+from photinus_core.events.rewind import PinRewind
 from photinus_core.model import canonical
+from photinus_core.model.errors import NotFound, Rejected
 from photinus_core.model.ids import Hash32, new_uuid
+from photinus_core.model.ledger import TransactionType
 from photinus_core.model.messages import DataRef, DatatypeRef, MessageType
+from photinus_core.model.wire import batch_manifest, encode_batch
 
 from tests.integration.core_receive.network import (
     NS,
@@ -25,6 +30,7 @@ from tests.integration.core_receive.network import (
     Org,
     Sent,
     SharedDictionary,
+    blob_data,
     broadcast,
     claim_node,
     claim_org,
@@ -103,8 +109,6 @@ async def rejected(alice: Member, sent: Sent) -> str:
 async def test_a_pin_with_garbage_is_kept_and_ignored(
     alice: Member, chain: Chain, mallory: Org, fields: dict[str, Any]
 ) -> None:
-    from dataclasses import replace
-
     event = chain.pin(broadcast(mallory, 1))
     event = replace(event, body=replace(event.body, **fields))
     await alice.take([event])
@@ -194,8 +198,6 @@ async def test_somebody_elses_batch_pinned_by_a_stranger_counts_for_nothing(
 
 
 def seal_copy(sent: Sent, item: Any) -> bytes:
-    from photinus_core.model.wire import encode_batch
-
     return encode_batch(msgspec.structs.replace(sent.wire, data=(item,))).encode()
 
 
@@ -470,8 +472,6 @@ async def test_a_received_batch_does_not_take_the_place_of_the_true_one(
     false = seal([false_message], [data], group, mallory.node, true.contexts)
     false = forge(false, id=true.wire.batch.id)
     wire = false.wire
-    from photinus_core.model.wire import batch_manifest
-
     manifest = batch_manifest(
         wire.batch.id, wire.batch.tx, list(wire.messages), [DataRef(data.id, data.hash)]
     )
@@ -496,8 +496,6 @@ async def test_a_blob_with_nonsense_for_ids_is_refused(alice: Member, mallory: O
 async def test_a_shared_blob_that_is_not_what_its_data_say_is_not_taken(
     alice: Member, chain: Chain, storage: SharedDictionary, mallory: Org
 ) -> None:
-    from tests.integration.core_receive.network import blob_data
-
     item = blob_data(b"promised", public=storage.put(b"delivered"))
     sent = broadcast(mallory, item, topics=["blobs"])
     await alice.take([chain.pin(sent)])
@@ -506,3 +504,79 @@ async def test_a_shared_blob_that_is_not_what_its_data_say_is_not_taken(
         await alice.settle()
     assert alice.exchange.blobs == {}, "nothing is left behind"
     assert Hash32("") not in alice.exchange.blobs
+
+
+@pytest.mark.parametrize(
+    ("true", "false"),
+    [
+        ('"created":"2023-11-14T22:13:20Z"', '"created":"9999-01-01T00:00:00Z"'),
+        ('"size":9', '"size":99999999999999999999'),
+        ('"size":9', '"size":-1'),
+        ('"name":""', '"name":"\\u0000"'),
+    ],
+)
+async def test_numbers_and_texts_that_no_database_can_store_are_refused(
+    alice: Member, chain: Chain, storage: SharedDictionary, mallory: Org, true: str, false: str
+) -> None:
+    """Not one of these is covered by a hash: the copy is well-formed but for them."""
+    item = blob_data(b"delivered", public="Qm")
+    sent = broadcast(mallory, item, topics=["numbers"])
+    text = sent.payload().decode()
+    assert true in text
+    head, _, tail = text.rpartition(true)
+    ref = storage.put((head + false + tail).encode())
+    await alice.take([chain.pin(sent, payload_ref=ref)])
+    while not alice.downloads.error_of(sent.wire.batch.id):
+        await alice.settle()
+    assert alice.context.refusals.latest()[-1].source == "download"
+
+
+async def test_a_header_from_the_year_9999_is_refused(
+    alice: Member, chain: Chain, mallory: Org
+) -> None:
+    data = value_data(1)
+    made = message(mallory.did, mallory.key, [data], ["far"])
+    header = msgspec.structs.replace(made.header, created=253_370_764_800_000_000_000)
+    far = msgspec.structs.replace(made, header=header, hash=canonical.message_hash(header))
+    sent = seal([far], [data])
+    await alice.take([chain.pin(sent)])
+    while not alice.downloads.error_of(sent.wire.batch.id):
+        await alice.settle()
+    assert "out of range" in alice.downloads.error_of(sent.wire.batch.id)
+
+
+async def test_a_pinned_message_cannot_be_slipped_in_as_an_unpinned_one(
+    alice: Member, mallory: Org
+) -> None:
+    group = group_of(alice.org, mallory)
+    data = value_data(1)
+    pinned = message(mallory.did, mallory.key, [data], kind=MessageType.PRIVATE, group=group.hash)
+    sent = seal([pinned], [data], group, mallory.node, (), TransactionType.UNPINNED)
+    assert await alice.receive(sent, mallory) == {}
+    assert await alice.state(sent.ids[0]) == ""
+
+
+async def test_a_network_action_on_no_contract_of_ours_is_kept_and_ignored(
+    alice: Member, chain: Chain, mallory: Org
+) -> None:
+    event = replace(chain.terminate(mallory.key), listener="elsewhere")
+    await alice.take([event])
+    async with alice.store.read(NS) as reader:
+        assert await reader.notes("network_action") == {}
+    assert (await alice.log())[-1][0] == "blockchain_event_received"
+
+
+async def test_a_rewind_decides_nothing_twice(alice: Member, chain: Chain, bob: Org) -> None:
+    sent = broadcast(bob, 1)
+    await alice.take([chain.pin(sent)])
+    await alice.wait_state(sent)
+    log = await alice.log()
+    rewind = PinRewind(alice.store, NS)
+    sequence = await rewind.rewind(None, sent.wire.batch.id)
+    assert sequence > 0
+    await alice.settle()
+    assert await alice.log() == log
+    with pytest.raises(Rejected, match="FF00112"):
+        await rewind.rewind(None, None)
+    with pytest.raises(NotFound, match="FF10109"):
+        await rewind.rewind(None, new_uuid())
