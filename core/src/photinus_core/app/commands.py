@@ -142,6 +142,10 @@ def check_config(path: Path) -> int:
 
 async def demo(directory: Path | None) -> int:
     """Runs the demonstration on a network of its own."""
-    from photinus_core.app.demo import run_demo  # noqa: PLC0415 - only this command needs it
+    from photinus_core.app.demo import DemoError, run_demo  # noqa: PLC0415 - only this command needs it
 
-    return await run_demo(directory, tell)
+    try:
+        return await run_demo(directory, tell)
+    except DemoError as failure:
+        complain(f"photinus: the demo failed: {failure}; with --dir FOLDER it keeps its logs")
+        return 1

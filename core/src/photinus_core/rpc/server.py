@@ -44,6 +44,7 @@ from photinus.api.v1 import (
     transaction_service_pb2_grpc,
 )
 
+from photinus_core.model.errors import Unavailable
 from photinus_core.namespaces.node import Node
 from photinus_core.rpc.errors import ErrorInterceptor
 from photinus_core.rpc.services.data import DataServicer, DatatypeServicer
@@ -106,7 +107,12 @@ class ApiServer:
         await self._server.stop(GRACE_S)
 
     def _bind(self, address: str) -> str:
-        port = self._server.add_insecure_port(address)
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as failure:
+            raise Unavailable(
+                "FF19212", address, "it cannot be listened on; is it in use?"
+            ) from failure
         if address.startswith("unix:"):
             return address
         return f"{address.rpartition(':')[0]}:{port}"

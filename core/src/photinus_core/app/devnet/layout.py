@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import os
 import socket
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -121,6 +126,15 @@ class Layout:
             file.flush()
             os.fsync(file.fileno())
         part.replace(self.root / STATE_FILE)
+
+
+@asynccontextmanager
+async def ports_lock() -> AsyncIterator[None]:
+    """Keeps two networks that start at once from choosing the same ports."""
+    path = Path(tempfile.gettempdir()) / f"photinus-ports-{os.getuid()}.lock"
+    with path.open("a") as file:
+        await asyncio.to_thread(fcntl.flock, file, fcntl.LOCK_EX)
+        yield
 
 
 def free_port(wanted: int, taken: set[int]) -> int:

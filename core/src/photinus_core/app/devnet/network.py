@@ -23,6 +23,7 @@ from photinus_core.app.devnet.layout import (
     free_port,
     is_free,
     new_members,
+    ports_lock,
 )
 from photinus_core.app.devnet.member import start_core, start_gateway, write_config
 from photinus_core.app.devnet.processes import Child, Processes, StartError
@@ -100,6 +101,12 @@ class Network:
         self._take_lock()
         if self._fresh:
             _clear(layout)
+        async with ports_lock():
+            await self._start_processes()
+        await register_members(self.members, self._say)
+
+    async def _start_processes(self) -> None:
+        layout = self._layout
         known = layout.load()
         if known is not None and len(known.members) != self._wanted:
             self._say(f"going on with the {len(known.members)} members of {layout.root}")
@@ -109,7 +116,6 @@ class Network:
             config = write_config(layout, member, self.state.chain_port, self.state.contract)
             await start_core(self._processes, layout, member, config)
             await start_gateway(self._processes, member)
-        await register_members(self.members, self._say)
 
     async def _new(self) -> NetworkState:
         taken: set[int] = set()
