@@ -463,6 +463,20 @@ async def test_a_blob_too_large_for_the_peer_fails_and_leaves_nothing(tmp_path: 
         assert refused.value.reason == "BLOB_TOO_LARGE"
 
 
+async def test_blobs_wait_at_the_sender_while_the_inbox_is_full(tmp_path: Path) -> None:
+    tight = settings(limits={"inboxBlobBytesPerPeer": 3 * MIB})
+    async with pair(tmp_path, two=tight) as (alice, bob):
+        bob.taking.clear()
+        for _ in range(3):
+            ref, data_id = await alice.upload(random.randbytes(2 * MIB))
+            await alice.send_blob(bob, ref, data_id)
+        await until(lambda: (bob.id, False) in alice.reachable)
+        held = [path.stat().st_size for path in (tmp_path / "b").rglob("*") if path.is_file()]
+        assert len([size for size in held if size >= MIB]) == 1  # the second was not even begun
+        bob.taking.set()
+        await alice.succeeded(3)
+
+
 # Own blobs.
 
 

@@ -89,6 +89,16 @@ async def test_blobs_have_their_own_limit(inbox: Inbox) -> None:
     assert taken == ["new", "new", "INBOX_FULL"]
 
 
+async def test_a_blob_is_refused_before_it_is_read(inbox: Inbox) -> None:
+    inbox.check_room("alice", NODE, 5000, blob=True)
+    await outcomes(inbox, item(900, blob=True))
+    with pytest.raises(PeerRefusal) as refused:
+        inbox.check_room("alice", NODE, 200, blob=True)
+    assert refused.value.reason == "INBOX_FULL"
+    inbox.check_room("alice", NODE, 90, blob=False)
+    inbox.check_room("bob", NODE, 5000, blob=True)
+
+
 async def test_what_the_core_has_stored_makes_room(
     inbox: Inbox, receipts: list[tuple[str, PeerId]]
 ) -> None:

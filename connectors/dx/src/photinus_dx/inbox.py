@@ -147,33 +147,46 @@ class Inbox:
             if item_id:
                 self._receipt_due(row.network, sender)
 
-    def _reserve(self, item: Incoming) -> None:
-        load = self._loads.setdefault(item.sender.peer, _Load())
+    def check_room(self, peer: str, destination: tuple[str, str], size: int, *, blob: bool) -> None:
+        """Whether an item would be taken now; asked before a blob's bytes are read.
+
+        Raises:
+            PeerRefusal: 404 UNKNOWN_DESTINATION, 429 INBOX_FULL.
+        """
+        load = self._loads.setdefault(peer, _Load())
         limits = self._limits
-        unclaimed = (item.network, item.node) not in self._claimed
-        if unclaimed and load.unclaimed >= limits.unclaimed_messages_per_peer:
+        if (
+            destination not in self._claimed
+            and load.unclaimed >= limits.unclaimed_messages_per_peer
+        ):
+            network, node = destination
             raise PeerRefusal(
                 404,
                 "UNKNOWN_DESTINATION",
-                f"no node {item.node!r} of network {item.network!r} is known here, and "
+                f"no node {node!r} of network {network!r} is known here, and "
                 f"{load.unclaimed} items of this peer wait for unknown ones already",
             )
-        full = (
-            load.blob_bytes + item.size > limits.inbox_blob_bytes_per_peer
-            if item.payload_ref
-            else load.message_bytes + item.size > limits.inbox_bytes_per_peer
-        )
+        waiting = load.blob_bytes if blob else load.message_bytes
+        most = limits.inbox_blob_bytes_per_peer if blob else limits.inbox_bytes_per_peer
         # One item always fits, whatever its size: else it could never be delivered.
-        if load.messages and (full or load.messages >= limits.inbox_messages_per_peer):
+        full = (waiting and waiting + size > most) or (
+            load.messages >= limits.inbox_messages_per_peer
+        )
+        if full:
             raise PeerRefusal(
                 429,
                 "INBOX_FULL",
                 f"{load.messages} items of this peer wait to be stored",
                 retry_after_s=FULL_RETRY_AFTER_S,
             )
+
+    def _reserve(self, item: Incoming) -> None:
+        destination, blob = (item.network, item.node), bool(item.payload_ref)
+        self.check_room(item.sender.peer, destination, item.size, blob=blob)
+        load = self._loads[item.sender.peer]
         load.messages += 1
-        load.unclaimed += unclaimed
-        if item.payload_ref:
+        load.unclaimed += destination not in self._claimed
+        if blob:
             load.blob_bytes += item.size
         else:
             load.message_bytes += item.size

@@ -276,6 +276,7 @@ class PeerServer:
         fields = await form.fields()
         sender = self._sender(fields.get(SENDER_FIELD, ""), shown, peer, network)
         node = self._recipient(fields.get(RECIPIENT_FIELD, ""), network)
+        self._inbox.check_room(peer, (network, node), size or length, blob=True)
         async with self._blobs.receive(sender, network, data_id, item_id) as partial:
             if numbered:
                 await partial.resume(offset)
