@@ -294,3 +294,38 @@ async def test_connectors_do_not_share_their_troubles(run_dir: Path, quick: None
         os.kill(pid_of(host, "good"), signal.SIGKILL)
         await until(lambda: shown(host, "good").restarts == 1)
         assert [info.instance for info in host.list_connectors()] == ["bad", "good"]
+
+
+async def test_many_calls_that_report_one_loss_do_not_slow_the_redial(
+    run_dir: Path, quick: None
+) -> None:
+    address = f"unix:{run_dir}/x.sock"
+    async with hosting(run_dir, attached(address)) as host:
+        async with ConnectorServer(Ledger, address, run_dir / "data"):
+            await host.wait_ready("ledger0", 10)
+            supervisor = host._supervisors["ledger0"]
+            connection = supervisor.connection()
+        for _ in range(100):
+            connection._on_trouble("reported again")
+        async with ConnectorServer(Ledger, address, run_dir / "data"):
+            async with asyncio.timeout(2):
+                await supervisor.wait_connection(2)
+
+
+async def test_a_change_that_needs_a_restart_gets_one(run_dir: Path, quick: None) -> None:
+    wrapper = (
+        "import asyncio\n"
+        "from tests.support.ledger import Ledger\n"
+        "from photinus_sdk import Refused, serve\n"
+        "class Once(Ledger, name='once', version='1.0.0'):\n"
+        "    async def start(self, settings):\n"
+        "        flag = self.instance.data_dir / 'restarted'\n"
+        "        if not flag.exists():\n"
+        "            flag.touch()\n"
+        "            raise Refused('not live', reason='RESTART_REQUIRED')\n"
+        "        await super().start(settings)\n"
+        "serve(Once)\n"
+    )
+    async with hosting(run_dir, launched(sys.executable, "-c", wrapper)) as host:
+        await host.wait_ready("ledger0", 15)
+        assert await version(host) == 2

@@ -189,8 +189,11 @@ class SharedStorageProxy(_Proxy):
         async def frames() -> AsyncIterator[storage.UploadRequest]:
             context = convert.mutation(self._cluster_id, call)
             yield storage.UploadRequest(header=storage.UploadHeader(context=context))
+            size = 0
             async for chunk in _cut(chunks):
+                size += len(chunk)
                 yield storage.UploadRequest(chunk=chunk)
+            yield storage.UploadRequest(end=common.UploadEnd(size=size))
 
         answer = await self._calls.upload(lambda c: _storage(c).Upload, frames())
         return answer.payload_ref, answer.size
@@ -272,8 +275,11 @@ class DataExchangeProxy(_Proxy):
             context = convert.mutation(self._cluster_id, call)
             header = exchange.UploadBlobHeader(context=context, data_id=data_id)
             yield exchange.UploadBlobRequest(header=header)
+            size = 0
             async for chunk in _cut(chunks):
+                size += len(chunk)
                 yield exchange.UploadBlobRequest(chunk=chunk)
+            yield exchange.UploadBlobRequest(end=common.UploadEnd(size=size))
 
         answer = await self._calls.upload(lambda c: _exchange(c).UploadBlob, frames())
         return answer.payload_ref, parse_hash(answer.hash), answer.size

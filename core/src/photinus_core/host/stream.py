@@ -195,7 +195,7 @@ class StreamClient:
                 wait_s = self._backoff.next_s()
             except Unavailable:
                 self._state = "waiting for the connector"
-                continue
+                wait_s = REOPEN_FIRST_S
             except (_EndedError, Deposed) as end:
                 self._state = f"ended: {end}"
                 log.info("%s: %s", self._where, self._state)

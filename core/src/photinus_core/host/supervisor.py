@@ -263,6 +263,7 @@ class Supervisor:
             case OpenStreams():
                 await self._serve(work)
             case CloseStreams():
+                self._attempt += 1
                 await self._hang_up(action.reason)
                 await self._start_over(action.reason)
             case Ping():
@@ -306,6 +307,9 @@ class Supervisor:
         try:
             if self._child is not None:
                 address = checked_address(self._child.address, insecure=True)
+            elif config.launch:
+                self._do(self._life.child_exited("the process is gone", self._now()))
+                return
             else:
                 address = checked_address(config.address, insecure=config.insecure)
             await self._hang_up("dialled anew")
@@ -342,9 +346,12 @@ class Supervisor:
         connection = self._connection
         if connection is None:
             return
+        actions = self._life.streams_open(self._now())
+        if not self._life.usable:
+            return
         self._restarts += self._was_ready
         self._was_ready = True
-        self._do(self._life.streams_open(self._now()))
+        self._do(actions)
         self._serving.set()
         status = self._watch_status(self._attempt, connection)
         work.start(f"status {self._attempt}", status)
@@ -357,6 +364,8 @@ class Supervisor:
         """A connection is of no use any more. A process of our own is started anew with it."""
         if attempt != self._attempt:
             return
+        # Every call in flight may report the same loss: the first is enough.
+        self._attempt += 1
         usable = self._life.usable
         self._do(self._life.unavailable(reason, self._now()))
         if not usable and self._child is not None:
@@ -502,8 +511,8 @@ class Supervisor:
         await child.wait()
         if child is self._child:
             self._child = None
-            await child.end()
             self._do(self._life.child_exited(child.outcome(), self._now()))
+            await child.end()
 
     async def _hang_up(self, reason: str) -> None:
         connection, self._connection = self._connection, None
