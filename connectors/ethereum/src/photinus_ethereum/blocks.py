@@ -76,6 +76,7 @@ class ChainView:
         self._wake = asyncio.Event()
         self.tip: Header | None = None
         self.forks = 0
+        self.changed_at = 0.0
         self.available = False
         self.reason = "not yet connected"
         self.on_availability: Callable[[], None] = lambda: None
@@ -232,6 +233,7 @@ class ChainView:
     def _publish(self, followed: Followed) -> None:
         if followed.forked_at is not None:
             self.forks += 1
+        self.changed_at = asyncio.get_running_loop().time()
         for watcher in self._watchers:
             watcher(followed)
         self._changed.set()

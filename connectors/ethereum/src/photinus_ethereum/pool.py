@@ -43,7 +43,6 @@ class Transaction:
     suspect: bool = False
     held: bool = False
     refusals: int = 0
-    looks: int = 0
     lost_looks: int = 0
     lost_since: int | None = None
     first_sent: float | None = None
@@ -59,7 +58,6 @@ class Transaction:
         self.submitted = submitted
         self.hashes[submitted.hash] = submitted.noop
         self.refusals = 0
-        self.looks = 0
 
 
 def from_entry(entry: Entry) -> Transaction:
@@ -85,6 +83,8 @@ class Lane:
         self.wake = asyncio.Event()
         self.unfunded = False
         self.waiting = 0
+        # What upkeep last saw as the lowest open nonce, how often, and when it will look again.
+        self.watched, self.looks, self.look_due = -1, 0, 0.0
         self._queue: list[Transaction] = []
         self._last_turn: asyncio.Future[None] | None = None
 

@@ -25,11 +25,12 @@ LOOK_FACTOR = 2.0
 LOOKS_MAX = 16
 GAP_MAX = 1_000
 LOST_LOOKS_MIN = 3
+IDLE_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class UpkeepSettings:
-    """When to look and when to act. A transaction is looked at `look_s` after it was sent, then ever more rarely."""
+    """When to look and when to act. A lane that does not move is looked at after `look_s`, then ever more rarely."""
 
     interval_s: float = 0.2
     look_s: float = 0.3
@@ -54,6 +55,7 @@ class Upkeep:
         self._fees = fees
         self._journal, self._pool, self._sender, self._settlement = parts
         self._settings = settings
+        self._is_anvil: bool | None = None
         self._check_gaps = True
         self._suspect = asyncio.Event()
         self._sender.on_suspect = self.suspect
@@ -84,8 +86,7 @@ class Upkeep:
 
     async def _look(self, lane: Lane, *, gaps: bool) -> None:
         now = asyncio.get_running_loop().time()
-        lowest = lane.unmined(LOOKED_AT_MAX)
-        stale = [each for each in lowest if self._is_stale(each, now)]
+        stale = self._stale(lane, now)
         if not stale and not gaps:
             return
         counts = await self._rpc.call_many(
@@ -100,20 +101,36 @@ class Upkeep:
             await self._act(lane, [each for each in stale if each.mined is None], used, held)
         await self._fill_gap(lane, held)
 
-    def _is_stale(self, transaction: Transaction, now: float) -> bool:
-        if transaction.queued or transaction.held:
-            return False
-        wait_s = self._settings.look_s * LOOK_FACTOR**transaction.looks
-        return transaction.suspect or now - transaction.last_sent > min(
-            wait_s, self._settings.look_max_s
-        )
+    def _stale(self, lane: Lane, now: float) -> list[Transaction]:
+        """What to look at: suspects at once, others when the lane has not moved for a while."""
+        lowest = lane.unmined(LOOKED_AT_MAX)
+        if lowest and lowest[0].nonce != lane.watched:
+            lane.watched, lane.looks, lane.look_due = (
+                lowest[0].nonce,
+                0,
+                now + self._settings.look_s,
+            )
+        is_due = bool(lowest) and now >= lane.look_due
+        if is_due:
+            lane.looks = min(lane.looks + 1, LOOKS_MAX)
+            wait_s = self._settings.look_s * LOOK_FACTOR**lane.looks
+            lane.look_due = now + min(wait_s, self._settings.look_max_s)
+        return [
+            each
+            for each in lowest
+            if not each.queued
+            and not each.held
+            and (each.suspect or (is_due and self._is_old(each, now)))
+        ]
+
+    def _is_old(self, transaction: Transaction, now: float) -> bool:
+        return now - transaction.last_sent >= self._settings.look_s
 
     async def _act(self, lane: Lane, stale: list[Transaction], used: int, held: int) -> None:
         """`used` nonces are on the chain, `held` of them there or next in line at the node."""
         now = asyncio.get_running_loop().time()
         known = await self._known_to_node(stale)
         for transaction in stale:
-            transaction.looks = min(transaction.looks + 1, LOOKS_MAX)
             if transaction.nonce < used:
                 await self._lost(lane, transaction)
                 continue
@@ -123,7 +140,19 @@ class Upkeep:
             elif self._is_stuck(transaction, now, used, held):
                 self._fees.invalidate()
                 await self._sender.bump(lane, transaction)
-            transaction.last_sent = now
+            elif transaction.nonce == used and now - self._chain.changed_at > IDLE_S:
+                await self._nudge()
+
+    async def _nudge(self) -> None:
+        """Has a development chain mine what it holds.
+
+        When a burst ends, anvil's automining can leave executable transactions lying until the next one comes.
+        """
+        if self._is_anvil is None:
+            version = await self._rpc.call("web3_clientVersion")
+            self._is_anvil = str(version).lower().startswith("anvil")
+        if self._is_anvil and await self._rpc.call("anvil_getAutomine") is True:
+            await self._rpc.call("evm_mine")
 
     def _is_stuck(self, transaction: Transaction, now: float, used: int, held: int) -> bool:
         """Time for a higher offer: it waits for long, or the node has it and yet does not count it in.
@@ -134,9 +163,8 @@ class Upkeep:
         if transaction.first_sent is None:
             return False
         return (
-            transaction.nonce == used == held
-            or now - transaction.first_sent > self._settings.replace_s
-        )
+            transaction.nonce == used == held and self._is_old(transaction, now)
+        ) or now - transaction.first_sent > self._settings.replace_s
 
     async def _known_to_node(self, transactions: list[Transaction]) -> set[TxHash]:
         hashes = [each.submitted.hash for each in transactions]
