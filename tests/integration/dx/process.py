@@ -120,6 +120,7 @@ class Member:
             yield pb.UploadBlobRequest(header=header)
             for start in range(0, len(content), MIB):
                 yield pb.UploadBlobRequest(chunk=content[start : start + MIB])
+            yield pb.UploadBlobRequest(end=common.UploadEnd(size=len(content)))
 
         answer: pb.UploadBlobResponse = await self.wire.call(
             self.stub.UploadBlob,

@@ -62,6 +62,7 @@ async def upload(wire: Wire, content: bytes, key: str = "k1", step: int = MIB) -
         yield pb.UploadRequest(header=pb.UploadHeader(context=context(key)))
         for start in range(0, len(content), step):
             yield pb.UploadRequest(chunk=content[start : start + step])
+        yield pb.UploadRequest(end=common.UploadEnd(size=len(content)))
 
     answer: pb.UploadResponse = await wire.call(wire.storage.Upload, frames(), CALL_S)  # type: ignore[arg-type] # a stream
     return answer

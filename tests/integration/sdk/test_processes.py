@@ -26,7 +26,8 @@ LISTING = re.compile(r"```python\n(.*?)```", re.DOTALL)
 def upload(key: str, *chunks: bytes) -> list[storage.UploadRequest]:
     context = common.MutationContext(idempotency_key=key, stream=CORE_STREAM.to_ref())
     frames = [storage.UploadRequest(header=storage.UploadHeader(context=context))]
-    return frames + [storage.UploadRequest(chunk=chunk) for chunk in chunks]
+    frames += [storage.UploadRequest(chunk=chunk) for chunk in chunks]
+    return [*frames, storage.UploadRequest(end=common.UploadEnd(size=sum(map(len, chunks))))]
 
 
 def served(address: str) -> bool:
@@ -83,10 +84,15 @@ async def test_the_connector_of_the_readme_works(run_dir: Path) -> None:
     [
         ([storage.UploadRequest(chunk=b"x")], "HEADER_MISSING"),
         ([], "HEADER_MISSING"),
-        (upload("k") + upload("k"), "UNEXPECTED_HEADER"),
+        (upload("k")[:1] + upload("k"), "UNEXPECTED_HEADER"),
+        (upload("k", b"cut")[:-1], "UPLOAD_INCOMPLETE"),
+        (
+            upload("k", b"cut")[:1] + upload("k", b"short")[1:2] + upload("k")[1:],
+            "UPLOAD_INCOMPLETE",
+        ),
         (upload("k", b"x" * ((1 << 20) + 1)), "CHUNK_SIZE"),
     ],
-    ids=["no header", "nothing", "two headers", "large chunk"],
+    ids=["no header", "nothing", "two headers", "no end", "wrong end", "large chunk"],
 )
 async def test_uploads_keep_their_form(
     run_dir: Path, frames: list[storage.UploadRequest], reason: str

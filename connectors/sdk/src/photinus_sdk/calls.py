@@ -258,13 +258,22 @@ def _fingerprint(request: Any) -> bytes:
 
 
 async def _chunks(frames: AsyncIterator[Any], digest: Any) -> AsyncIterator[bytes]:
+    """The chunks up to the end frame; without one the upload broke off and nothing may be kept."""
+    size = 0
     async for frame in frames:
-        if frame.WhichOneof("frame") != "chunk":
+        kind = frame.WhichOneof("frame")
+        if kind == "end" and frame.end.size == size:
+            return
+        if kind == "end":
+            break
+        if kind != "chunk":
             raise Rejected("Only the first frame may be a header", reason="UNEXPECTED_HEADER")
         if len(frame.chunk) > CHUNK_BYTES_MAX:
             raise Rejected(f"A chunk is larger than {CHUNK_BYTES_MAX} bytes", reason="CHUNK_SIZE")
+        size += len(frame.chunk)
         digest.update(frame.chunk)
         yield frame.chunk
+    raise Rejected(f"The upload broke off after {size} bytes", reason="UPLOAD_INCOMPLETE")
 
 
 @contextlib.asynccontextmanager

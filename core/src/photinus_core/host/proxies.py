@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from photinus.connector.v1 import blockchain_pb2 as chain
 from photinus.connector.v1 import blockchain_pb2_grpc as chain_grpc
+from photinus.connector.v1 import common_pb2 as common
 from photinus.connector.v1 import data_exchange_pb2 as exchange
 from photinus.connector.v1 import data_exchange_pb2_grpc as exchange_grpc
 from photinus.connector.v1 import shared_storage_pb2 as storage

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"photinus/connector/v1/common.proto\x12\x15photinus.connector.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"D\n\tStreamRef\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x03 \x01(\t\"q\n\x0fMutationContext\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x30\n\x06stream\x18\x02 \x01(\x0b\x32 .photinus.connector.v1.StreamRef\x12\x13\n\x0bowner_epoch\x18\x03 \x01(\x03\"~\n\nSubmission\x12\x10\n\x08replayed\x18\x01 \x01(\x08\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32%.photinus.connector.v1.OperationState\x12\x13\n\x0b\x65xternal_id\x18\x03 \x01(\t\x12\x13\n\x0boutput_json\x18\x04 \x01(\t\"K\n\x10SubmissionDetail\x12\x37\n\x0b\x64isposition\x18\x01 \x01(\x0e\x32\".photinus.connector.v1.Disposition\"G\n\x08Position\x12\r\n\x05\x62lock\x18\x01 \x01(\x04\x12\x19\n\x11transaction_index\x18\x02 \x01(\r\x12\x11\n\tlog_index\x18\x03 \x01(\r\"\x9b\x02\n\nChainEvent\x12\x31\n\x08position\x18\x01 \x01(\x0b\x32\x1f.photinus.connector.v1.Position\x12\x13\n\x0bprotocol_id\x18\x02 \x01(\t\x12\x16\n\x0etransaction_id\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x15\n\rlocation_json\x18\x05 \x01(\t\x12\x11\n\tsignature\x18\x06 \x01(\t\x12\x13\n\x0boutput_json\x18\x07 \x01(\t\x12\x11\n\tinfo_json\x18\x08 \x01(\t\x12-\n\ttimestamp\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06signer\x18\n \x01(\t\x12\x0e\n\x06source\x18\x0b \x01(\t\"q\n\nDiagnostic\x12\x31\n\x08severity\x18\x01 \x01(\x0e\x32\x1f.photinus.connector.v1.Severity\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x0f\n\x07pointer\x18\x04 \x01(\t*\xa8\x01\n\x0eOperationState\x12\x1f\n\x1bOPERATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17OPERATION_STATE_PENDING\x10\x01\x12\x1d\n\x19OPERATION_STATE_SUCCEEDED\x10\x02\x12\x1a\n\x16OPERATION_STATE_FAILED\x10\x03\x12\x1d\n\x19OPERATION_STATE_CANCELLED\x10\x04*v\n\x0b\x44isposition\x12\x1b\n\x17\x44ISPOSITION_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44ISPOSITION_NOT_SENT\x10\x01\x12\x1a\n\x16\x44ISPOSITION_MAYBE_SENT\x10\x02\x12\x14\n\x10\x44ISPOSITION_SENT\x10\x03*N\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x14\n\x10SEVERITY_WARNING\x10\x01\x12\x12\n\x0eSEVERITY_ERROR\x10\x02\x42TZRgithub.com/photinus-project/photinus/gateway/gen/photinus/connector/v1;connectorv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"photinus/connector/v1/common.proto\x12\x15photinus.connector.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"D\n\tStreamRef\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x03 \x01(\t\"q\n\x0fMutationContext\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x30\n\x06stream\x18\x02 \x01(\x0b\x32 .photinus.connector.v1.StreamRef\x12\x13\n\x0bowner_epoch\x18\x03 \x01(\x03\"~\n\nSubmission\x12\x10\n\x08replayed\x18\x01 \x01(\x08\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32%.photinus.connector.v1.OperationState\x12\x13\n\x0b\x65xternal_id\x18\x03 \x01(\t\x12\x13\n\x0boutput_json\x18\x04 \x01(\t\"K\n\x10SubmissionDetail\x12\x37\n\x0b\x64isposition\x18\x01 \x01(\x0e\x32\".photinus.connector.v1.Disposition\"G\n\x08Position\x12\r\n\x05\x62lock\x18\x01 \x01(\x04\x12\x19\n\x11transaction_index\x18\x02 \x01(\r\x12\x11\n\tlog_index\x18\x03 \x01(\r\"\x9b\x02\n\nChainEvent\x12\x31\n\x08position\x18\x01 \x01(\x0b\x32\x1f.photinus.connector.v1.Position\x12\x13\n\x0bprotocol_id\x18\x02 \x01(\t\x12\x16\n\x0etransaction_id\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x15\n\rlocation_json\x18\x05 \x01(\t\x12\x11\n\tsignature\x18\x06 \x01(\t\x12\x13\n\x0boutput_json\x18\x07 \x01(\t\x12\x11\n\tinfo_json\x18\x08 \x01(\t\x12-\n\ttimestamp\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06signer\x18\n \x01(\t\x12\x0e\n\x06source\x18\x0b \x01(\t\"\x19\n\tUploadEnd\x12\x0c\n\x04size\x18\x01 \x01(\x04\"q\n\nDiagnostic\x12\x31\n\x08severity\x18\x01 \x01(\x0e\x32\x1f.photinus.connector.v1.Severity\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x0f\n\x07pointer\x18\x04 \x01(\t*\xa8\x01\n\x0eOperationState\x12\x1f\n\x1bOPERATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17OPERATION_STATE_PENDING\x10\x01\x12\x1d\n\x19OPERATION_STATE_SUCCEEDED\x10\x02\x12\x1a\n\x16OPERATION_STATE_FAILED\x10\x03\x12\x1d\n\x19OPERATION_STATE_CANCELLED\x10\x04*v\n\x0b\x44isposition\x12\x1b\n\x17\x44ISPOSITION_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44ISPOSITION_NOT_SENT\x10\x01\x12\x1a\n\x16\x44ISPOSITION_MAYBE_SENT\x10\x02\x12\x14\n\x10\x44ISPOSITION_SENT\x10\x03*N\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x14\n\x10SEVERITY_WARNING\x10\x01\x12\x12\n\x0eSEVERITY_ERROR\x10\x02\x42TZRgithub.com/photinus-project/photinus/gateway/gen/photinus/connector/v1;connectorv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,12 +33,12 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'photinus.connector.v1.commo
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'ZRgithub.com/photinus-project/photinus/gateway/gen/photinus/connector/v1;connectorv1'
-  _globals['_OPERATIONSTATE']._serialized_start=959
-  _globals['_OPERATIONSTATE']._serialized_end=1127
-  _globals['_DISPOSITION']._serialized_start=1129
-  _globals['_DISPOSITION']._serialized_end=1247
-  _globals['_SEVERITY']._serialized_start=1249
-  _globals['_SEVERITY']._serialized_end=1327
+  _globals['_OPERATIONSTATE']._serialized_start=986
+  _globals['_OPERATIONSTATE']._serialized_end=1154
+  _globals['_DISPOSITION']._serialized_start=1156
+  _globals['_DISPOSITION']._serialized_end=1274
+  _globals['_SEVERITY']._serialized_start=1276
+  _globals['_SEVERITY']._serialized_end=1354
   _globals['_STREAMREF']._serialized_start=94
   _globals['_STREAMREF']._serialized_end=162
   _globals['_MUTATIONCONTEXT']._serialized_start=164
@@ -51,6 +51,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POSITION']._serialized_end=555
   _globals['_CHAINEVENT']._serialized_start=558
   _globals['_CHAINEVENT']._serialized_end=841
-  _globals['_DIAGNOSTIC']._serialized_start=843
-  _globals['_DIAGNOSTIC']._serialized_end=956
+  _globals['_UPLOADEND']._serialized_start=843
+  _globals['_UPLOADEND']._serialized_end=868
+  _globals['_DIAGNOSTIC']._serialized_start=870
+  _globals['_DIAGNOSTIC']._serialized_end=983
 # @@protoc_insertion_point(module_scope)

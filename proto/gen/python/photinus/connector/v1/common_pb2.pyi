@@ -324,6 +324,30 @@ class ChainEvent(_message.Message):
 Global___ChainEvent: _TypeAlias = ChainEvent  # noqa: Y015
 
 @_typing.final
+class UploadEnd(_message.Message):
+    """The last frame of an upload: all bytes were sent. Without it nothing is stored, because the end of a stream alone does
+    not tell a complete upload from one that broke off: UPLOAD_INCOMPLETE.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """Number of bytes in all chunks together."""
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadEnd: _TypeAlias = UploadEnd  # noqa: Y015
+
+@_typing.final
 class Diagnostic(_message.Message):
     """One finding of Validate or Configure."""
 

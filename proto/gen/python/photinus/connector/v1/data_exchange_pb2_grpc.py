@@ -128,7 +128,7 @@ class DataExchangeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UploadBlob(self, request_iterator, context):
-        """Stores a blob. The first frame has the header, the rest chunks of at most 1 MiB. Nothing is left behind when the
+        """Stores a blob. The first frame has the header, the rest chunks of at most 1 MiB, the last the end. Nothing is left behind when the
         stream breaks. The same header and bytes again give the same answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

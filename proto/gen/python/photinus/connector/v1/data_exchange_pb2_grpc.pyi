@@ -35,7 +35,7 @@ class DataExchangeServiceStub:
     SendBlob: _aio.UnaryUnaryMultiCallable[_data_exchange_pb2.SendBlobRequest, _data_exchange_pb2.SendBlobResponse]
     """Queues a stored blob for a peer. NOT_FOUND / UNKNOWN_PEER or UNKNOWN_BLOB."""
     UploadBlob: _aio.StreamUnaryMultiCallable[_data_exchange_pb2.UploadBlobRequest, _data_exchange_pb2.UploadBlobResponse]
-    """Stores a blob. The first frame has the header, the rest chunks of at most 1 MiB. Nothing is left behind when the
+    """Stores a blob. The first frame has the header, the rest chunks of at most 1 MiB, the last the end. Nothing is left behind when the
     stream breaks. The same header and bytes again give the same answer.
     """
     DownloadBlob: _aio.UnaryStreamMultiCallable[_data_exchange_pb2.DownloadBlobRequest, _data_exchange_pb2.DownloadBlobResponse]
@@ -100,7 +100,7 @@ class DataExchangeServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _abc.AsyncIterator[_data_exchange_pb2.UploadBlobRequest],
         context: _aio.ServicerContext[_abc.AsyncIterator[_data_exchange_pb2.UploadBlobRequest], _abc.Awaitable[_data_exchange_pb2.UploadBlobResponse]],
     ) -> _abc.Awaitable[_data_exchange_pb2.UploadBlobResponse]:
-        """Stores a blob. The first frame has the header, the rest chunks of at most 1 MiB. Nothing is left behind when the
+        """Stores a blob. The first frame has the header, the rest chunks of at most 1 MiB, the last the end. Nothing is left behind when the
         stream breaks. The same header and bytes again give the same answer.
         """
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from photinus.connector.v1 import common_pb2 as photinus_dot_connector_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*photinus/connector/v1/shared_storage.proto\x12\x15photinus.connector.v1\x1a\"photinus/connector/v1/common.proto\"`\n\rUploadRequest\x12\x35\n\x06header\x18\x01 \x01(\x0b\x32#.photinus.connector.v1.UploadHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x07\n\x05\x66rame\"G\n\x0cUploadHeader\x12\x37\n\x07\x63ontext\x18\x01 \x01(\x0b\x32&.photinus.connector.v1.MutationContext\"3\n\x0eUploadResponse\x12\x13\n\x0bpayload_ref\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\"I\n\x0f\x44ownloadRequest\x12\x13\n\x0bpayload_ref\x18\x01 \x01(\t\x12\x11\n\tmax_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"!\n\x10\x44ownloadResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"Z\n\nPinRequest\x12\x37\n\x07\x63ontext\x18\x01 \x01(\x0b\x32&.photinus.connector.v1.MutationContext\x12\x13\n\x0bpayload_ref\x18\x02 \x01(\t\"\x1f\n\x0bPinResponse\x12\x10\n\x08replayed\x18\x01 \x01(\x08\"\\\n\x0cUnpinRequest\x12\x37\n\x07\x63ontext\x18\x01 \x01(\x0b\x32&.photinus.connector.v1.MutationContext\x12\x13\n\x0bpayload_ref\x18\x02 \x01(\t\"!\n\rUnpinResponse\x12\x10\n\x08replayed\x18\x01 \x01(\x08\x32\xf0\x02\n\x14SharedStorageService\x12W\n\x06Upload\x12$.photinus.connector.v1.UploadRequest\x1a%.photinus.connector.v1.UploadResponse(\x01\x12]\n\x08\x44ownload\x12&.photinus.connector.v1.DownloadRequest\x1a\'.photinus.connector.v1.DownloadResponse0\x01\x12L\n\x03Pin\x12!.photinus.connector.v1.PinRequest\x1a\".photinus.connector.v1.PinResponse\x12R\n\x05Unpin\x12#.photinus.connector.v1.UnpinRequest\x1a$.photinus.connector.v1.UnpinResponseBTZRgithub.com/photinus-project/photinus/gateway/gen/photinus/connector/v1;connectorv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*photinus/connector/v1/shared_storage.proto\x12\x15photinus.connector.v1\x1a\"photinus/connector/v1/common.proto\"\x91\x01\n\rUploadRequest\x12\x35\n\x06header\x18\x01 \x01(\x0b\x32#.photinus.connector.v1.UploadHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x12/\n\x03\x65nd\x18\x03 \x01(\x0b\x32 .photinus.connector.v1.UploadEndH\x00\x42\x07\n\x05\x66rame\"G\n\x0cUploadHeader\x12\x37\n\x07\x63ontext\x18\x01 \x01(\x0b\x32&.photinus.connector.v1.MutationContext\"3\n\x0eUploadResponse\x12\x13\n\x0bpayload_ref\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\"I\n\x0f\x44ownloadRequest\x12\x13\n\x0bpayload_ref\x18\x01 \x01(\t\x12\x11\n\tmax_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"!\n\x10\x44ownloadResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"Z\n\nPinRequest\x12\x37\n\x07\x63ontext\x18\x01 \x01(\x0b\x32&.photinus.connector.v1.MutationContext\x12\x13\n\x0bpayload_ref\x18\x02 \x01(\t\"\x1f\n\x0bPinResponse\x12\x10\n\x08replayed\x18\x01 \x01(\x08\"\\\n\x0cUnpinRequest\x12\x37\n\x07\x63ontext\x18\x01 \x01(\x0b\x32&.photinus.connector.v1.MutationContext\x12\x13\n\x0bpayload_ref\x18\x02 \x01(\t\"!\n\rUnpinResponse\x12\x10\n\x08replayed\x18\x01 \x01(\x08\x32\xf0\x02\n\x14SharedStorageService\x12W\n\x06Upload\x12$.photinus.connector.v1.UploadRequest\x1a%.photinus.connector.v1.UploadResponse(\x01\x12]\n\x08\x44ownload\x12&.photinus.connector.v1.DownloadRequest\x1a\'.photinus.connector.v1.DownloadResponse0\x01\x12L\n\x03Pin\x12!.photinus.connector.v1.PinRequest\x1a\".photinus.connector.v1.PinResponse\x12R\n\x05Unpin\x12#.photinus.connector.v1.UnpinRequest\x1a$.photinus.connector.v1.UnpinResponseBTZRgithub.com/photinus-project/photinus/gateway/gen/photinus/connector/v1;connectorv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,24 +33,24 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'photinus.connector.v1.share
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'ZRgithub.com/photinus-project/photinus/gateway/gen/photinus/connector/v1;connectorv1'
-  _globals['_UPLOADREQUEST']._serialized_start=105
-  _globals['_UPLOADREQUEST']._serialized_end=201
-  _globals['_UPLOADHEADER']._serialized_start=203
-  _globals['_UPLOADHEADER']._serialized_end=274
-  _globals['_UPLOADRESPONSE']._serialized_start=276
-  _globals['_UPLOADRESPONSE']._serialized_end=327
-  _globals['_DOWNLOADREQUEST']._serialized_start=329
-  _globals['_DOWNLOADREQUEST']._serialized_end=402
-  _globals['_DOWNLOADRESPONSE']._serialized_start=404
-  _globals['_DOWNLOADRESPONSE']._serialized_end=437
-  _globals['_PINREQUEST']._serialized_start=439
-  _globals['_PINREQUEST']._serialized_end=529
-  _globals['_PINRESPONSE']._serialized_start=531
-  _globals['_PINRESPONSE']._serialized_end=562
-  _globals['_UNPINREQUEST']._serialized_start=564
-  _globals['_UNPINREQUEST']._serialized_end=656
-  _globals['_UNPINRESPONSE']._serialized_start=658
-  _globals['_UNPINRESPONSE']._serialized_end=691
-  _globals['_SHAREDSTORAGESERVICE']._serialized_start=694
-  _globals['_SHAREDSTORAGESERVICE']._serialized_end=1062
+  _globals['_UPLOADREQUEST']._serialized_start=106
+  _globals['_UPLOADREQUEST']._serialized_end=251
+  _globals['_UPLOADHEADER']._serialized_start=253
+  _globals['_UPLOADHEADER']._serialized_end=324
+  _globals['_UPLOADRESPONSE']._serialized_start=326
+  _globals['_UPLOADRESPONSE']._serialized_end=377
+  _globals['_DOWNLOADREQUEST']._serialized_start=379
+  _globals['_DOWNLOADREQUEST']._serialized_end=452
+  _globals['_DOWNLOADRESPONSE']._serialized_start=454
+  _globals['_DOWNLOADRESPONSE']._serialized_end=487
+  _globals['_PINREQUEST']._serialized_start=489
+  _globals['_PINREQUEST']._serialized_end=579
+  _globals['_PINRESPONSE']._serialized_start=581
+  _globals['_PINRESPONSE']._serialized_end=612
+  _globals['_UNPINREQUEST']._serialized_start=614
+  _globals['_UNPINREQUEST']._serialized_end=706
+  _globals['_UNPINRESPONSE']._serialized_start=708
+  _globals['_UNPINRESPONSE']._serialized_end=741
+  _globals['_SHAREDSTORAGESERVICE']._serialized_start=744
+  _globals['_SHAREDSTORAGESERVICE']._serialized_end=1112
 # @@protoc_insertion_point(module_scope)

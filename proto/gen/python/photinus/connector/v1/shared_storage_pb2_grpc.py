@@ -62,7 +62,7 @@ class SharedStorageServiceServicer:
     """
 
     def Upload(self, request_iterator, context):
-        """Stores bytes, durably and kept (pinned). The first frame has the header, the rest chunks of at most 1 MiB. Nothing is
+        """Stores bytes, durably and kept (pinned). The first frame has the header, the rest chunks of at most 1 MiB, the last the end. Nothing is
         left behind when the stream breaks.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

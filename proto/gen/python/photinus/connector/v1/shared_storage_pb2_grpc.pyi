@@ -17,7 +17,7 @@ class SharedStorageServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Upload: _aio.StreamUnaryMultiCallable[_shared_storage_pb2.UploadRequest, _shared_storage_pb2.UploadResponse]
-    """Stores bytes, durably and kept (pinned). The first frame has the header, the rest chunks of at most 1 MiB. Nothing is
+    """Stores bytes, durably and kept (pinned). The first frame has the header, the rest chunks of at most 1 MiB, the last the end. Nothing is
     left behind when the stream breaks.
     """
     Download: _aio.UnaryStreamMultiCallable[_shared_storage_pb2.DownloadRequest, _shared_storage_pb2.DownloadResponse]
@@ -39,7 +39,7 @@ class SharedStorageServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _abc.AsyncIterator[_shared_storage_pb2.UploadRequest],
         context: _aio.ServicerContext[_abc.AsyncIterator[_shared_storage_pb2.UploadRequest], _abc.Awaitable[_shared_storage_pb2.UploadResponse]],
     ) -> _abc.Awaitable[_shared_storage_pb2.UploadResponse]:
-        """Stores bytes, durably and kept (pinned). The first frame has the header, the rest chunks of at most 1 MiB. Nothing is
+        """Stores bytes, durably and kept (pinned). The first frame has the header, the rest chunks of at most 1 MiB, the last the end. Nothing is
         left behind when the stream breaks.
         """
 
