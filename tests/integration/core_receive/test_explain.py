@@ -100,6 +100,12 @@ async def test_a_private_message_without_its_pin_and_a_rejected_one(
     found = await explainer(alice).explain_message(rejected.ids[0])
     assert found.state == "rejected"
     assert "not registered" in found.detail
+    stranger = Org("stranger")
+    parked = private(stranger, group_of(Org("alice"), stranger), 1)
+    await alice.receive(parked, stranger)
+    found = await explainer(alice).explain_message(parked.ids[0])
+    assert (found.state, found.reason) == ("parked", "parked")
+    assert "stranger_dx/stranger_node" in found.detail
     with pytest.raises(NotFound, match="FF10109"):
         await explainer(alice).explain_message(new_uuid())
     with pytest.raises(NotFound, match="FF10109"):

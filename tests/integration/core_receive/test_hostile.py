@@ -15,13 +15,13 @@ from typing import Any
 import msgspec
 import pytest
 from photinus_core.events import peers as peers_module
-from photinus_core.events.rewind import PinRewind
+from photinus_core.events.wakeups import WakeupKind
 from photinus_core.model import canonical
-from photinus_core.model.errors import NotFound, Rejected
 from photinus_core.model.ids import Hash32, new_uuid
 from photinus_core.model.ledger import TransactionType
 from photinus_core.model.messages import DataRef, DatatypeRef, MessageType
 from photinus_core.model.wire import batch_manifest, encode_batch
+from photinus_core.ports.store import Wakeup
 
 from tests.integration.core_receive.network import (
     NS,
@@ -566,17 +566,13 @@ async def test_a_network_action_on_no_contract_of_ours_is_kept_and_ignored(
     assert (await alice.log())[-1][0] == "blockchain_event_received"
 
 
-async def test_a_rewind_decides_nothing_twice(alice: Member, chain: Chain, bob: Org) -> None:
+async def test_starting_over_decides_nothing_twice(alice: Member, chain: Chain, bob: Org) -> None:
+    """What an operator's rewind of pins does."""
     sent = broadcast(bob, 1)
     await alice.take([chain.pin(sent)])
     await alice.wait_state(sent)
     log = await alice.log()
-    rewind = PinRewind(alice.store, NS)
-    sequence = await rewind.rewind(None, sent.wire.batch.id)
-    assert sequence > 0
+    async with alice.store.write(NS) as tx:
+        await tx.insert_wakeups([Wakeup(WakeupKind.REMOVED, "")])
     await alice.settle()
     assert await alice.log() == log
-    with pytest.raises(Rejected, match="FF00112"):
-        await rewind.rewind(None, None)
-    with pytest.raises(NotFound, match="FF10109"):
-        await rewind.rewind(None, new_uuid())

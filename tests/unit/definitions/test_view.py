@@ -310,6 +310,26 @@ def test_old_and_new_form_of_a_custom_did_are_one_name(ledger: Ledger) -> None:
     assert ledger.judge_message(claim).startswith("FF10407")
 
 
+def test_the_other_form_of_a_did_counts_from_its_position_on(ledger: Ledger) -> None:
+    """Its topic has an order of its own: judged late, it must not see what came after it."""
+    new = base_of("custom", "desk", ROOT)
+    old = IdentityBase(
+        new_uuid(), Did("did:firefly:ns/net/desk"), IdentityType.CUSTOM, "", "desk", ROOT.id
+    )
+    old_claim, old_verification = child_messages(old, "0xold")
+    for item in (old_claim, old_verification):
+        content = read_content(item[0], [item[1]])
+        assert [r.name for r in references_of(content, "net")] == [new.did]
+    assert ledger.judge_message(old_claim) == ""
+    ledger.block = 50
+    for message in child_messages(new, "0xnew"):
+        assert ledger.judge_message(message) == ""
+    ledger.block = 10
+    assert ledger.judge_message(old_verification) == "", "position 11 is before the other one"
+    ledger.block = 60
+    assert ledger.judge_message(old_claim) == "", "a repeat of what is in effect"
+
+
 def node_claim(
     ledger: Ledger, base: IdentityBase, author: str, key: str, profile: str = '{"id":"dx/n"}'
 ) -> str:

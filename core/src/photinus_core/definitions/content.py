@@ -16,6 +16,7 @@ from photinus_core.definitions.payloads import (
     DatatypeDefinition,
     Definition,
     IdentityClaim,
+    IdentityVerification,
     decode_definition,
 )
 from photinus_core.model import canonical
@@ -105,7 +106,7 @@ def topic_of(content: Content) -> Hash32 | None:
 
 def references_of(content: Content, network_name: str) -> tuple[DefinitionReference, ...]:
     """Definitions that a message refers to beyond its author, each once."""
-    if isinstance(content.definition, IdentityClaim):
+    if isinstance(content.definition, IdentityClaim | IdentityVerification):
         # Type and name of an identity are unique, but old custom identities have another DID, and
         # so another topic.
         other = rules.other_did(content.definition.base, network_name)

@@ -240,7 +240,7 @@ class NamespaceDefinitions:
                 raise Rejected("FF10403", "identity claim", header.id, "its profile has no id")
         elif header.author != base.did:
             raise Rejected("FF10409", "identity claim", base.id, header.author)
-        existing = self._existing(base)
+        existing = self._existing(base, candidate.position)
         if existing is not None:
             if self._is_same(existing, base) and self._is_owner(existing, header.key, base):
                 return
@@ -276,7 +276,7 @@ class NamespaceDefinitions:
         if base.parent is None or base.type is IdentityType.NODE:
             raise Rejected("FF10403", kind, header.id, "only children are verified")
         self._check_is_parent(candidate, base, kind, header.id)
-        existing = self._existing(base)
+        existing = self._existing(base, candidate.position)
         if existing is not None:
             if self._is_same(existing, base) and existing.claim == verification.claim:
                 return
@@ -403,9 +403,13 @@ class NamespaceDefinitions:
     def _is_same(self, identity: Identity, base: IdentityBase) -> bool:
         return rules.same_base(self._said(identity), base)
 
-    def _existing(self, base: IdentityBase) -> Identity | None:
-        other = rules.other_did(base, self._context.network_name)
-        return self._by_did.get(base.did) or self._by_did.get(other or "")
+    def _existing(self, base: IdentityBase, position: Position) -> Identity | None:
+        """Who has the name, as of a position: the other DID's topic has an order of its own."""
+        known = self._by_did.get(base.did)
+        if known is not None:
+            return known
+        other = self._by_did.get(rules.other_did(base, self._context.network_name) or "")
+        return other if other is not None and _position(other) < position else None
 
     def _is_owner(self, identity: Identity, key: str, base: IdentityBase) -> bool:
         if base.type is IdentityType.NODE:

@@ -26,6 +26,9 @@ from photinus_core.sequencing.position import Position
 PINS_PAGE: Final = 2_000
 """Undecided pins among which the one ahead is looked for."""
 
+PARKED_MAX: Final = 1_000
+"""Most parked messages that are searched for an id."""
+
 _SENDING: Final = {
     OperationType.SHAREDSTORAGE_UPLOAD_BLOB: "upload",
     OperationType.SHAREDSTORAGE_UPLOAD_BATCH: "upload",
@@ -132,7 +135,7 @@ class Explainer:
         async with self._store.read(self._namespace) as reader:
             message = await _find(reader, message_id)
             if message is None:
-                raise NotFound("FF10109")
+                return await _parked(reader, message_id)
             pins = await self._pins_of_message(reader, message)
             operations: list[Operation] = []
             if message.txid is not None:
@@ -264,6 +267,17 @@ async def _find(reader: Reader, message_id: Uuid) -> Message | None:
     where = Condition("id", Operator.EQUAL, message_id)
     page = await reader.query(Table.MESSAGES, Query(Table.MESSAGES, where, limit=1))
     return page.items[0] if page.items else None
+
+
+async def _parked(reader: Reader, message_id: Uuid) -> MessageExplanation:
+    """Looks for a message among what peers sent before they were known."""
+    for parked in await reader.parked_messages(None, PARKED_MAX):
+        if message_id in parked.payload:
+            detail = f"its sender {parked.peer} is no known node of this network"
+            return MessageExplanation(
+                message_id, "parked", reason="parked", detail=detail, since=parked.received
+            )
+    raise NotFound("FF10109")
 
 
 async def _batch_of(reader: Reader, message: Message) -> Batch | None:
