@@ -21,12 +21,12 @@ from photinus_core.model import canonical
 from photinus_core.model.ids import Did, Hash32, Namespace, Uuid
 from photinus_core.model.ledger import ReceivedBatchKey
 from photinus_core.model.messages import (
-    DECIDED_STATES,
     Batch,
     Blob,
     Data,
     Group,
     Message,
+    MessageState,
     NextPin,
     Pin,
     SystemTag,
@@ -131,7 +131,7 @@ def _message_facts(message: Message, around: _Surroundings, network_name: str) -
         references=references_of(content, network_name),
         needs=_needs(content, around),
         cancels=header.cid if header.tag == SystemTag.GAP_FILL else None,
-        decided=message.state in DECIDED_STATES,
+        decided=message.state in (MessageState.CONFIRMED, MessageState.REJECTED),
         payload=content,
     )
 

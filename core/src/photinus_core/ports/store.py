@@ -448,7 +448,10 @@ class MessageWrites(Protocol):
         ...
 
     async def decide(self, decisions: Sequence[Decision]) -> None:
-        """Moves messages to their final state. A message that has one keeps it."""
+        """Moves messages to their final state. What is confirmed or rejected stays so.
+
+        A cancelled message may still be: the chain decides, whatever its sender said.
+        """
         ...
 
     async def confirm_batches(self, batches: Sequence[ReceivedBatchKey], at: Nanoseconds) -> None:

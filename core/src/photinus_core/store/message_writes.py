@@ -196,7 +196,7 @@ class MessageWriting(WriteSession):
         self.later_many(
             "UPDATE messages SET state = $4, confirmed = $5, reject_reason = $6 "
             "WHERE namespace = $1 AND id = $2 AND hash = $3 "
-            "AND state NOT IN ('confirmed', 'rejected', 'cancelled')",
+            "AND state NOT IN ('confirmed', 'rejected')",
             [(self.namespace, d.message, d.hash, d.state.value, d.at, d.reason) for d in decisions],
         )
         confirmed = {d.message for d in decisions if d.state is MessageState.CONFIRMED}
