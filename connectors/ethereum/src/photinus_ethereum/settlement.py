@@ -77,9 +77,16 @@ class Settlement:
                 await self._work()
             except (NodeUnavailableError, RpcError) as error:
                 logger.info("receipts will be read again: %s", error)
-                self._look_at_all = True
-                await asyncio.sleep(RETRY_S)
-                self._wake.set()
+                await self._again()
+            except Exception:
+                # A receipt that is none, a full disk: everything needed to go on is in journal and pool.
+                logger.exception("settling failed and will be tried again")
+                await self._again()
+
+    async def _again(self) -> None:
+        self._look_at_all = True
+        await asyncio.sleep(RETRY_S)
+        self._wake.set()
 
     def _followed(self, followed: Followed) -> None:
         if followed.forked_at is not None:

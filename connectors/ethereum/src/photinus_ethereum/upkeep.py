@@ -8,6 +8,8 @@ import logging
 import time
 from dataclasses import dataclass
 
+from photinus_sdk.errors import ConnectorError
+
 from photinus_ethereum.blocks import ChainView
 from photinus_ethereum.fees import FeeOracle
 from photinus_ethereum.hexes import TxHash, number
@@ -80,9 +82,13 @@ class Upkeep:
             for lane in list(self._pool.lanes.values()):
                 try:
                     await self._look(lane, gaps=gaps)
-                except (NodeUnavailableError, RpcError) as error:
+                except (NodeUnavailableError, RpcError, ConnectorError) as error:
                     self._check_gaps = self._check_gaps or gaps
                     logger.debug("upkeep of %s: %s", lane.address, error)
+                except Exception:
+                    # One signer's trouble must not end the upkeep of all.
+                    self._check_gaps = self._check_gaps or gaps
+                    logger.exception("upkeep of %s failed", lane.address)
 
     async def _look(self, lane: Lane, *, gaps: bool) -> None:
         now = asyncio.get_running_loop().time()
