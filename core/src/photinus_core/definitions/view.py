@@ -24,13 +24,13 @@ import msgspec
 from photinus_core.definitions import rules
 from photinus_core.definitions.content import Content
 from photinus_core.definitions.effects import (
-    DEFINITION_EVENT_TOPIC,
     Effects,
     OpenClaim,
     OpenVerification,
     Statements,
 )
 from photinus_core.definitions.guard import guarded
+from photinus_core.definitions.memory import DefinitionMemory
 from photinus_core.definitions.payloads import (
     KINDS,
     DatatypeDefinition,
@@ -41,8 +41,8 @@ from photinus_core.definitions.payloads import (
 )
 from photinus_core.model import canonical, names
 from photinus_core.model.errors import PhotinusError, Rejected
-from photinus_core.model.events import EventType, NewEvent
-from photinus_core.model.ids import Namespace, Nanoseconds, Uuid, new_uuid
+from photinus_core.model.events import EventType
+from photinus_core.model.ids import Namespace, Nanoseconds, Uuid
 from photinus_core.model.messages import MessageType, SystemTag, Validator
 from photinus_core.model.network import (
     Datatype,
@@ -105,60 +105,50 @@ class NamespaceDefinitions:
         aliases: Mapping[str, str] | None = None,
     ) -> None:
         self._context = context
-        self._by_did: dict[str, Identity] = {}
-        self._keys: dict[str, Verifier] = {}
-        self._did_of: dict[Uuid, str] = {}
-        self._datatypes: dict[str, Datatype] = {}
-        self._datatype_of: dict[Uuid, str] = {}
-        self._aliases = {name: Uuid(said) for name, said in (aliases or {}).items()}
-        """Ids that definitions named, where another definition had the id here already."""
-        self._statements: dict[str, Statements] = {}
-        self._claimed_keys: dict[str, set[str]] = {}
-        self._at = Nanoseconds(0)
-        self._effects = Effects()
+        self._memory = DefinitionMemory(
+            context.namespace, context.key_type, {n: Uuid(i) for n, i in (aliases or {}).items()}
+        )
         for identity in identities:
-            self._keep_identity(identity)
+            self._memory.keep_identity(identity)
         for verifier in verifiers:
-            self._keep_verifier(verifier)
+            self._memory.keep_verifier(verifier)
         for datatype in datatypes:
-            self._keep_datatype(datatype)
+            self._memory.keep_datatype(datatype)
         for did, text in (statements or {}).items():
-            self._keep_statements(did, msgspec.json.decode(text, type=Statements))
+            self._memory.keep_statements(did, msgspec.json.decode(text, type=Statements))
 
     def begin(self, at: Nanoseconds) -> None:
         """Begins a pass: rows made from now on carry this time."""
-        self._at = at
+        self._memory.at = at
 
     def take_effects(self) -> Effects:
         """Hands over what must be written since the last call."""
-        effects, self._effects = self._effects, Effects()
-        return effects
+        return self._memory.take_effects()
 
     def nodes(self) -> list[Identity]:
         """All nodes in effect."""
-        return [i for i in self._by_did.values() if i.base.type is IdentityType.NODE]
+        return [i for i in self._memory.by_did.values() if i.base.type is IdentityType.NODE]
 
     # What agreement asks.
 
     def registration(self, key: str) -> Registration | None:
         """Who owns a chain key."""
-        verifier = self._keys.get(key)
-        if verifier is None:
+        owner = self._memory.owner_of(key)
+        if owner is None:
             return None
-        owner = self._by_did[self._did_of[verifier.identity]]
         root = owner.base.type is IdentityType.ORG and owner.base.parent is None
         return Registration(owner.base.did, _position(owner), root)
 
     def open_claims(self, key: str) -> Collection[str]:
         """Contexts of identities that a key claimed and nobody verified yet."""
-        return [rules.identity_context(did) for did in sorted(self._claimed_keys.get(key, ()))]
+        return [rules.identity_context(did) for did in self._memory.claimed_by(key)]
 
     def effective_at(self, reference: DefinitionReference) -> Position | None:
         """Position at which a definition took effect."""
         if reference.kind == rules.DATATYPE_KIND:
-            datatype = self._datatypes.get(reference.name)
+            datatype = self._memory.datatypes.get(reference.name)
             return None if datatype is None else Position(*(datatype.position or ()))
-        identity = self._by_did.get(reference.name)
+        identity = self._memory.by_did.get(reference.name)
         return None if identity is None else _position(identity)
 
     def further_references(
@@ -169,7 +159,7 @@ class NamespaceDefinitions:
         definition = _content(message).definition
         if not isinstance(definition, IdentityVerification):
             return ()
-        claim = self._open_claim(definition)
+        claim = self._memory.open_claim(definition)
         return () if claim is None else (KeyReference(claim.key),)
 
     def judge(self, candidate: Candidate) -> Verdict:
@@ -193,7 +183,7 @@ class NamespaceDefinitions:
             if item.datatype is None or item.validator is not Validator.JSON:
                 continue
             name = f"{item.datatype.name}/{item.datatype.version}"
-            datatype = self._datatypes.get(name)
+            datatype = self._memory.datatypes.get(name)
             reference = DefinitionReference(
                 rules.DATATYPE_KIND, name, rules.datatype_context(item.datatype.name)
             )
@@ -252,7 +242,7 @@ class NamespaceDefinitions:
             parent = header.author if base.type is IdentityType.NODE else ""
             self._take_effect(candidate.position, made, parent)
             return
-        waiting = self._statements.get(base.did, Statements())
+        waiting = self._memory.waiting(base.did)
         for vouch in waiting.verifications:
             said = vouch.verification
             if (
@@ -263,7 +253,7 @@ class NamespaceDefinitions:
                 self._take_effect(candidate.position, made, vouch.parent, vouch.message)
                 return
         if all(known.message != header.id for known in waiting.claims):
-            self._set_statements(
+            self._memory.set_waiting(
                 base.did, Statements([*waiting.claims, made], waiting.verifications)
             )
 
@@ -281,11 +271,11 @@ class NamespaceDefinitions:
             if self._is_same(existing, base) and existing.claim == verification.claim:
                 return
             raise Rejected("FF10407", kind, base.id, existing.base.id)
-        claim = self._open_claim(verification)
+        claim = self._memory.open_claim(verification)
         if claim is None:
-            waiting = self._statements.get(base.did, Statements())
+            waiting = self._memory.waiting(base.did)
             vouch = OpenVerification(header.id, verification, header.author)
-            self._set_statements(
+            self._memory.set_waiting(
                 base.did, Statements(waiting.claims, [*waiting.verifications, vouch])
             )
             return
@@ -294,14 +284,14 @@ class NamespaceDefinitions:
         if not rules.same_base(claim.claim.base, base):
             raise Rejected("FF10404", kind, header.id)
         if candidate.resolved.get(KeyReference(claim.key)) is not None:
-            raise Rejected("FF10407", kind, base.id, self._keys[claim.key].identity)
+            raise Rejected("FF10407", kind, base.id, self._memory.keys[claim.key].identity)
         self._take_effect(candidate.position, claim, header.author, header.id)
 
     def _update(self, candidate: Candidate, content: Content, update: IdentityUpdate) -> None:
         base, header = update.base, content.message.header
         kind = KINDS[SystemTag.IDENTITY_UPDATE]
         names.check_text(update.description, "description", names.DESCRIPTION_CHARS_MAX)
-        identity = self._by_did.get(base.did)
+        identity = self._memory.by_did.get(base.did)
         if identity is None:
             raise Rejected("FF10408", kind, header.id, base.did)
         if not self._is_same(identity, base):
@@ -315,13 +305,11 @@ class NamespaceDefinitions:
             description=update.description,
             profile=update.profile,
             update=header.id,
-            updated=self._at,
+            updated=self._memory.at,
         )
-        self._keep_identity(changed)
-        self._effects.identities[changed.base.id] = changed
-        self._event(EventType.IDENTITY_UPDATED, changed.base.id)
+        self._memory.add_identity(changed, EventType.IDENTITY_UPDATED)
         if base.type is IdentityType.NODE and changed.profile:
-            self._effects.peers[changed.base.id] = changed.profile
+            self._memory.effects.peers[changed.base.id] = changed.profile
 
     def _datatype(
         self, candidate: Candidate, content: Content, definition: DatatypeDefinition
@@ -338,11 +326,10 @@ class NamespaceDefinitions:
         computed = canonical.hash_text(definition.value)
         if computed != definition.hash:
             raise Rejected("FF10410", kind, definition.id, definition.hash, computed)
-        existing = self._datatypes.get(name)
+        existing = self._memory.datatypes.get(name)
         if existing is not None:
             raise Rejected("FF10407", kind, definition.id, existing.id)
-        said = [self._aliases.get(n, d.id) for n, d in self._versions(definition.name)]
-        if definition.id in said:
+        if definition.id in self._memory.said_versions(definition.name):
             raise Rejected("FF10407", kind, definition.id, definition.id)
         guarded(
             name,
@@ -351,7 +338,7 @@ class NamespaceDefinitions:
             ),
         )
         datatype = Datatype(
-            id=self._local_id(definition.id, name, self._datatype_of.get(definition.id)),
+            id=self._memory.datatype_id(definition.id, name),
             namespace=self._context.namespace,
             name=definition.name,
             version=definition.version,
@@ -361,67 +348,34 @@ class NamespaceDefinitions:
             message=content.message.header.id,
             position=candidate.position[:],
         )
-        self._keep_datatype(datatype)
-        self._effects.datatypes.append(datatype)
-        self._event(EventType.DATATYPE_CONFIRMED, datatype.id)
+        self._memory.add_datatype(datatype)
 
     # Checks and changes that several definitions share.
 
     def _check_is_parent(
         self, candidate: Candidate, base: IdentityBase, kind: str, message: Uuid
     ) -> None:
-        parent = self._by_did.get(candidate.registered or "")
-        if parent is None or self._said(parent).id != base.parent:
+        parent = self._memory.by_did.get(candidate.registered or "")
+        if parent is None or self._memory.said(parent).id != base.parent:
             raise Rejected("FF10409", kind, message, candidate.message.author)
         rules.check_parent(base, parent.base)
 
-    def _versions(self, name: str) -> list[tuple[str, Datatype]]:
-        return [(key, d) for key, d in self._datatypes.items() if d.name == name]
-
-    def _local_id(self, said: Uuid, name: str, taken_by: str | None) -> Uuid:
-        """The id under which a definition is kept here.
-
-        Ids are unique here, but may not decide: definitions on different topics have no order, so
-        the id that one names may be another's already (or belong to a hostile one).
-        """
-        if taken_by in {None, name}:
-            return said
-        self._aliases[name] = said
-        self._effects.aliases[name] = said
-        digest = canonical.hash_text(f"{name}/{said}")
-        return Uuid(
-            "-".join((digest[:8], digest[8:12], digest[12:16], digest[16:20], digest[20:32]))
-        )
-
-    def _said(self, identity: Identity) -> IdentityBase:
-        """An identity's base as its claim named it."""
-        base, parent = identity.base, None
-        if base.parent is not None:
-            parent = self._aliases.get(self._did_of.get(base.parent, ""), base.parent)
-        return msgspec.structs.replace(base, id=self._aliases.get(base.did, base.id), parent=parent)
-
     def _is_same(self, identity: Identity, base: IdentityBase) -> bool:
-        return rules.same_base(self._said(identity), base)
+        return rules.same_base(self._memory.said(identity), base)
 
     def _existing(self, base: IdentityBase, position: Position) -> Identity | None:
         """Who has the name, as of a position: the other DID's topic has an order of its own."""
-        known = self._by_did.get(base.did)
+        known = self._memory.by_did.get(base.did)
         if known is not None:
             return known
-        other = self._by_did.get(rules.other_did(base, self._context.network_name) or "")
+        other = self._memory.by_did.get(rules.other_did(base, self._context.network_name) or "")
         return other if other is not None and _position(other) < position else None
 
     def _is_owner(self, identity: Identity, key: str, base: IdentityBase) -> bool:
         if base.type is IdentityType.NODE:
             return True
-        verifier = self._keys.get(key)
+        verifier = self._memory.keys.get(key)
         return verifier is not None and verifier.identity == identity.base.id
-
-    def _open_claim(self, verification: IdentityVerification) -> OpenClaim | None:
-        waiting = self._statements.get(verification.base.did)
-        if waiting is None:
-            return None
-        return next((c for c in waiting.claims if c.message == verification.claim), None)
 
     def _take_effect(
         self, position: Position, claim: OpenClaim, parent: str, verification: Uuid | None = None
@@ -429,88 +383,39 @@ class NamespaceDefinitions:
         said = claim.claim.base
         base = msgspec.structs.replace(
             said,
-            id=self._local_id(said.id, said.did, self._did_of.get(said.id)),
+            id=self._memory.identity_id(said.id, said.did),
             namespace=self._context.namespace,
-            parent=self._by_did[parent].base.id if parent else None,
+            parent=self._memory.by_did[parent].base.id if parent else None,
         )
         identity = Identity(
             base=base,
             namespace=self._context.namespace,
-            created=self._at,
-            updated=self._at,
+            created=self._memory.at,
+            updated=self._memory.at,
             description=claim.claim.description,
             profile=claim.claim.profile,
             claim=claim.message,
             verification=verification,
             position=position[:],
         )
-        self._keep_identity(identity)
-        self._effects.identities[base.id] = identity
+        self._memory.add_identity(identity, EventType.IDENTITY_CONFIRMED)
         kind, value = self._context.key_type, claim.key
         if base.type is IdentityType.NODE:
             kind, value = VerifierType.DX_PEER_ID, profile_member(identity.profile, "id")
-            self._effects.peers[base.id] = identity.profile
+            self._memory.effects.peers[base.id] = identity.profile
         verifier = Verifier(
             hash=canonical.verifier_hash(self._context.namespace, kind, value),
             identity=base.id,
             namespace=self._context.namespace,
             type=kind,
             value=value,
-            created=self._at,
+            created=self._memory.at,
             position=position[:],
         )
-        self._keep_verifier(verifier)
-        self._effects.verifiers.append(verifier)
-        self._event(EventType.IDENTITY_CONFIRMED, base.id)
-        if base.did in self._statements:
-            # The DID is taken: what else waited under it can never take effect.
-            self._set_statements(base.did, None)
-
-    def _event(self, kind: EventType, reference: Uuid) -> None:
-        self._effects.events.append(
-            NewEvent(
-                id=new_uuid(),
-                type=kind,
-                namespace=self._context.namespace,
-                reference=reference,
-                created=self._at,
-                topic=DEFINITION_EVENT_TOPIC,
-            )
-        )
-
-    def _set_statements(self, did: str, statements: Statements | None) -> None:
-        self._forget_claimed_keys(did)
-        if statements is None:
-            self._statements.pop(did, None)
-            self._effects.statements[did] = None
-            return
-        self._keep_statements(did, statements)
-        self._effects.statements[did] = msgspec.json.encode(statements).decode()
-
-    def _forget_claimed_keys(self, did: str) -> None:
-        for claim in self._statements.get(did, Statements()).claims:
-            dids = self._claimed_keys.get(claim.key, set())
-            dids.discard(did)
-            if not dids:
-                self._claimed_keys.pop(claim.key, None)
-
-    def _keep_statements(self, did: str, statements: Statements) -> None:
-        self._statements[did] = statements
-        for claim in statements.claims:
-            self._claimed_keys.setdefault(claim.key, set()).add(did)
-
-    def _keep_identity(self, identity: Identity) -> None:
-        self._by_did[identity.base.did] = identity
-        self._did_of[identity.base.id] = identity.base.did
-
-    def _keep_verifier(self, verifier: Verifier) -> None:
-        if verifier.type is self._context.key_type:
-            self._keys.setdefault(verifier.value, verifier)
-
-    def _keep_datatype(self, datatype: Datatype) -> None:
-        name = f"{datatype.name}/{datatype.version}"
-        self._datatypes[name] = datatype
-        self._datatype_of[datatype.id] = name
+        self._memory.add_verifier(verifier)
+        # The DID is taken: what else waited under it can never take effect.
+        if self._memory.waiting(base.did) != Statements():
+            self._memory.set_waiting(base.did, None)
 
 
 def _content(message: MessageFacts) -> Content:
