@@ -102,7 +102,9 @@ func writeStatus(ctx context.Context, w http.ResponseWriter, message proto.Messa
 		code = http.StatusNoContent
 	}
 	if answered, ok := runtime.ServerMetadataFromContext(ctx); ok {
-		if values := answered.HeaderMD.Get(statusMetadata); len(values) > 0 {
+		// Trailing metadata is sent with the answer itself; initial metadata would cost the core a message of its own.
+		values := append(answered.TrailerMD.Get(statusMetadata), answered.HeaderMD.Get(statusMetadata)...)
+		if len(values) > 0 {
 			if said, err := strconv.Atoi(values[0]); err == nil && said >= 200 && said < 300 {
 				code = said
 			}

@@ -57,9 +57,9 @@ async def abort(context: Context, failure: Exception) -> NoReturn:
     await context.abort(code, text, ((DETAILS_KEY, status.SerializeToString()),))
 
 
-async def set_http_status(context: Context, status: int) -> None:
+def set_http_status(context: Context, status: int) -> None:
     """Says which success status REST is to answer with, where it is not 200."""
-    await context.send_initial_metadata(((HTTP_CODE_KEY, str(status)),))
+    context.set_trailing_metadata(((HTTP_CODE_KEY, str(status)),))
 
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"

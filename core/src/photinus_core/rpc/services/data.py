@@ -44,7 +44,7 @@ class DataServicer(Servicer, data_service_pb2_grpc.DataServiceServicer):
         self, request: pb.CreateDataRequest, context: Context
     ) -> pb.CreateDataResponse:
         stored = await self.namespace(request).data.store_value(data_input(request.data))
-        await set_http_status(context, 201)
+        set_http_status(context, 201)
         return pb.CreateDataResponse(data=convert.data_item(stored))
 
     async def UploadData(
@@ -63,7 +63,7 @@ class DataServicer(Servicer, data_service_pb2_grpc.DataServiceServicer):
             validator=header.validator,
             datatype=datatype,
         )
-        await set_http_status(context, 201)
+        set_http_status(context, 201)
         return pb.UploadDataResponse(data=convert.data_item(stored))
 
     async def DownloadBlob(
@@ -87,7 +87,7 @@ class DataServicer(Servicer, data_service_pb2_grpc.DataServiceServicer):
         self, request: pb.DeleteDataRequest, context: Context
     ) -> pb.DeleteDataResponse:
         await self.namespace(request).data.delete(parse_uuid(request.id))
-        await set_http_status(context, 204)
+        set_http_status(context, 204)
         return pb.DeleteDataResponse()
 
     async def ListDataMessages(
@@ -184,5 +184,5 @@ class DatatypeServicer(Servicer, datatype_service_pb2_grpc.DatatypeServiceServic
                 sent.message, namespace.patience(context.time_remaining())
             )
         else:
-            await set_http_status(context, 202)
+            set_http_status(context, 202)
         return types_pb.CreateDatatypeResponse(datatype=convert.datatype(sent))

@@ -181,7 +181,7 @@ class OperationServicer(Servicer, operation_service_pb2_grpc.OperationServiceSer
         self, request: operation_pb.RetryOperationRequest, context: Context
     ) -> operation_pb.RetryOperationResponse:
         copy = await self.namespace(request).operations.retry(parse_uuid(request.id))
-        await set_http_status(context, 202)
+        set_http_status(context, 202)
         return operation_pb.RetryOperationResponse(operation=convert.operation(copy))
 
     async def _operation(self, request: NamespacedRequest, key: Uuid) -> Operation:

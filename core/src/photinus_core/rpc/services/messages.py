@@ -77,7 +77,7 @@ class MessageServicer(Servicer, message_service_pb2_grpc.MessageServiceServicer)
     ) -> Message:
         if confirm:
             return await namespace.confirmed(sent.header.id, context.time_remaining())
-        await set_http_status(context, 202)
+        set_http_status(context, 202)
         return sent
 
     async def ListMessages(

@@ -54,7 +54,7 @@ async def finish(
     At once with 202, or with the identity once the network has confirmed it.
     """
     if not confirm:
-        await set_http_status(context, 202 if started.messages else 200)
+        set_http_status(context, 202 if started.messages else 200)
         return started.identity
     return await namespace.registered(started, context.time_remaining())
 
@@ -138,7 +138,7 @@ class NetworkServicer(Servicer, network_service_pb2_grpc.NetworkServiceServicer)
         if request.action.type not in ACTIONS:
             raise Rejected("FF10397", request.action.type)
         await services.governance.submit(request.action.type)
-        await set_http_status(context, 202)
+        set_http_status(context, 202)
         return network_pb.SubmitNetworkActionResponse(action=request.action)
 
     async def _named(self, request: NamespacedRequest, kind: IdentityType, text: str) -> Identity:

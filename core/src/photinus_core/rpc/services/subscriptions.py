@@ -51,7 +51,7 @@ class SubscriptionServicer(Servicer, subscription_service_pb2_grpc.SubscriptionS
     ) -> pb.CreateSubscriptionResponse:
         service = self.namespace(request).subscriptions
         made = await service.create(subscription_input(request.subscription))
-        await set_http_status(context, 201)
+        set_http_status(context, 201)
         return pb.CreateSubscriptionResponse(subscription=convert.subscription(made))
 
     async def PutSubscription(
@@ -65,5 +65,5 @@ class SubscriptionServicer(Servicer, subscription_service_pb2_grpc.SubscriptionS
         self, request: pb.DeleteSubscriptionRequest, context: Context
     ) -> pb.DeleteSubscriptionResponse:
         await self.namespace(request).subscriptions.delete(parse_uuid(request.id))
-        await set_http_status(context, 204)
+        set_http_status(context, 204)
         return pb.DeleteSubscriptionResponse()

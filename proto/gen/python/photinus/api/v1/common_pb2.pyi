@@ -10,7 +10,7 @@ Conventions of the package:
 - A failed call carries `google.rpc.ErrorInfo` with `reason` = a FireFly code (`FF10109`), `domain` = `photinus` and
   `metadata` `{http_status}`; the status message is `FF10109: Not found`. Every call with a namespace may fail with
   FF10436 (unknown namespace, 404), FF10441 (it is starting, 412) or FF10446 (it is not started, 412).
-- A success answers 200 over REST unless the initial metadata `x-http-code` says otherwise (201, 202, 204).
+- A success answers 200 over REST unless the metadata `x-http-code`, trailing or initial, says otherwise (201, 202, 204).
 - What is acknowledged is durable. Calls that change something say whether they may be repeated.
 """
 
