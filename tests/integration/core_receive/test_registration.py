@@ -40,6 +40,7 @@ from tests.integration.core_receive.network import (
     Org,
     SharedDictionary,
     claim_org,
+    define_datatype,
     definition,
     member,
     message,
@@ -313,3 +314,29 @@ async def test_a_gateway_namespace_stores_identities_at_once(tmp_path: Path) -> 
     assert [e.type for e in events] == [EventType.IDENTITY_CONFIRMED, EventType.IDENTITY_UPDATED]
     assert '"blockchainAcountId":"0xab"' in did_document(found.base, verifiers)
     await store.aclose()
+
+
+async def test_waiting_for_an_event_and_for_a_datatype(setting: Setting) -> None:
+    org = await setting.done(await setting.registration.register_own_org())
+    update = asyncio.create_task(
+        setting.waiter.wait_event(org.base.id, [EventType.IDENTITY_UPDATED], 5)
+    )
+    await asyncio.sleep(0)
+    await setting.done(await setting.registration.update(org.base.id, "new", "{}"))
+    assert (await update).type is EventType.IDENTITY_UPDATED
+    with pytest.raises(TimedOut, match="FF10260"):
+        await setting.waiter.wait_event(org.base.id, [EventType.IDENTITY_UPDATED], 0.02)
+    sent = define_datatype(Org("alice"), "widget", "1", {"type": "object"})
+    (item,) = sent.wire.data
+    assert item.value is not None
+    made = await setting.sender.send_definition(
+        sent.messages[0].header.topics[0],
+        SystemTag.DEFINE_DATATYPE,
+        item.value,
+        "did:firefly:org/alice",
+        "0xa11ce",
+    )
+    datatype = await setting.waiter.wait_datatype("widget", "1", made.header.id, 5)
+    assert (datatype.name, datatype.message) == ("widget", made.header.id)
+    with pytest.raises(NotFound, match="FF10143"):
+        await setting.waiter.wait_datatype("widget", "2", made.header.id, 5)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from types import TracebackType
 from typing import Final, Self
 
@@ -104,20 +104,3 @@ class Wake:
             return False
         self._event.clear()
         return True
-
-
-async def repeat_until_cancelled(
-    name: str, step: Callable[[], Awaitable[None]], backoff: Backoff
-) -> None:
-    """Runs a step again and again; a failure is logged and delays the next turn."""
-    while True:
-        try:
-            await step()
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            wait_s = backoff.next_s()
-            log.exception("%s failed; again in %.1f s", name, wait_s)
-            await asyncio.sleep(wait_s)
-        else:
-            backoff.reset()
