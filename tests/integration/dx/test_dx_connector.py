@@ -8,6 +8,7 @@ import hashlib
 import json
 import random
 import uuid
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,21 @@ async def test_blobs_are_stored_read_and_deleted(tmp_path: Path) -> None:
             grpc.StatusCode.NOT_FOUND,
             "UNKNOWN_BLOB",
         )
+
+
+async def test_an_upload_without_its_end_leaves_nothing(tmp_path: Path) -> None:
+    async with members(tmp_path, "alice") as (alice,):
+
+        async def frames() -> AsyncIterator[pb.UploadBlobRequest]:
+            header = pb.UploadBlobHeader(context=alice.context("u1"), data_id=DATA_ID)
+            yield pb.UploadBlobRequest(header=header)
+            yield pb.UploadBlobRequest(chunk=bytes(MIB))
+
+        attempt = alice.wire.call(alice.stub.UploadBlob, frames())  # type: ignore[arg-type] # a stream
+        assert await refused(attempt) == (INVALID, "UPLOAD_INCOMPLETE")
+        folder = tmp_path / "alice" / "i1"
+        left = [path for name in ("partial", "blobs") for path in (folder / name).rglob("*")]
+        assert not [path for path in left if path.is_file()]
 
 
 async def test_fifty_megabytes_are_never_held(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from photinus.connector.v1 import common_pb2 as common
 from photinus.connector.v1 import connector_pb2
 from photinus.connector.v1 import shared_storage_pb2 as pb
+from photinus_ipfs.unixfs import DagBuilder
 
 from tests.integration.ipfs.conftest import Node, stop_node
 from tests.support.wire import Child, Wire, child, dialled, reason_of
@@ -184,6 +185,23 @@ async def test_a_broken_upload_leaves_nothing(wire: Wire, tmp_path: Path) -> Non
     code, _ = await refused(wire.call(wire.storage.Upload, frames()))  # type: ignore[arg-type] # a stream
     assert code == grpc.StatusCode.INVALID_ARGUMENT
     assert not [path for path in (tmp_path / "shared").rglob("*") if path.is_file()]
+
+
+async def test_an_upload_without_its_end_is_not_kept(wire: Wire, settings: dict[str, Any]) -> None:
+    """The end of a stream alone does not tell a complete upload from one that broke off."""
+    await wire.configure(settings)
+    content = f"half of {settings}".encode()
+
+    async def frames() -> AsyncIterator[pb.UploadRequest]:
+        yield pb.UploadRequest(header=pb.UploadHeader(context=context("k1")))
+        yield pb.UploadRequest(chunk=content)
+
+    code, reason = await refused(wire.call(wire.storage.Upload, frames()))  # type: ignore[arg-type] # a stream
+    assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "UPLOAD_INCOMPLETE")
+    builder = DagBuilder()
+    builder.add(content)
+    unpin = pb.UnpinRequest(context=context("k2"), payload_ref=str(builder.finish()))
+    assert (await wire.call(wire.storage.Unpin, unpin)).replayed  # it was never kept
 
 
 async def test_the_status_follows_the_node(wire: Wire, mortal_node: Node) -> None:
