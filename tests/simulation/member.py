@@ -16,6 +16,7 @@ from typing import Final
 from photinus_core.model.ids import Hash32
 from photinus_core.sequencing.agreement import Agreement
 from photinus_core.sequencing.batching import (
+    AwaitChain,
     Batching,
     Finish,
     Prepare,
@@ -223,9 +224,14 @@ class Member:
 
     def _rebuild_batching(self) -> None:
         self.batching = Batching(messages_max=self.tuning.batch_messages_max)
+        for own in self._off_chain():
+            if own.finished:
+                self.batching.pinned_before(own.processor, own.signer)
         for batch_id, own in self.store.own.items():
             if not own.finished:
-                self.batching.resume(own.processor, batch_id, "batch_pin", prepared=own.prepared)
+                self.batching.resume(
+                    own.processor, batch_id, "batch_pin", key=own.signer, prepared=own.prepared
+                )
         self.batching.ready(_ready(sequence, m) for sequence, m in self.store.outbox.values())
         self._send()
 
@@ -257,6 +263,8 @@ class Member:
                     self.later(partial(self._seal, action), 0.1)
                 case Prepare(batch):
                     self.later(partial(self._try, batch, self._prepare))
+                case AwaitChain(batch):
+                    self.later(partial(self._try, batch, self._await_chain), 0.1)
                 case SendPin(batch):
                     self.later(partial(self._try, batch, self._send_pin))
                 case Finish(batch):
@@ -324,6 +332,23 @@ class Member:
 
         for item in items:
             self.clock.soon(partial(attempt, item))
+
+    def _off_chain(self) -> list[OwnBatch]:
+        pinned = {event.batch for event, _ in self.store.pins.values()}
+        return [
+            o
+            for o in self.store.own.values()
+            if o.sent_to is not None and o.batch.key not in pinned
+        ]
+
+    def _await_chain(self, own: OwnBatch) -> None:
+        behind = [
+            o for o in self._off_chain() if o.processor == own.processor and o.signer != own.signer
+        ]
+        if behind:
+            self.batching.failed(own.batch.id, "another key's pin is not on chain", self.clock.now)
+        else:
+            self.batching.on_chain(own.batch.id)
 
     def _send_pin(self, own: OwnBatch) -> None:
         contract = self.store.contract

@@ -18,7 +18,9 @@ from photinus_core.sequencing.batching import (
     IN_FLIGHT_MAX,
     RETRY_FIRST_NS,
     RETRY_LAST_NS,
+    UNPINNED,
     Action,
+    AwaitChain,
     Batching,
     Finish,
     Prepare,
@@ -184,6 +186,49 @@ def test_pins_go_in_seal_order_though_uploads_overlap() -> None:
     assert batching.poll(RETRY_FIRST_NS) == [Finish("b1"), SendPin("b2")]
 
 
+def test_a_pin_by_another_key_waits_for_the_chain() -> None:
+    """The chain keeps the order of one key's transactions only (hard case 8)."""
+    batching = Batching(messages_max=2)
+    batching.ready([ready(1), ready(2, key="other"), ready(3, key="other")])
+    for name in ("b1", "b2"):
+        (cut,) = [a for a in batching.poll(0) if isinstance(a, Seal)]
+        batching.sealed(cut, name)
+    assert batching.poll(0) == [Prepare("b2")]
+    batching.prepared("b2")
+    batching.prepared("b1")
+    assert batching.poll(0) == [SendPin("b1")]
+    batching.journaled("b1")
+    assert batching.poll(0) == [Finish("b1"), AwaitChain("b2")]
+    batching.finished("b1")
+    batching.failed("b2", "b1 is not on chain yet", 0)
+    assert batching.poll(0) == []
+    assert batching.poll(RETRY_FIRST_NS) == [AwaitChain("b2")]
+    batching.on_chain("b2")
+    assert batching.poll(RETRY_FIRST_NS) == [SendPin("b2")]
+    batching.journaled("b2")
+    batching.poll(RETRY_FIRST_NS)
+    batching.finished("b2")
+    batching.ready([ready(4, key="other")])
+    seal_all(batching, "b3")
+    batching.prepared("b3")
+    assert batching.poll(RETRY_FIRST_NS) == [SendPin("b3")]
+
+
+def test_a_key_change_over_a_restart_waits_too() -> None:
+    batching = Batching()
+    batching.pinned_before(ALICE, "old")
+    batching.resume(ALICE, "b1", "batch_pin", key="new", prepared=True)
+    assert batching.poll(0) == [AwaitChain("b1")]
+    same = Batching()
+    same.pinned_before(ALICE, "k")
+    same.resume(ALICE, "b1", "batch_pin", key="k", prepared=True)
+    assert same.poll(0) == [SendPin("b1")]
+    unpinned = Batching()
+    unpinned.pinned_before(ALICE, "k")
+    unpinned.resume(ALICE, "b1", UNPINNED, key="l", prepared=True)
+    assert unpinned.poll(0) == [SendPin("b1")]
+
+
 def test_delays_grow_to_a_limit_and_start_again_with_each_stage() -> None:
     batching = Batching()
     batching.ready([ready(1)])
@@ -295,6 +340,8 @@ class BatchingMachine(RuleBasedStateMachine):
                 self.batching.failed(action.batch, "no", self.now)
             case Prepare(batch):
                 self.batching.prepared(batch)
+            case AwaitChain(batch):
+                self.batching.on_chain(batch)
             case SendPin(batch):
                 self.journaled.append(batch)
                 self.batching.journaled(batch)
@@ -341,6 +388,8 @@ class BatchingMachine(RuleBasedStateMachine):
                         self.batching.sealed(action, name)
                     case Prepare(batch):
                         self.batching.prepared(batch)
+                    case AwaitChain(batch):
+                        self.batching.on_chain(batch)
                     case SendPin(batch):
                         self.journaled.append(batch)
                         self.batching.journaled(batch)

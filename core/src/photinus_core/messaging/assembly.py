@@ -27,6 +27,7 @@ from photinus_core.ports.store import Fence, Notification, ReadyMessage
 from photinus_core.ports.tasks import Background, Wake
 from photinus_core.sequencing.batching import (
     Action,
+    AwaitChain,
     Batching,
     Finish,
     Prepare,
@@ -205,6 +206,11 @@ class BatchManager:
     async def _resume_all(self) -> None:
         async with self._store.read(self._namespace) as reader:
             batches = await reader.open_batches()
+            off_chain = await reader.own_batches_off_chain()
+        for batch in off_chain:
+            if batch.dispatched:
+                machine = self._machines[batch.type is BatchType.BROADCAST]
+                machine.pinned_before(_processor_of(batch), batch.key)
         for batch in batches:
             await self._resume(batch, prepared=False)
 
@@ -214,14 +220,12 @@ class BatchManager:
         if known is not None:
             known.journey.sealed = sealed
             return
-        processor = _processor(
-            batch.type is BatchType.BROADCAST, batch.tx.type, batch.author, batch.group
-        )
+        processor = _processor_of(batch)
         self._under[batch.id] = _Under(
             Journey(sealed, batch.payload_ref), processor, self._clock.monotonic_s()
         )
         machine = self._machines[batch.type is BatchType.BROADCAST]
-        machine.resume(processor, batch.id, batch.tx.type, prepared=prepared)
+        machine.resume(processor, batch.id, batch.tx.type, key=batch.key, prepared=prepared)
 
     async def _read_ready(self) -> None:
         while True:
@@ -259,6 +263,8 @@ class BatchManager:
                 case Prepare(batch=batch):
                     await self._dispatcher.prepare(self._under[Uuid(batch)].journey)
                     machine.prepared(batch)
+                case AwaitChain(batch=batch):
+                    await self._await_chain(machine, Uuid(batch))
                 case SendPin(batch=batch):
                     await self._dispatcher.send_pin(self._under[Uuid(batch)].journey)
                     machine.journaled(batch)
@@ -274,6 +280,21 @@ class BatchManager:
             self._failed(machine, action, failure)
         finally:
             self._wake.set()
+
+    async def _await_chain(self, machine: Batching, batch: Uuid) -> None:
+        """Lets a batch's pin go once no earlier one by another key is under way to the chain."""
+        under = self._under[batch]
+        key = under.journey.sealed.wire.batch.key
+        async with self._store.read(self._namespace) as reader:
+            off_chain = await reader.own_batches_off_chain()
+        for other in off_chain:
+            if other.id == batch:
+                break
+            if other.key != key and _processor_of(other) == under.processor:
+                error = f"batch {other.id}, pinned by another key, is not on chain yet"
+                machine.failed(batch, error, self._now())
+                return
+        machine.on_chain(batch)
 
     async def _seal(self, machine: Batching, action: Seal) -> None:
         since = self._clock.monotonic_s()
@@ -329,6 +350,10 @@ def _processor(
         return ProcessorKey(PINNED_BROADCAST, author)
     dispatcher = UNPINNED_PRIVATE if txtype is TransactionType.UNPINNED else PINNED_PRIVATE
     return ProcessorKey(dispatcher, author, group or "")
+
+
+def _processor_of(batch: Batch) -> ProcessorKey:
+    return _processor(batch.type is BatchType.BROADCAST, batch.tx.type, batch.author, batch.group)
 
 
 def _ready(message: ReadyMessage) -> Ready:

@@ -6,7 +6,9 @@ one dispatcher. Processors do not wait for each other. Within one:
 - An idle pipe cuts at once, a busy one collects: a batch is cut when nothing is under way, or
   when it is full and fewer than `in_flight_max` batches are under way.
 - Batches are prepared (blobs and payload sent) in parallel, but their pins go out in the order
-  of sealing, the next one once the previous is journaled by the connector (hard case 8).
+  of sealing, the next one once the previous is journaled by the connector (hard case 8). The
+  chain keeps the order of one key's transactions only, so the first pin by another key waits
+  until what was pinned before it is on chain.
 - What fails is tried again with growing delays, for ever; later pins of the processor wait.
 
 The machine acts on nothing. `poll(now)` says what to do, each action once; the driver reports
@@ -35,6 +37,7 @@ RETRY_FACTOR: Final = 2
 RETRY_LAST_NS: Final = 30_000_000_000
 
 CONTRACT_INVOKE_PIN: Final = "contract_invoke_pin"
+UNPINNED: Final = "unpinned"
 
 
 class ProcessorKey(NamedTuple):
@@ -79,6 +82,16 @@ class Prepare:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitChain:
+    """Look whether earlier batches are on chain; report `on_chain`, or `failed` if not.
+
+    Asked before the first pin by another key: earlier batches of the processor by other keys count.
+    """
+
+    batch: str
+
+
+@dataclass(frozen=True, slots=True)
 class SendPin:
     """Hand the pin to the connector, with the batch's own key; report `journaled` or `failed`.
 
@@ -95,7 +108,7 @@ class Finish:
     batch: str
 
 
-Action = Seal | Prepare | SendPin | Finish
+Action = Seal | Prepare | AwaitChain | SendPin | Finish
 
 
 class Stage(Enum):
@@ -112,7 +125,10 @@ class BatchStatus:
 
     id: str
     txtype: str
+    key: str
     stage: Stage = Stage.SEALED
+    clear: bool = False
+    """Nothing before it is off chain."""
     busy: bool = False
     """An action for it is out."""
     attempts: int = 0
@@ -151,6 +167,8 @@ class Batching:
         self._known: set[str] = set()
         """Messages taken and not yet sealed."""
         self._batches: dict[str, tuple[_Processor, ProcessorKey, BatchStatus]] = {}
+        self._pinned_by: dict[ProcessorKey, str] = {}
+        """Key of the last pin that was handed over, where one was."""
         self._active: dict[ProcessorKey, None] = {}
         """Processors in which something may be due."""
 
@@ -166,14 +184,24 @@ class Batching:
             insort(processor.waiting, message, key=lambda ready: ready.sequence)
             self._active[message.processor] = None
 
+    def pinned_before(self, processor: ProcessorKey, key: str) -> None:
+        """At start: a pin by this key was handed over and is not on chain yet; in seal order."""
+        self._pinned_by[processor] = key
+
     def resume(
-        self, processor: ProcessorKey, batch: str, txtype: str, *, prepared: bool = False
+        self,
+        processor: ProcessorKey,
+        batch: str,
+        txtype: str,
+        *,
+        key: str = "",
+        prepared: bool = False,
     ) -> None:
         """Takes up a batch that was sealed before a restart; call in seal order.
 
         It is sent again, never rebuilt.
         """
-        status = BatchStatus(batch, txtype, Stage.PREPARED if prepared else Stage.SEALED)
+        status = BatchStatus(batch, txtype, key, Stage.PREPARED if prepared else Stage.SEALED)
         state = self._processors.setdefault(processor, _Processor())
         state.in_flight.append(status)
         self._batches[batch] = (state, processor, status)
@@ -183,7 +211,7 @@ class Batching:
         """A batch was sealed for these messages."""
         state = self._processors[seal.processor]
         assert state.sealing, "nothing is being sealed"
-        status = BatchStatus(batch, state.sealing[0].txtype)
+        status = BatchStatus(batch, state.sealing[0].txtype, state.sealing[0].key)
         self._known.difference_update(ready.id for ready in state.sealing)
         state.sealing, state.seal_attempts, state.seal_due, state.seal_error = [], 0, 0, ""
         state.in_flight.append(status)
@@ -205,8 +233,16 @@ class Batching:
         """Payload and blobs are where receivers find them."""
         self._progress(batch, Stage.PREPARED)
 
+    def on_chain(self, batch: str) -> None:
+        """All that was pinned before the batch is on chain."""
+        self._batches[batch][2].clear = True
+        self._progress(batch, Stage.PREPARED)
+
     def journaled(self, batch: str) -> None:
         """The connector holds the pin durably: it will reach the chain, and the next may follow."""
+        _, processor, status = self._batches[batch]
+        if status.txtype != UNPINNED:
+            self._pinned_by[processor] = status.key
         self._progress(batch, Stage.JOURNALED)
 
     def failed(self, batch: str, error: str, now: int) -> None:
@@ -246,7 +282,7 @@ class Batching:
         actions: list[Action] = []
         for key in list(self._active):
             state = self._processors[key]
-            later = self._poll_batches(state, now, actions)
+            later = self._poll_batches(key, state, now, actions)
             if (seal := self._cut(key, state, now)) is not None:
                 actions.append(seal)
             elif state.waiting and not state.sealing and state.seal_due > now:
@@ -274,7 +310,9 @@ class Batching:
         """Batches under way by processor, in seal order."""
         return {key: list(state.in_flight) for key, state in self._processors.items()}
 
-    def _poll_batches(self, state: _Processor, now: int, actions: list[Action]) -> bool:
+    def _poll_batches(
+        self, key: ProcessorKey, state: _Processor, now: int, actions: list[Action]
+    ) -> bool:
         """Adds what is due for batches under way; tells whether something becomes due by time."""
         later = False
         pins_may_go = True
@@ -285,7 +323,7 @@ class Batching:
                     case Stage.SEALED:
                         action = Prepare(status.id)
                     case Stage.PREPARED:
-                        action = SendPin(status.id) if pins_may_go else None
+                        action = self._pin(key, status) if pins_may_go else None
                     case Stage.JOURNALED:
                         action = Finish(status.id)
                 if action is not None and status.due > now:
@@ -296,6 +334,12 @@ class Batching:
             if status.stage is not Stage.JOURNALED:
                 pins_may_go = False
         return later
+
+    def _pin(self, processor: ProcessorKey, status: BatchStatus) -> Action:
+        before = self._pinned_by.get(processor, status.key)
+        if status.clear or before == status.key or status.txtype == UNPINNED:
+            return SendPin(status.id)
+        return AwaitChain(status.id)
 
     def _cut(self, key: ProcessorKey, state: _Processor, now: int) -> Seal | None:
         if state.sealing or not state.waiting or state.seal_due > now:
