@@ -96,7 +96,7 @@ class Data(data_service_pb2_grpc.DataServiceServicer):
         return data_service_pb2.GetDataResponse(data=data_pb2.Data(id="d1", value='{"a":"<"}'))
 
     async def CreateData(self, request: data_service_pb2.CreateDataRequest, context: Any) -> Any:
-        await set_http_status(context, 201)
+        set_http_status(context, 201)
         return data_service_pb2.CreateDataResponse(data=data_pb2.Data(value=request.data.value))
 
 
