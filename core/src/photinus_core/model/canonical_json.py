@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Final
@@ -174,6 +175,58 @@ def _validate(text: str) -> None:
         else:
             raise InvalidJsonError(f"invalid JSON: expected {expected}", start)
         at = found.end()
+
+
+def cut_values(text: str, path: Sequence[str | None]) -> tuple[str, list[str]]:
+    """Takes the values at a path out of JSON text, with a parser that nothing in them stops.
+
+    Args:
+        text: JSON; what is wrong in it stays for the reader of the result.
+        path: Keys from the outside in, as they are quoted in the text; None for an array.
+
+    Returns:
+        The text with the number of its value at each such place, and the values.
+    """
+    pieces: list[str] = []
+    values: list[str] = []
+    keys: list[str | None] = []
+    copied = at = 0
+    while found := _TOKEN.match(text, at):
+        mark, string, _ = found.groups()
+        at = found.end()
+        if mark in ("{", "["):
+            keys.append("" if mark == "{" else None)
+        elif mark in ("}", "]"):
+            if not keys:
+                break
+            keys.pop()
+        elif mark == ":" and len(keys) == len(path) and keys == list(path):
+            end = _value_end(text, at)
+            pieces += [text[copied:at], str(len(values))]
+            values.append(text[at:end])
+            copied = at = end
+        elif string is not None and keys and keys[-1] is not None:
+            keys[-1] = string
+    return "".join((*pieces, text[copied:])), values
+
+
+def _value_end(text: str, at: int) -> int:
+    """Index behind the value that begins at an index; the same index when there is none."""
+    depth, end = 0, at
+    while found := _TOKEN.match(text, end):
+        mark = found[1]
+        if mark in (",", ":") and depth == 0:
+            break
+        if mark in ("{", "["):
+            depth += 1
+        elif mark in ("}", "]"):
+            if depth == 0:
+                break
+            depth -= 1
+        end = found.end()
+        if depth == 0:
+            break
+    return end
 
 
 def _blank_end(text: str, at: int) -> int:
