@@ -81,7 +81,7 @@ class Network:
         return list(self._processes.children)
 
     async def first_to_end(self) -> Child:
-        """Waits until one of the processes ends that should run."""
+        """Waits until one of the processes ends that should run; keeps their logs in bounds."""
         ended: asyncio.Queue[Child] = asyncio.Queue(len(self._processes.children))
 
         async def watch(child: Child) -> None:
@@ -89,6 +89,7 @@ class Network:
             ended.put_nowait(child)
 
         async with Background("watch") as work:
+            work.start("logs", self._processes.rotate_logs())
             for child in self._processes.children:
                 work.start(child.name, watch(child))
             return await ended.get()

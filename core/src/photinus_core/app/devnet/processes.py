@@ -20,7 +20,8 @@ from typing import Final
 log: Final = logging.getLogger(__name__)
 
 LOG_BYTES_MAX: Final = 50 * 1024 * 1024
-"""A log larger than this at start is moved to `<name>.log.1`."""
+"""A log larger than this is moved to `<name>.log.1`; one former log is kept."""
+LOG_LOOK_S: Final = 10.0
 TERM_WAIT_S: Final = 12.0
 KILL_WAIT_S: Final = 5.0
 _PR_SET_PDEATHSIG: Final = 1
@@ -94,8 +95,6 @@ class Processes:
         """
         self._logs.mkdir(parents=True, exist_ok=True)
         path = self._logs / f"{name}.log"
-        if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
-            path.replace(path.with_suffix(".log.1"))
         with path.open("ab") as output:
             try:
                 process = await asyncio.create_subprocess_exec(
@@ -108,7 +107,7 @@ class Processes:
                     preexec_fn=_end_with_parent if sys.platform == "linux" else None,
                 )
             except OSError as failure:
-                message = f"{name} cannot be started: {failure}"
+                message = f"{name} cannot be started: {command[0]}: {failure.strerror}"
                 raise StartError(message) from failure
         child = Child(name, process, path)
         self._children.append(child)
@@ -133,6 +132,22 @@ class Processes:
             raise StartError(message) from None
         message = f"{child.name} ended at once{_tail(child.log_path)}"
         raise StartError(message)
+
+    async def rotate_logs(self) -> None:
+        """Keeps the logs within bounds, until cancelled.
+
+        A process goes on writing to the file it has: what it wrote is copied and cut off. Lines
+        written between the two are lost, which a development network can bear.
+        """
+        while True:
+            await asyncio.to_thread(self._rotate)
+            await asyncio.sleep(LOG_LOOK_S)
+
+    def _rotate(self) -> None:
+        for path in self._logs.glob("*.log"):
+            if path.stat().st_size > LOG_BYTES_MAX:
+                shutil.copyfile(path, path.with_suffix(".log.1"))
+                os.truncate(path, 0)
 
     async def stop_all(self) -> None:
         """Ends everything; never raises."""
