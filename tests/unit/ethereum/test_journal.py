@@ -229,3 +229,28 @@ async def test_a_second_process_is_kept_out(tmp_path: Path) -> None:
         with pytest.raises(Refused) as caught:
             Journal(tmp_path / "j.sqlite", retention_s=1)
         assert caught.value.reason == "STORE_IN_USE"
+
+
+async def test_a_reader_that_was_woken_finds_every_update(tmp_path: Path) -> None:
+    """Once a wake-up came before the commit it was for, and the last update of a burst was never read."""
+    count = 300
+    async with opened(tmp_path) as journal:
+        ids = [await journal.insert(submitted(nonce)) for nonce in range(count)]
+        changed, row, read = journal.changed(STREAM), 0, 0
+
+        async def reader() -> None:
+            nonlocal row, read
+            while read < count:
+                changed.clear()
+                found = await journal.updates(STREAM, row, 50)
+                if not found:
+                    await changed.wait()
+                    continue
+                row, read = found[-1].row, read + len(found)
+
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            group.create_task(reader())
+            for entry_id in ids:
+                group.create_task(journal.finish([outcome(entry_id)]))
+                await asyncio.sleep(0)
+        assert read == count

@@ -119,7 +119,7 @@ class Journal:
     def __init__(
         self, path: Path, *, retention_s: int, now_ns: Callable[[], int] = time.time_ns
     ) -> None:
-        self._writer = SqliteWriter(path, SCHEMA, self._notify)
+        self._writer = SqliteWriter(path, SCHEMA)
         self._reader = sqlite3.connect(path, isolation_level=None)
         self._reader.execute("PRAGMA query_only = ON")
         self._retention_ns = retention_s * 1_000_000_000
@@ -130,7 +130,6 @@ class Journal:
         self._inserting_nonces: set[tuple[Address, int]] = set()
         self._tasks = Tasks()
         self._changed: dict[str, asyncio.Event] = {}
-        self._touched: set[str] = set()
         self._next_update = 1
         self._store_id = ""
         self._closed = False
@@ -246,20 +245,20 @@ class Journal:
         """Takes back a transaction nobody has seen: its key is CANCELLED, its nonce used by an empty one."""
         now = self._now_ns()
 
-        def job(db: sqlite3.Connection) -> None:
+        def job(db: sqlite3.Connection) -> set[str]:
             db.execute(
                 "UPDATE eth_transactions SET hash = ?, raw = ?, noop = 1, updated_ns = ? WHERE id = ?",
                 (submitted.hash, submitted.raw, now, entry_id),
             )
-            self._end_in(db, [(CANCELLED, "", "", entry_id)], now)
+            return self._end_in(db, [(CANCELLED, "", "", entry_id)], now)
 
-        await self._writer.write(job)
+        self._tell(await self._writer.write(job))
 
     async def finish(self, outcomes: Sequence[Outcome]) -> None:
         """Journals the ends of transactions, one commit for all; each queues its update."""
         now = self._now_ns()
 
-        def job(db: sqlite3.Connection) -> None:
+        def job(db: sqlite3.Connection) -> set[str]:
             db.executemany(
                 "UPDATE eth_transactions SET settled = 1, hash = ?, block = ?, block_hash = ? WHERE id = ?",
                 [(end.hash, end.block, end.block_hash, end.id) for end in outcomes],
@@ -269,9 +268,9 @@ class Journal:
                 for end in outcomes
                 if end.state is not None
             ]
-            self._end_in(db, ended, now)
+            return self._end_in(db, ended, now)
 
-        await self._writer.write(job)
+        self._tell(await self._writer.write(job))
 
     async def unsettle(self, entry_ids: Iterable[int]) -> None:
         """A reorganisation took these back: their nonces are open again. What was told of the keys stays."""
@@ -359,7 +358,9 @@ class Journal:
         db: sqlite3.Connection,
         ended: Sequence[tuple[common.OperationState.ValueType, str, str, int]],
         now: int,
-    ) -> None:
+    ) -> set[str]:
+        """Ends keys that are still pending; returns the scopes that have something new to be told."""
+        scopes: set[str] = set()
         for state, output_json, error, entry_id in ended:
             row = db.execute(
                 "UPDATE eth_transactions SET state = ?, output_json = ?, error = ?, updated_ns = ?, update_row = ?"
@@ -369,13 +370,14 @@ class Journal:
             if row is None:
                 continue
             self._next_update += 1
-            self._touched.add(row[0])
+            scopes.add(row[0])
             if row[0] == INTERNAL_SCOPE:
                 # Nobody waits for its end.
                 db.execute(
                     "UPDATE eth_transactions SET update_row = NULL, acked_ns = ? WHERE id = ?",
                     (now, entry_id),
                 )
+        return scopes
 
     # What the kit needs.
 
@@ -439,16 +441,18 @@ class Journal:
     async def update(self, stream: StreamKey, update: events.OperationUpdate) -> None:
         now = self._now_ns()
 
-        def job(db: sqlite3.Connection) -> None:
+        def job(db: sqlite3.Connection) -> set[str]:
             row = db.execute(
                 "SELECT id FROM eth_transactions WHERE scope = ? AND key = ?",
                 (stream.text, update.idempotency_key),
             ).fetchone()
             if row is not None and update.state in TERMINAL:
                 error = cut(update.error, ERROR_BYTES_MAX)
-                self._end_in(db, [(update.state, update.output_json, error, row[0])], now)
+                ended = [(update.state, update.output_json, error, row[0])]
+                return self._end_in(db, ended, now)
+            return set()
 
-        await self._writer.write(job)
+        self._tell(await self._writer.write(job))
 
     async def get(
         self, stream: StreamKey, key: str, *, begun: bool = False
@@ -529,10 +533,9 @@ class Journal:
     def changed(self, stream: StreamKey) -> asyncio.Event:
         return self._changed.setdefault(stream.text, asyncio.Event())
 
-    def _notify(self) -> None:
-        # Filled on the writer's thread before a commit, emptied on the event loop after it.
-        while self._touched:
-            scope = self._touched.pop()
+    def _tell(self, scopes: set[str]) -> None:
+        # After the commit, and not from the writer's thread: a reader that is woken must find the rows.
+        for scope in scopes:
             if scope in self._changed:
                 self._changed[scope].set()
 
