@@ -16,18 +16,20 @@ from photinus_core.model.messages import DatatypeRef
 from photinus_core.model.network import IdentityType, VerifierType
 
 from tests.integration.core_receive.network import (
-    NS,
     Chain,
     Member,
-    Org,
     SharedDictionary,
+    member,
+    ref_of,
+)
+from tests.integration.core_receive.senders import (
+    NS,
+    Org,
     blob_data,
     broadcast,
     claim_node,
     claim_org,
     define_datatype,
-    member,
-    ref_of,
     value_data,
 )
 

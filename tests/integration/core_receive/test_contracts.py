@@ -13,16 +13,18 @@ from photinus_core.model.errors import Unavailable
 from photinus_core.ports.connectors import StreamProgress
 
 from tests.integration.core_receive.network import (
-    NS,
     Chain,
     Member,
-    Org,
     SharedDictionary,
+    member,
+    ref_of,
+)
+from tests.integration.core_receive.senders import (
+    NS,
+    Org,
     broadcast,
     claim_node,
     claim_org,
-    member,
-    ref_of,
 )
 
 
@@ -64,7 +66,7 @@ async def test_a_root_organisation_ends_a_contract_and_the_next_one_begins(
         await alice.settle()
     (row,) = alice.switched
     assert [(c.index, c.final_event, c.final_position) for c in row.contracts] == [
-        (0, events[1].id, (events[1].body.chain.block, 0, 3)),  # type: ignore[union-attr]
+        (0, events[1].id, (events[1].body.chain.block, 0, 3)),  # type: ignore[union-attr]  # known here
         (1, "", None),
     ]
     await alice.take([chain.pin(after, contract=1)])

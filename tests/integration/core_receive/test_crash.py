@@ -19,18 +19,20 @@ from photinus_core.ports.connectors import EventBatch
 from photinus_core.ports.store import Fence
 
 from tests.integration.core_receive.network import (
-    NS,
     Chain,
     Member,
-    Org,
     SharedDictionary,
     as_batch,
+    member,
+)
+from tests.integration.core_receive.senders import (
+    NS,
+    Org,
     broadcast,
     claim_node,
     claim_org,
     define_datatype,
     group_of,
-    member,
     private,
 )
 
@@ -145,7 +147,7 @@ async def run(folder: Path, name: str, fail_at: int) -> tuple[tuple[Any, ...], i
     chain, sent, privates, alice = scenario(storage)
     async with member(folder, storage, alice, name=name) as plain:
         faulty = FaultyStore(plain.store)
-        made = Member(faulty, storage, alice, plain.context.fence)  # type: ignore[arg-type]
+        made = Member(faulty, storage, alice, plain.context.fence)  # type: ignore[arg-type]  # a fake of what is used
         faulty.left = fail_at
         for start in range(0, len(chain.events), 4):
             await until_taken(made, as_batch(chain.events[start : start + 4]))

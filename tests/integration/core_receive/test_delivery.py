@@ -18,7 +18,9 @@ from photinus_core.model.ledger import Transaction, TransactionType
 from photinus_core.ports.clock import SystemClock
 from photinus_core.store import SqliteStore
 
-from tests.integration.core_receive.network import NS
+from tests.integration.core_receive.senders import (
+    NS,
+)
 from tests.support.waiting import until
 
 

@@ -16,18 +16,20 @@ from photinus_core.model.messages import MessageState
 from photinus_core.ports.store import MessageWrite, OperationChange
 
 from tests.integration.core_receive.network import (
-    NS,
     Chain,
     Member,
-    Org,
     SharedDictionary,
+    member,
+    ref_of,
+)
+from tests.integration.core_receive.senders import (
+    NS,
+    Org,
     broadcast,
     claim_node,
     claim_org,
     group_of,
-    member,
     private,
-    ref_of,
 )
 
 

@@ -24,12 +24,16 @@ from photinus_core.model.wire import batch_manifest, encode_batch
 from photinus_core.ports.store import Wakeup
 
 from tests.integration.core_receive.network import (
-    NS,
     Chain,
     Member,
+    SharedDictionary,
+    member,
+    ref_of,
+)
+from tests.integration.core_receive.senders import (
+    NS,
     Org,
     Sent,
-    SharedDictionary,
     blob_data,
     broadcast,
     claim_node,
@@ -38,10 +42,8 @@ from tests.integration.core_receive.network import (
     forge,
     group_of,
     key_of,
-    member,
     message,
     private,
-    ref_of,
     seal,
     unpinned,
     value_data,

@@ -13,17 +13,19 @@ from photinus_core.model import canonical
 from photinus_core.model.messages import DatatypeRef
 
 from tests.integration.core_receive.network import (
-    NS,
     Chain,
     Member,
-    Org,
     SharedDictionary,
+    member,
+)
+from tests.integration.core_receive.senders import (
+    NS,
+    Org,
     blob_data,
     claim_node,
     claim_org,
     define_datatype,
     group_of,
-    member,
     private,
     unpinned,
     value_data,
@@ -177,7 +179,7 @@ async def test_an_unpinned_value_that_breaks_its_datatype_is_rejected(
         await alice.receive(sent, bob)
     await alice.wait_state(good)
     await alice.wait_state(bad, unknown, state="rejected")
-    reasons = [(await alice.message(s.ids[0])).reject_reason[:7] for s in (bad, unknown)]  # type: ignore[union-attr]
+    reasons = [(await alice.message(s.ids[0])).reject_reason[:7] for s in (bad, unknown)]  # type: ignore[union-attr]  # known here
     assert reasons == ["FF10198", "FF10195"]
 
 

@@ -33,16 +33,18 @@ from photinus_core.ports.store import MessageWrite
 from photinus_core.store import SqliteStore
 
 from tests.integration.core_receive.network import (
-    NETWORK,
-    NS,
     Chain,
     Member,
-    Org,
     SharedDictionary,
+    member,
+)
+from tests.integration.core_receive.senders import (
+    NETWORK,
+    NS,
+    Org,
     claim_org,
     define_datatype,
     definition,
-    member,
     message,
     seal,
     value_data,
@@ -145,7 +147,7 @@ async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
         resolver = IdentityResolver(
             alice.store,
             NS,
-            Keys(),  # type: ignore[arg-type]
+            Keys(),  # type: ignore[arg-type]  # a fake of what is used
             org_name="alice",
             org_key="0xA11CE",
         )
@@ -155,7 +157,7 @@ async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
             clock,
             resolver,
             OwnMember(NETWORK, "alice", "the org", "alice_node", "the node"),
-            NetworkAccess(sender, Exchange()),  # type: ignore[arg-type]
+            NetworkAccess(sender, Exchange()),  # type: ignore[arg-type]  # a fake of what is used
         )
         waiter = OutcomeWaiter(alice.store, NS, clock)
         await stack.enter_async_context(background(waiter))
@@ -285,7 +287,7 @@ async def test_wrong_registrations_send_nothing(
 async def test_a_gateway_namespace_stores_identities_at_once(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path / "core.db")
     namespace = Namespace("gw")
-    resolver = IdentityResolver(store, namespace, Keys())  # type: ignore[arg-type]
+    resolver = IdentityResolver(store, namespace, Keys())  # type: ignore[arg-type]  # a fake of what is used
     registration = IdentityRegistration(
         store, namespace, SystemClock(), resolver, OwnMember("gw"), None
     )

@@ -98,7 +98,7 @@ def update(about: Operation, state: WorkState, **fields: Any) -> WorkUpdate:
 
 
 async def apply(rows: Rows, *updates: WorkUpdate) -> None:
-    await apply_updates(rows, NS, updates, Nanoseconds(2))  # type: ignore[arg-type]
+    await apply_updates(rows, NS, updates, Nanoseconds(2))  # type: ignore[arg-type]  # a fake of what is used
 
 
 async def test_progress_then_success_with_the_ledgers_id() -> None:

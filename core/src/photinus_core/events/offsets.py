@@ -79,6 +79,6 @@ class OffsetWriter:
     async def _last_flush(self) -> None:
         try:
             async with asyncio.timeout(FLUSH_TIMEOUT_S):
-                await asyncio.shield(asyncio.ensure_future(self.flush()))
+                await self.flush()
         except (Unavailable, TimeoutError) as failure:
             log.warning("%s: last offsets not stored: %s", self._namespace, failure)
