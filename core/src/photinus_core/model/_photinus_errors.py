@@ -22,6 +22,7 @@ _REQUESTS: Final = (
     ("FF19012", 400, "Filters may have at most {} conditions"),
     ("FF19013", 400, "Message '{}' cannot be sent: {}"),
     ("FF19014", 503, "The core cannot be reached: {}"),
+    ("FF19015", 400, "Key '{}' cannot be used: {}"),
 )
 
 _DATABASE: Final = (
@@ -81,7 +82,7 @@ _CONFIGURATION: Final = (
     (
         "FF19306",
         500,
-        "Namespace {}: firstEvent of its first contract is {}, after its first pin at {}; a member that begins later decides differently",
+        "Namespace '{}': firstEvent of the first contract must not be 'newest'; a member that begins after the first pin decides differently",
     ),
     ("FF19307", 500, "Invalid {} namespace configuration - {}"),
 )
@@ -97,7 +98,7 @@ _AGREEMENT: Final = (
     ),
     ("FF19404", 503, "Namespace '{}' has halted: {}"),
     ("FF19405", 400, "Message '{}' was cancelled"),
-    ("FF19406", 400, "Message '{}' cannot be sent to a group through a broadcast"),
+    ("FF19406", 400, "A broadcast goes to everybody and takes no group; send a private message"),
 )
 
 PHOTINUS: Final = (*_REQUESTS, *_DATABASE, *_CONNECTORS, *_CONFIGURATION, *_AGREEMENT)

@@ -203,6 +203,9 @@ class _Entry:
                 check_name(value, key)
             except PhotinusError as failure:
                 section.report.add(section, Rejected("FF19305", f"multiparty.{key}", str(failure)))
+        if made.contracts and made.contracts[0].first_event == "newest":
+            # What is left out at the start is missing from every later decision (hard case 11).
+            section.report.add(section, Rejected("FF19306", made.network_namespace))
         if not made.contracts:
             section.report.add(
                 section, Rejected("FF19305", "multiparty.contract", "needs at least one entry")
