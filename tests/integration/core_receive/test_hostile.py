@@ -373,12 +373,18 @@ async def test_a_hostile_schema_is_refused_where_it_is_used(
     assert await rejected(alice, used)
 
 
-async def test_a_value_nested_too_deep_holds_its_own_topic_only(
-    alice: Member, chain: Chain, storage: SharedDictionary, mallory: Org
+@pytest.mark.parametrize(("depth", "taken"), [(900, True), (5_000, True), (20_000, False)])
+async def test_values_may_be_nested_as_deep_as_firefly_allows(
+    alice: Member, chain: Chain, storage: SharedDictionary, mallory: Org, depth: int, taken: bool
 ) -> None:
-    sent = broadcast(mallory, {"deep": "here"}, topics=["deep"])
-    payload = sent.payload().replace(b'"here"', b"[" * 5000 + b"]" * 5000)
-    await alice.take([chain.pin(sent, payload_ref=storage.put(payload))])
+    """Beyond, the batch is refused and holds its own topic only."""
+    text = "[" * depth + "]" * depth
+    item = msgspec.structs.replace(value_data(1), value=text, hash=canonical.hash_text(text))
+    sent = broadcast(mallory, item, topics=["deep"])
+    await alice.take([chain.pin(sent)])
+    if taken:
+        await alice.wait_state(sent)
+        return
     while not alice.downloads.error_of(sent.wire.batch.id):
         await alice.settle()
     assert "FF19400" in alice.downloads.error_of(sent.wire.batch.id)
