@@ -371,5 +371,5 @@ class IdentityRegistration:
             verifiers = (await reader.verifiers_of([identity.id])).get(identity.id, [])
         for verifier in verifiers:
             if verifier.type is not VerifierType.DX_PEER_ID:
-                return verifier.value
+                return (await self._resolver.resolve_key(verifier.value)).key
         raise Rejected("FF10353", "blockchain", identity.did)

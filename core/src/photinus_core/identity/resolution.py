@@ -15,12 +15,13 @@ from typing import Final
 from photinus_core.model.errors import NotFound, Rejected
 from photinus_core.model.ids import Did, Namespace, Uuid, is_uuid
 from photinus_core.model.network import IdentityBase, IdentityType, Verifier, VerifierType
-from photinus_core.ports.connectors import Blockchain, KeyIntent, ResolvedKey
+from photinus_core.ports.connectors import Blockchain, ConnectorFailure, KeyIntent, ResolvedKey
 from photinus_core.ports.store import Reader, Store
 
 ORG_PREFIX: Final = "did:firefly:org/"
 NODE_PREFIX: Final = "did:firefly:node/"
 CUSTOM_PREFIX: Final = "did:firefly:"
+_UNUSABLE: Final = frozenset({"INVALID_KEY", "UNKNOWN_KEY"})
 KEY_CACHE_MAX: Final = 10_000
 """Most remembered keys and identities; beyond it the memory begins anew."""
 
@@ -63,7 +64,8 @@ class IdentityResolver:
         """Gives the canonical form of a key; empty stands for the namespace's default.
 
         Raises:
-            Rejected: FF10354, there is neither a key nor a ledger that knows a default.
+            Rejected: FF10354, there is neither a key nor a ledger that knows a default; FF19015, the
+                ledger's connector cannot use it: malformed, or to sign with and not held there.
             Unavailable: the ledger's connector is away.
         """
         wanted = key or self._default_key
@@ -72,7 +74,12 @@ class IdentityResolver:
             return known
         if self._blockchain is None:
             raise Rejected("FF10354")
-        resolved = await self._blockchain.resolve_key(wanted, intent)
+        try:
+            resolved = await self._blockchain.resolve_key(wanted, intent)
+        except ConnectorFailure as failure:
+            if failure.reason in _UNUSABLE:
+                raise Rejected("FF19015", wanted, str(failure)) from failure
+            raise
         if len(self._keys) >= KEY_CACHE_MAX:
             self._keys.clear()
         self._keys[wanted, intent] = resolved
@@ -129,7 +136,9 @@ class IdentityResolver:
             verifiers = (await reader.verifiers_of([identity.id])).get(identity.id, [])
         for verifier in verifiers:
             if verifier.type is not VerifierType.DX_PEER_ID:
-                return Signer(identity.did, verifier.value)
+                # Another member's key is known here but not held: what it should sign would wait
+                # for ever.
+                return Signer(identity.did, (await self.resolve_key(verifier.value)).key)
         raise Rejected("FF10353", "chain", identity.did)
 
     async def _unregistered(self, author: str, key: ResolvedKey, *, ok: bool) -> Signer:

@@ -62,8 +62,8 @@ class GroupResolver:
         """Finds the group of some recipients, or makes it (it is not stored yet).
 
         Raises:
-            Rejected: FF00115 nobody is named, FF10224 unknown node, FF10206 a member is not within
-                the node's owner.
+            Rejected: FF00115 nobody is named, FF10224 unknown node, FF10422 a node belongs to
+                somebody else.
             NotFound: FF10277 unknown member.
         """
         if not recipients.members:
@@ -103,7 +103,7 @@ class GroupResolver:
             return GroupMember(member.did, (await self._identities.node_for(member)).id)
         found = await self._identities.node(node)
         if found.parent is None or not await self._identities.is_within(member, found.parent):
-            raise Rejected("FF10206", f"{member.did} is not a member of {found.did}")
+            raise Rejected("FF10422", found.did, member.did)
         return GroupMember(member.did, found.id)
 
     async def _own(self, members: set[GroupMember]) -> set[GroupMember]:

@@ -92,7 +92,7 @@ class MessageSender:
                 f"'{message.txtype}' is not possible for this kind of message",
             )
         if message.group is not None or message.group_hash is not None:
-            raise Rejected("FF19406", "")
+            raise Rejected("FF19406")
         signer = await self._identities.resolve_signer(message.author, message.key)
         resolved = await self._data.resolve(message.data)
         self._check_size(resolved, self._limits.broadcast_bytes_max, "FF10327")
