@@ -7,9 +7,9 @@ from photinus.api.v1 import message_service_pb2 as pb
 
 from photinus_core.data.inputs import DataInput
 from photinus_core.messaging.inputs import GroupInput, MemberInput, MessageInput
-from photinus_core.model.errors import NotFound
+from photinus_core.model.errors import NotFound, Rejected
 from photinus_core.model.ids import parse_hash, parse_uuid
-from photinus_core.model.messages import DatatypeRef, Message
+from photinus_core.model.messages import DatatypeRef, Message, MessageType
 from photinus_core.model.query import Condition, Operator
 from photinus_core.namespaces.runtime import NamespaceRuntime
 from photinus_core.ports.store import Table
@@ -20,6 +20,8 @@ from photinus_core.rpc.services.base import Servicer, one_by_id, total_of
 
 def data_input(given: data_pb2.DataRefOrValue) -> DataInput:
     """Reads one data item; the text `null` is no value."""
+    if given.HasField("blob") and not given.id:
+        raise Rejected("FF19002", "data.blob", "upload it, then give the id of its data item")
     datatype = None
     if given.HasField("datatype"):
         datatype = DatatypeRef(given.datatype.name, given.datatype.version)
@@ -32,9 +34,12 @@ def data_input(given: data_pb2.DataRefOrValue) -> DataInput:
     )
 
 
-def message_input(given: message_pb2.MessageInput) -> MessageInput:
+def message_input(given: message_pb2.MessageInput, kind: MessageType) -> MessageInput:
     """Reads a message as a client wrote it."""
     header = given.header
+    if header.type not in ("", kind):
+        # What was meant for a few must not go to all.
+        raise Rejected("FF10287", kind)
     group = None
     if given.HasField("group"):
         members = tuple(MemberInput(m.identity, m.node) for m in given.group.members)
@@ -60,7 +65,9 @@ class MessageServicer(Servicer, message_service_pb2_grpc.MessageServiceServicer)
         self, request: pb.BroadcastMessageRequest, context: Context
     ) -> pb.BroadcastMessageResponse:
         namespace = self.namespace(request)
-        sent = await namespace.sender.broadcast(message_input(request.message))
+        sent = await namespace.sender.broadcast(
+            message_input(request.message, MessageType.BROADCAST)
+        )
         done = await self._answer(namespace, sent, context, confirm=request.confirm)
         return pb.BroadcastMessageResponse(message=convert.message(done))
 
@@ -68,7 +75,7 @@ class MessageServicer(Servicer, message_service_pb2_grpc.MessageServiceServicer)
         self, request: pb.SendPrivateMessageRequest, context: Context
     ) -> pb.SendPrivateMessageResponse:
         namespace = self.namespace(request)
-        sent = await namespace.sender.private(message_input(request.message))
+        sent = await namespace.sender.private(message_input(request.message, MessageType.PRIVATE))
         done = await self._answer(namespace, sent, context, confirm=request.confirm)
         return pb.SendPrivateMessageResponse(message=convert.message(done))
 
