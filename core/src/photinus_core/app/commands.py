@@ -16,7 +16,7 @@ from photinus.api.v1 import (
 )
 
 from photinus_core.app.config import load
-from photinus_core.app.devnet.layout import Layout
+from photinus_core.app.devnet.layout import SPARE_ADDRESSES, Layout
 from photinus_core.app.devnet.network import Network, stop_network
 
 CALL_S: Final = 10.0
@@ -45,6 +45,7 @@ async def up(directory: Path, members: int, *, fresh: bool) -> int:
             tell(f"    API explorer {member.url}/api")
             tell(f"    WebSocket    ws://127.0.0.1:{member.http_port}/ws")
             tell(f"    gRPC         127.0.0.1:{member.grpc_port}")
+            tell(f"    second key   {SPARE_ADDRESSES[member.index]}")
         if network.state is not None:
             tell(f"  chain          http://127.0.0.1:{network.state.chain_port}")
         tell(f"  data and logs  {directory}")

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from photinus_core.app.devnet.layout import DEV_ADDRESSES, Layout
+from photinus_core.app.devnet.layout import DEV_ADDRESSES, MEMBERS_MAX, Layout
 from photinus_core.app.devnet.processes import Child, Processes, StartError, find_program
 
 CHAIN_ID: Final = 2021
@@ -31,6 +31,7 @@ async def start_chain(processes: Processes, layout: Layout, port: int) -> Child:
     command = [
         find_program("anvil", "PHOTINUS_ANVIL"),
         *("--host", "127.0.0.1", "--port", str(port), "--chain-id", str(CHAIN_ID)),
+        *("--accounts", str(2 * MEMBERS_MAX)),
         *("--state", str(layout.chain_state), "--state-interval", str(STATE_INTERVAL_S)),
         *("--gas-limit", "1000000000", "--silent"),
     ]

@@ -13,7 +13,13 @@ import grpc
 import yaml
 
 from photinus_core.app.devnet.chain import CHAIN_ID
-from photinus_core.app.devnet.layout import DEV_ADDRESSES, DEV_KEYS, Layout, MemberState
+from photinus_core.app.devnet.layout import (
+    DEV_ADDRESSES,
+    DEV_KEYS,
+    SPARE_KEYS,
+    Layout,
+    MemberState,
+)
 from photinus_core.app.devnet.processes import Processes, find_program
 
 NAMESPACE: Final = "default"
@@ -53,7 +59,10 @@ def _config(layout: Layout, member: MemberState, chain_port: int, contract: str)
                         "rpc": rpc,
                         "chain_id": CHAIN_ID,
                         "confirmations": 0,
-                        "keys": [{"private_key": DEV_KEYS[member.index]}],
+                        "keys": [
+                            {"private_key": DEV_KEYS[member.index]},
+                            {"private_key": SPARE_KEYS[member.index]},
+                        ],
                     },
                 }
             ],
