@@ -21,6 +21,7 @@ from photinus.connector.v1 import event_pb2 as events
 from photinus.connector.v1 import event_pb2_grpc
 
 from photinus_core.host import convert
+from photinus_core.host.cancelling import raise_if_cancelled
 from photinus_core.host.connection import Connection
 from photinus_core.host.failures import CONNECTOR_LOST
 from photinus_core.host.stream_rules import BrokenRuleError, StreamRules
@@ -216,6 +217,7 @@ class StreamClient:
             except Exception as failure:  # noqa: BLE001 - the handler's; the stream goes on
                 self._tell(f"cannot be opened: {failure}", logging.WARNING, failure)
                 wait_s = self._backoff.next_s()
+            raise_if_cancelled()
             self._state = "waiting to open again"
             if loop.time() - since > STABLE_S:
                 self._told = ""
