@@ -115,8 +115,10 @@ class MessageSender:
                 f"'{message.txtype}' is not possible for this kind of message",
             )
         txtype = TransactionType(message.txtype or TransactionType.BATCH_PIN)
+        # A pin by a key nobody registered never counts (sequencing.agreement): refuse it here.
+        unpinned = txtype is TransactionType.UNPINNED
         signer = await self._identities.resolve_signer(
-            message.author, message.key, unregistered_key_ok=True
+            message.author, message.key, unregistered_key_ok=unpinned
         )
         group, is_new = await self._group_of(message)
         if all(m.identity != signer.author for m in group.members):

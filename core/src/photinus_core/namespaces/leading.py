@@ -73,9 +73,7 @@ class Leadership:
             scope.store, scope.namespace, scope.network_name, fence, scope.clock
         )
         self.downloads = Downloads(self.context, parts.storage, parts.exchange)
-        self.chain_intake = ChainIntake(
-            self.context, plugins.shared_storage, self.downloads.queued
-        )
+        self.chain_intake = ChainIntake(self.context, plugins.shared_storage, self.downloads.queued)
         self.peer_intake = PeerIntake(self.context, multiparty.node_name)
         self.peers = ExchangePeers(
             self.context, parts.exchange, multiparty.node_name, self.peer_intake.retry_parked

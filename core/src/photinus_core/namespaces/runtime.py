@@ -17,6 +17,7 @@ from photinus_core.data.datatypes import DatatypeDefiner
 from photinus_core.data.schemas import compile_schema
 from photinus_core.data.service import DataService
 from photinus_core.events.delivery import DeliveryService
+from photinus_core.events.explain import Explainer
 from photinus_core.events.subscriptions import SubscriptionService
 from photinus_core.events.waiting import OutcomeWaiter
 from photinus_core.events.wakeups import WakeupKind
@@ -159,6 +160,16 @@ class NamespaceRuntime:
     def reader(self) -> AbstractAsyncContextManager[Reader]:
         """Opens a read session."""
         return self.scope.store.read(self.scope.namespace)
+
+    def explainer(self) -> Explainer:
+        """Says what messages and pins wait for; knows most on the leader."""
+        leadership = self._leadership
+        return Explainer(
+            self.scope.store,
+            self.scope.namespace,
+            None if leadership is None else leadership.aggregator,
+            None if leadership is None else leadership.downloads,
+        )
 
     @staticmethod
     def patience(left_s: float | None) -> float:

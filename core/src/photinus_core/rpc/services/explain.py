@@ -5,8 +5,8 @@ from __future__ import annotations
 from photinus.api.v1 import explain_pb2, explain_service_pb2_grpc
 from photinus.api.v1 import explain_service_pb2 as pb
 
+from photinus_core.events.explain import PinExplanation
 from photinus_core.model.ids import parse_uuid
-from photinus_core.namespaces.explain import ExplainedPin, explain_message, explain_pin
 from photinus_core.rpc import convert
 from photinus_core.rpc.errors import Context
 from photinus_core.rpc.services.base import Servicer
@@ -18,14 +18,15 @@ class ExplainServicer(Servicer, explain_service_pb2_grpc.ExplainServiceServicer)
     async def ExplainMessage(
         self, request: pb.ExplainMessageRequest, context: Context
     ) -> pb.ExplainMessageResponse:
-        found = await explain_message(self.namespace(request), parse_uuid(request.id))
+        explainer = self.namespace(request).explainer()
+        found = await explainer.explain_message(parse_uuid(request.id))
         return pb.ExplainMessageResponse(
             id=found.id,
             state=found.state,
             batch=found.batch or "",
-            reason=found.waiting.reason,
-            detail=found.waiting.detail,
-            since=convert.timestamp(found.waiting.since),
+            reason=found.reason,
+            detail=found.detail,
+            since=convert.timestamp(found.since),
             pins=[shown(p) for p in found.pins],
             operations=found.operations,
         )
@@ -33,13 +34,13 @@ class ExplainServicer(Servicer, explain_service_pb2_grpc.ExplainServiceServicer)
     async def ExplainPin(
         self, request: pb.ExplainPinRequest, context: Context
     ) -> pb.ExplainPinResponse:
-        found = await explain_pin(self.namespace(request), request.sequence)
+        found = await self.namespace(request).explainer().explain_pin(request.sequence)
         return pb.ExplainPinResponse(pin=shown(found))
 
 
-def shown(explained: ExplainedPin) -> explain_pb2.PinExplanation:
+def shown(explained: PinExplanation) -> explain_pb2.PinExplanation:
     """An explained pin."""
-    pin, waiting = explained.pin, explained.waiting
+    pin = explained.pin
     made = explain_pb2.PinExplanation(
         sequence=pin.sequence,
         hash=pin.hash,
@@ -48,10 +49,10 @@ def shown(explained: ExplainedPin) -> explain_pb2.PinExplanation:
         protocol_id=pin.protocol_id,
         message=explained.message or "",
         state=explained.state,
-        reason=waiting.reason,
-        detail=waiting.detail,
-        since=convert.timestamp(waiting.since),
+        reason=explained.reason,
+        detail=explained.detail,
+        since=convert.timestamp(explained.since),
     )
-    if waiting.behind is not None:
-        made.behind = waiting.behind
+    if explained.behind is not None:
+        made.behind = explained.behind
     return made
