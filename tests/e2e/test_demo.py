@@ -117,7 +117,7 @@ def test_a_folder_is_kept_and_used_again(demo: Demo, tmp_path: Path) -> None:
     for registers in (True, False):  # the second run goes on with the members of the first
         code, output, errors = demo.run("--dir", str(folder))
         assert (code, errors) == (0, ""), output
-        assert ("registering org_0" in output) is registers
+        assert ("registering organisations" in output) is registers
         assert f"photinus up --dir {folder}" in output
         first, second = tables(output)
         assert first == second

@@ -77,7 +77,16 @@ async def run_demo(directory: Path | None, tell: Tell) -> int:
 
 
 def _progress(tell: Tell) -> Callable[[str], None]:
-    return lambda text: tell(f"  · {text}")
+    """Tells how the network starts and ends; its registrations in one line."""
+    told: set[str] = set()
+
+    def say(text: str) -> None:
+        line = "registering organisations and nodes" if text.startswith("registering") else text
+        if line not in told:
+            told.add(line)
+            tell(f"  · {line}")
+
+    return say
 
 
 async def _play(network: Network, tell: Tell) -> None:
