@@ -11,10 +11,9 @@ from typing import Final
 
 import msgspec
 
-from photinus_core.model import canonical
 from photinus_core.model.ids import Namespace, Nanoseconds, Uuid
 from photinus_core.model.ledger import Operation, OperationStatus, OperationType
-from photinus_core.model.messages import Message
+from photinus_core.model.messages import Batch, Message
 from photinus_core.ports.store import Store
 
 
@@ -59,7 +58,7 @@ class _Input(msgspec.Struct):
 
 
 class _Output(msgspec.Struct):
-    manifest: str = ""
+    receipt: str = ""
 
 
 class ReceiptService:
@@ -90,23 +89,26 @@ class ReceiptService:
         }
         own = None if batch is None else batch.node
         return [
-            _receipt(m.identity, m.node, message.batch, latest.get(m.node))
+            _receipt(m.identity, m.node, batch, latest.get(m.node))
             for m in group.members
             if m.node != own
         ]
 
 
-def _receipt(identity: str, node: Uuid, batch: Uuid | None, operation: Operation | None) -> Receipt:
-    if operation is None:
-        return Receipt(identity, node, ReceiptState.PENDING, batch)
-    manifest = msgspec.json.decode(operation.output or "{}", type=_Output).manifest
+def _receipt(
+    identity: str, node: Uuid, batch: Batch | None, operation: Operation | None
+) -> Receipt:
+    if batch is None or operation is None:
+        return Receipt(identity, node, ReceiptState.PENDING, None if batch is None else batch.id)
+    # An operation whose receipt names another manifest has failed, so this one is the batch's.
+    stored = msgspec.json.decode(operation.output or "{}", type=_Output).receipt == "stored"
     return Receipt(
         identity,
         node,
         _STATES[operation.status],
-        batch,
+        batch.id,
         operation.id,
-        canonical.hash_text(manifest) if manifest else "",
+        batch.hash if stored else "",
         operation.updated,
         operation.error,
     )
