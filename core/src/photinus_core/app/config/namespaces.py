@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from photinus_core.app.config.settings import PluginSettings
-from photinus_core.app.config.tree import Node
+from photinus_core.app.config.tree import Node, is_number
 from photinus_core.messaging.sender import BatchLimits
 from photinus_core.model.errors import PhotinusError, Rejected
 from photinus_core.model.ids import Namespace
@@ -88,7 +88,8 @@ def _start_retry(section: Node) -> StartRetry:
 def _queries(root: Node) -> QueryLimits:
     api = root.section("api")
     limit_max = api.integer("maxFilterLimit", DEFAULT_LIMITS.limit_max, 1, 1_000_000)
-    default = api.integer("defaultFilterLimit", DEFAULT_LIMITS.default_limit, 1, limit_max)
+    usual = min(DEFAULT_LIMITS.default_limit, limit_max)
+    default = api.integer("defaultFilterLimit", usual, 1, limit_max)
     return QueryLimits(default, limit_max, limit_max)
 
 
@@ -192,17 +193,22 @@ class _Entry:
         return made
 
     def _check_multiparty(self, section: Node, made: MultipartySettings) -> None:
+        org, node = section.section("org"), section.section("node")
+        network = section.get("networkNamespace") or section
         if made.network_namespace == RESERVED_NAMESPACE:
-            section.report.add(section, Rejected("FF10388", RESERVED_NAMESPACE))
-        required = {"org.name": made.org_name, "node.name": made.node_name}
-        for key, value in {**required, "networkNamespace": made.network_namespace}.items():
+            network.report.add(network, Rejected("FF10388", RESERVED_NAMESPACE))
+        for key, value, place in (
+            ("org.name", made.org_name, org.get("name") or org),
+            ("node.name", made.node_name, node.get("name") or node),
+            ("networkNamespace", made.network_namespace, network),
+        ):
             if not value:
-                section.report.add(section, Rejected("FF19305", f"multiparty.{key}", "is required"))
+                place.report.add(place, Rejected("FF19305", f"multiparty.{key}", "is required"))
                 continue
             try:
                 check_name(value, key)
             except PhotinusError as failure:
-                section.report.add(section, Rejected("FF19305", f"multiparty.{key}", str(failure)))
+                place.report.add(place, Rejected("FF19305", f"multiparty.{key}", str(failure)))
         if made.contracts and made.contracts[0].first_event == "newest":
             # What is left out at the start is missing from every later decision (hard case 11).
             section.report.add(section, Rejected("FF19306", made.network_namespace))
@@ -219,9 +225,10 @@ class _Entry:
                 entry, Rejected("FF19305", "multiparty.contract[].location", "is required")
             )
         first = entry.text("firstEvent", "oldest")
-        if first not in ("oldest", "newest") and not first.isdigit():
-            entry.report.add(
-                entry,
+        if first not in ("oldest", "newest") and not is_number(first):
+            place = entry.get("firstEvent") or entry
+            place.report.add(
+                place,
                 Rejected(
                     "FF19305", "firstEvent", f"'{first}' is not oldest, newest or a block number"
                 ),

@@ -101,5 +101,12 @@ def _command(section: Node) -> tuple[str, ...]:
     if found is None:
         return ()
     if found.items is not None:
+        for item in found.items:
+            if item.scalar is None:
+                item.report.add(item, Rejected("FF19305", "launch", "must be a list of texts"))
         return tuple(item.scalar or "" for item in found.items)
-    return tuple(shlex.split(found.scalar or ""))
+    try:
+        return tuple(shlex.split(section.text("launch")))
+    except ValueError as failure:
+        found.report.add(found, Rejected("FF19305", "launch", str(failure)))
+        return ()

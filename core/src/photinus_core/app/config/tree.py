@@ -25,8 +25,9 @@ NODES_MAX: Final = 100_000
 Plain = str | None | list["Plain"] | dict[str, "Plain"]
 """A part of the tree without lines: all scalars text; None for an empty or `null` scalar."""
 
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?")
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_SIZE: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([kmgt]?)i?b?")
+_DURATION: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)(ns|us|µs|ms|s|m|h)")
+_MILLISECONDS: Final = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,9})?")
 _UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 
@@ -165,10 +166,9 @@ class Node:
         text = self.text(key).strip().lower()
         if not text:
             return default
-        try:
+        if _MILLISECONDS.fullmatch(text):
             return float(text) / 1000
-        except ValueError:
-            parts = _DURATION.findall(text)
+        parts = _DURATION.findall(text)
         if not parts or "".join(number + unit for number, unit in parts) != text:
             self._bad(key, f"'{text}' is not a duration such as 30s or 500ms")
             return default
@@ -207,6 +207,11 @@ class Node:
     def _bad(self, key: str, text: str) -> None:
         found = self.get(key)
         self.report.add(found if found is not None else self, Rejected("FF19305", key, text))
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a whole number in plain digits."""
+    return text.isascii() and text.isdigit()
 
 
 def _join(path: str, key: str) -> str:
@@ -290,7 +295,7 @@ def _set(root: Node, path: list[str], value: str, name: str) -> None:
     for position, key in enumerate(path):
         last = position == len(path) - 1
         if node.items is not None:
-            if not key.isdigit() or int(key) > len(node.items):
+            if not is_number(key) or int(key) > len(node.items):
                 root.report.problems.append(Problem(name, 0, "", str(Rejected("FF19304", name))))
                 return
             if int(key) == len(node.items):
