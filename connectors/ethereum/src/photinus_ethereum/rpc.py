@@ -145,6 +145,9 @@ class HttpRpc:
 
     def _enqueue(self, method: str, params: Sequence[Json]) -> asyncio.Future[Json]:
         future: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
+        if self._session is None:
+            future.set_exception(NodeUnavailableError("the client is not open", sent=False))
+            return future
         if len(self._pending) >= self.limits.pending_max:
             future.set_exception(NodeUnavailableError("too many calls are waiting", sent=False))
             return future
@@ -209,19 +212,18 @@ class HttpRpc:
 
     async def _without_batch(self, batch: list[_Pending], answer: Json) -> None:
         """One object for a batch: the node refuses its size, or batches altogether."""
-        self._items_max = max(1, len(batch) // 2)
+        size = self._items_max = max(1, len(batch) // 2)
         logger.warning(
             "node refuses a batch of %d calls (%s); going on with at most %d",
             len(batch),
             _text(answer),
-            self._items_max,
+            size,
         )
-        for start in range(0, len(batch), self._items_max):
-            await self._exchange(batch[start : start + self._items_max])
+        for start in range(0, len(batch), size):
+            await self._exchange(batch[start : start + size])
 
     async def _http(self, body: bytes) -> Json:
-        if self._session is None:
-            raise NodeUnavailableError("the client is not open", sent=False)
+        assert self._session is not None
         self.statistics.requests += 1
         try:
             async with self._session.post(self.url, data=body) as response:
