@@ -143,34 +143,34 @@ class Upkeep:
             transaction.suspect = False
             if transaction.submitted.hash not in known:
                 self._sender.queue(lane, transaction)
-            elif self._is_stuck(transaction, now, used, held):
+            elif self._is_dear(transaction, now):
                 self._fees.invalidate()
                 await self._sender.bump(lane, transaction)
             elif transaction.nonce == used and now - self._chain.changed_at > IDLE_S:
-                await self._nudge()
+                await self._nudge(lane, transaction, held)
 
-    async def _nudge(self) -> None:
-        """Has a development chain mine what it holds.
+    def _is_dear(self, transaction: Transaction, now: float) -> bool:
+        """Time for a higher offer."""
+        since = transaction.first_sent
+        return since is not None and now - since > self._settings.replace_s
 
-        When a burst ends, anvil's automining can leave executable transactions lying until the next one comes.
+    async def _nudge(self, lane: Lane, transaction: Transaction, held: int) -> None:
+        """Helps a development chain out of two holes that its automining falls into when a burst ends.
+
+        Anvil can leave executable transactions lying until the next one comes, or put the very next one among
+        those that wait for an earlier one; only a replacement gets that out. Other nodes are left alone.
         """
         if self._is_anvil is None:
             version = await self._rpc.call("web3_clientVersion")
             self._is_anvil = str(version).lower().startswith("anvil")
-        if self._is_anvil and await self._rpc.call("anvil_getAutomine") is True:
+        if not self._is_anvil or await self._rpc.call("anvil_getAutomine") is not True:
+            return
+        if transaction.nonce == held:
+            await self._sender.bump(lane, transaction)
+        else:
             await self._rpc.call("evm_mine")
-
-    def _is_stuck(self, transaction: Transaction, now: float, used: int, held: int) -> bool:
-        """Time for a higher offer: it waits for long, or the node has it and yet does not count it in.
-
-        The latter happens in anvil, which can put the very next transaction of a burst among those that wait
-        for an earlier one; only a replacement gets it out.
-        """
-        if transaction.first_sent is None:
-            return False
-        return (
-            transaction.nonce == used == held and self._is_old(transaction, now)
-        ) or now - transaction.first_sent > self._settings.replace_s
+        lane.looks = 0
+        lane.look_due = asyncio.get_running_loop().time() + self._settings.look_s
 
     async def _known_to_node(self, transactions: list[Transaction]) -> set[TxHash]:
         hashes = [each.submitted.hash for each in transactions]
