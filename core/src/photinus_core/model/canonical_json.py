@@ -105,9 +105,13 @@ def compact(value: str | bytes) -> str:
         text = re.sub("[\ud800-\udfff]", "\ufffd", text)
     try:
         _raw_decoder.decode(text)
+        may_be_deep = text.count("[") + text.count("{") > NESTING_MAX
     except (msgspec.DecodeError, RecursionError):
         # Stricter than Go in corners (lone surrogate escapes, depth): the slow parser has the last
         # word.
+        may_be_deep = True
+    if may_be_deep:
+        # How deep the decoder goes depends on the interpreter's settings; what is valid must not.
         _validate(text)
     if _SPACE.search(text) and not _TIGHT.fullmatch(text):
         text = "".join(_TIGHT.findall(text))
