@@ -5,11 +5,13 @@ Method: `tests.support.liar`, written on the raw protos, breaks one rule at a ti
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from photinus.connector.v1 import blockchain_pb2 as blockchain
+from photinus.connector.v1 import blockchain_pb2_grpc
 from photinus.connector.v1 import common_pb2 as common
 from photinus.connector.v1 import connector_pb2 as connector
 from photinus.connector.v1 import event_pb2 as events
@@ -226,6 +228,65 @@ async def test_an_event_of_an_unknown_kind_is_skipped(liar: Liar, host: Connecto
     handler = await opened(host)
     await until(lambda: handler.numbers() == [2])
     assert "x" not in handler.ids
+
+
+async def test_a_stream_can_be_closed_at_any_moment(liar: Liar, host: ConnectorHost) -> None:
+    """A cancellation that comes while a session ends is dropped by TaskGroup before Python 3.13."""
+
+    async def ended(s: LiarStream) -> None:
+        await s.opened()
+
+    liar.script = ended
+    await host.wait_ready("liar0", 10)
+    listeners = [MultipartyListener("a", "{}", 2, "oldest")]
+    for turns in range(60):
+        opened_stream = await host.blockchain("liar0").open_stream(
+            NS, "net1", Epoch(1), listeners, StoringHandler()
+        )
+        before = len(liar.opens)
+        await until(lambda before=before: len(liar.opens) > before)  # type: ignore[misc] # mypy and lambda defaults
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await opened_stream.aclose()
+
+
+async def test_a_lost_call_is_no_cancellation_of_its_caller(
+    liar: Liar, host: ConnectorHost
+) -> None:
+    """The count of cancellations that such a group leaves behind does not hide the loss."""
+    await host.wait_ready("liar0", 10)
+    liar.submit = hang
+    connection = host._supervisors["liar0"].connection()
+
+    async def fail() -> None:
+        raise ValueError
+
+    async def caller() -> ConnectorFailure | None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail())
+        except* ValueError:
+            pass
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        assert task.cancelling()
+        stub = connection.stub(blockchain_pb2_grpc.BlockchainServiceStub)
+        request = blockchain.SubmitBatchPinRequest()
+        with pytest.raises(ConnectorFailure) as caught:
+            await connection.unary(stub.SubmitBatchPin, request, 10)
+        return caught.value
+
+    async with asyncio.TaskGroup() as group:
+        calling = group.create_task(caller())
+        await until(lambda: liar.submitted)
+        await connection.aclose("it went away")
+        found = await calling
+    assert found is not None
+    assert found.reason == "CONNECTOR_LOST"
 
 
 async def test_a_drained_stream_is_opened_again(liar: Liar, host: ConnectorHost) -> None:

@@ -3,12 +3,9 @@
 Method: errors as gRPC gives them, with the details of the author kit and with nonsense.
 """
 
-import asyncio
-
 import grpc
 import pytest
 from grpc.aio import AioRpcError, Metadata
-from photinus_core.host.cancelling import raise_if_cancelled
 from photinus_core.host.failures import ConnectionLostError, lost, translated
 from photinus_core.model.errors import PhotinusError
 from photinus_core.ports.connectors import Disposition
@@ -83,34 +80,3 @@ def test_one_error_for_calls_in_flight() -> None:
     assert failure.reason == "CONNECTOR_LOST"
     assert failure.disposition is Disposition.MAYBE_SENT
     assert "SIGKILL" in str(failure)
-
-
-async def test_a_cancellation_a_task_group_drops_is_raised_all_the_same() -> None:
-    ending = asyncio.Event()
-
-    async def end_slowly() -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ending.set()
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-
-    async def fail() -> None:
-        raise ValueError
-
-    async def owner() -> None:
-        for _ in range(100):
-            try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(end_slowly())
-                    group.create_task(fail())
-            except* ValueError:
-                pass
-            raise_if_cancelled()
-
-    task = asyncio.get_running_loop().create_task(owner())
-    await ending.wait()
-    task.cancel()
-    await asyncio.wait([task], timeout=5)
-    assert task.cancelled()

@@ -200,6 +200,9 @@ class Connection:
 
     @contextlib.contextmanager
     def _translated(self, call: Any) -> Iterator[None]:
+        # Not simply zero: a TaskGroup before Python 3.13 may leave its count of cancellations behind.
+        task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()
         try:
             yield
         except grpc.aio.AioRpcError as error:
@@ -208,8 +211,7 @@ class Connection:
             raise silent(self.connector, CHUNK_WAIT_S) from None
         except asyncio.CancelledError:
             # gRPC reports a call that `aclose` ended as a cancellation of whoever waits for it.
-            task = asyncio.current_task()
-            if self._lost and (task is None or not task.cancelling()):
+            if self._lost and (task is None or task.cancelling() == before):
                 raise lost(self.connector, self._lost) from None
             call.cancel()
             raise

@@ -21,7 +21,6 @@ from photinus.connector.v1 import event_pb2 as events
 from photinus.connector.v1 import event_pb2_grpc
 
 from photinus_core.host import convert
-from photinus_core.host.cancelling import raise_if_cancelled
 from photinus_core.host.connection import Connection
 from photinus_core.host.failures import CONNECTOR_LOST
 from photinus_core.host.stream_rules import BrokenRuleError, StreamRules
@@ -143,6 +142,7 @@ class StreamClient:
         self._nack_backoff = Backoff(NACK_FIRST_S, NACK_LAST_S)
         self._told = ""
         self._trouble = ""
+        self._closing = False
         self._state = "waiting for the connector"
         self._batches = 0
         self._catching_up = False
@@ -180,6 +180,7 @@ class StreamClient:
 
     async def aclose(self) -> None:
         """Ends the stream: no handler runs after it returns."""
+        self._closing = True
         if self.task is not None:
             self.task.cancel()
             await asyncio.wait([self.task])
@@ -217,7 +218,9 @@ class StreamClient:
             except Exception as failure:  # noqa: BLE001 - the handler's; the stream goes on
                 self._tell(f"cannot be opened: {failure}", logging.WARNING, failure)
                 wait_s = self._backoff.next_s()
-            raise_if_cancelled()
+            # A TaskGroup before Python 3.13 drops a cancellation that comes while it ends.
+            if self._closing:
+                return
             self._state = "waiting to open again"
             if loop.time() - since > STABLE_S:
                 self._told = ""

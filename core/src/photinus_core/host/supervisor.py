@@ -24,7 +24,6 @@ from photinus.connector.v1 import common_pb2 as wire
 from photinus.connector.v1 import connector_pb2 as connector
 from photinus.connector.v1 import connector_pb2_grpc
 
-from photinus_core.host.cancelling import raise_if_cancelled
 from photinus_core.host.connection import Connection
 from photinus_core.host.failures import CONNECTOR_LOST, TIMEOUT, away
 from photinus_core.host.instances import InstanceConfig, checked_address
@@ -186,7 +185,6 @@ class Supervisor:
             try:
                 await self._run()
             except Exception as failure:
-                raise_if_cancelled()
                 log.exception("connector %s: its supervision failed", self.name)
                 self._life = _new_life(self.config)
                 self._life.last_error = f"internal error: {failure}"
