@@ -88,7 +88,11 @@ async def status(directory: Path) -> int:
 async def connectors(api: str) -> int:
     """Shows the connectors of a node."""
     async with grpc.aio.insecure_channel(api) as channel:
-        await _show_connectors(node_service_pb2_grpc.NodeServiceStub(channel), "")
+        try:
+            await _show_connectors(node_service_pb2_grpc.NodeServiceStub(channel), "")
+        except grpc.aio.AioRpcError as failure:
+            complain(f"photinus: no node answers on {api}: {failure.details()}")
+            return 1
     return 0
 
 
