@@ -97,9 +97,10 @@ class NetworkServicer(Servicer, network_service_pb2_grpc.NetworkServiceServicer)
             identity_input(request.organization, IdentityType.ORG)
         )
         identity = await finish(namespace, started, context, confirm=request.confirm)
-        return network_pb.RegisterOrganizationResponse(
-            request=request.organization, identity=convert.identity(identity)
-        )
+        answer = network_pb.RegisterOrganizationResponse(identity=convert.identity(identity))
+        answer.request.CopyFrom(request.organization)
+        answer.request.type = IdentityType.ORG
+        return answer
 
     async def RegisterSelfOrganization(
         self, request: network_pb.RegisterSelfOrganizationRequest, context: Context
