@@ -230,25 +230,35 @@ async def test_an_event_of_an_unknown_kind_is_skipped(liar: Liar, host: Connecto
     assert "x" not in handler.ids
 
 
-async def test_a_stream_can_be_closed_at_any_moment(liar: Liar, host: ConnectorHost) -> None:
+@pytest.mark.parametrize("hops", range(6))
+async def test_a_stream_can_be_closed_while_its_session_ends(
+    liar: Liar, host: ConnectorHost, monkeypatch: pytest.MonkeyPatch, hops: int
+) -> None:
     """A cancellation that comes while a session ends is dropped by TaskGroup before Python 3.13."""
+    read = stream.StreamClient._read
+    closed = asyncio.Event()
 
-    async def ended(s: LiarStream) -> None:
-        await s.opened()
-
-    liar.script = ended
-    await host.wait_ready("liar0", 10)
-    listeners = [MultipartyListener("a", "{}", 2, "oldest")]
-    for turns in range(60):
-        opened_stream = await host.blockchain("liar0").open_stream(
-            NS, "net1", Epoch(1), listeners, StoringHandler()
-        )
-        before = len(liar.opens)
-        await until(lambda before=before: len(liar.opens) > before)  # type: ignore[misc] # mypy and lambda defaults
-        for _ in range(turns):
+    async def close_soon(client: stream.StreamClient) -> None:
+        for _ in range(hops):
             await asyncio.sleep(0)
-        async with asyncio.timeout(5):
-            await opened_stream.aclose()
+        await client.aclose()
+        closed.set()
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+
+        async def read_and_close(client: stream.StreamClient, session: stream._Session) -> None:
+            try:
+                await read(client, session)
+            finally:
+                group.create_task(close_soon(client))
+
+        async def ended(s: LiarStream) -> None:
+            await s.opened()
+
+        monkeypatch.setattr(stream.StreamClient, "_read", read_and_close)
+        liar.script = ended
+        await opened(host)
+        await closed.wait()
 
 
 async def test_a_lost_call_is_no_cancellation_of_its_caller(
