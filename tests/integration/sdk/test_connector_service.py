@@ -201,3 +201,13 @@ async def test_a_core_is_told_apart_from_garbage(wire: Wire) -> None:
         await unknown(empty_pb2.Empty().SerializeToString(), timeout=5)
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
     await wire.configure()
+
+
+async def test_the_last_status_told_is_the_end(ledger: Ledger) -> None:
+    """A change while the watcher is busy with the status before it."""
+    told = []
+    async for status in ledger.instance.watch_status():
+        told.append(status.state)
+        if len(told) == 1:
+            await ledger.instance.drain(0.1)
+    assert told == [connector.RUNTIME_STATE_OK, connector.RUNTIME_STATE_STOPPING]

@@ -200,8 +200,9 @@ class Instance:
         """The status now and at every change, until the instance stops."""
         while True:
             changed = self._status_changed
-            yield self.status
-            if self.status.state == connector.RUNTIME_STATE_STOPPING:
+            status = self.status
+            yield status
+            if status.state == connector.RUNTIME_STATE_STOPPING:
                 return
             await changed.wait()
 
