@@ -50,7 +50,10 @@ class DatatypeDefiner:
         check_name(version, "version")
         if not value or value == "null":
             raise Rejected("FF00112", "value")
-        schema = canonical.compact(value)
+        try:
+            schema = canonical.compact(value)
+        except canonical.InvalidJsonError as failure:
+            raise Rejected("FF10196", f"{name}/{version}", failure) from failure
         self._compile(name, version, schema)
         async with self._scope.store.read(self._scope.namespace) as reader:
             known = await reader.datatype(name, version)

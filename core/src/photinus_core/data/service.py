@@ -19,7 +19,7 @@ from photinus_core.model import canonical
 from photinus_core.model.errors import NotFound, Rejected
 from photinus_core.model.ids import Hash32, Namespace, Uuid, new_uuid
 from photinus_core.model.messages import Blob, BlobRef, Data, DataRef, DatatypeRef, Validator
-from photinus_core.model.names import blob_name, blob_path
+from photinus_core.model.names import BLOB_NAME_CHARS_MAX, blob_name, blob_path, check_text
 from photinus_core.model.network import Datatype
 from photinus_core.ports.clock import Clock
 from photinus_core.ports.connectors import CallKey, DataExchange
@@ -45,7 +45,8 @@ class DataService:
         """Checks the items of a message and makes rows for the new ones; stores nothing.
 
         Raises:
-            Rejected: FF10204 unknown reference, FF10205 neither id nor value, FF10195 or FF10198
+            Rejected: FF10204 unknown reference, FF00129 one comes twice, FF10205 neither
+                id nor value, FF10195 or FF10198
                 datatype trouble.
         """
         if not inputs:
@@ -59,6 +60,8 @@ class DataService:
                 row = known.get(item.id)
                 if row is None or (item.hash is not None and item.hash != row.hash):
                     raise Rejected("FF10204", index)
+                if row in rows:
+                    raise Rejected("FF00129", index)
             elif item.value is None:
                 raise Rejected("FF10205", index)
             else:
@@ -73,7 +76,7 @@ class DataService:
         validator = self._validator(item.validator)
         if item.value is None:
             raise Rejected("FF10205", 0)
-        value = canonical.compact(item.value)
+        value = _compact(item.value)
         if value == "null":
             raise Rejected("FF00109")
         if item.datatype is not None:
@@ -117,11 +120,12 @@ class DataService:
         if self._exchange is None:
             raise Rejected("FF10414")
         kind = self._validator(validator)
-        value = None if metadata is None else canonical.compact(metadata)
+        value = None if metadata is None else _compact(metadata)
         if value == "null":
             value = None
         if datatype is not None:
             await self._check(datatype, kind, value or "null")
+        check_text(blob_name(value), "value.name", BLOB_NAME_CHARS_MAX)
         data_id = new_uuid()
         digest = hashlib.sha256()
 
@@ -233,9 +237,8 @@ class DataService:
     async def _check(self, ref: DatatypeRef, validator: Validator, value: str) -> None:
         if not ref.name or not ref.version:
             raise Rejected("FF10195", f"{ref.name}/{ref.version}")
-        datatype = await self.datatype(ref)
         if validator is Validator.JSON:
-            self._schemas.check(datatype, value)
+            self._schemas.check(await self.datatype(ref), value)
 
     def _validator(self, text: str) -> Validator:
         if not text:
@@ -250,3 +253,10 @@ class DataService:
             return {}
         async with self._store.read(self._namespace) as reader:
             return await reader.data(ids)
+
+
+def _compact(text: str) -> str:
+    try:
+        return canonical.compact(text)
+    except canonical.InvalidJsonError as failure:
+        raise Rejected("FF19001", failure) from failure
