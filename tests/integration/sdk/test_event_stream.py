@@ -357,7 +357,10 @@ async def test_drain_stops_and_ends_when_all_is_acked(wire: Wire, ledger: Ledger
     await stream.open(CORE_STREAM, listener(), batch_size=1)
     feed(ledger, "a", 1, 1)
     batch = await stream.batch()
+    session = ledger.instance.streams[CORE_STREAM]
+    assert isinstance(session, event_stream.StreamSession)
     await stream.send(drain=events.DrainStream())
+    await until(lambda: session._draining)
     feed(ledger, "a", 2, 5)
     assert [later.seq async for later in arriving(stream, 0.1)] == []
     await stream.ack(batch.seq)
