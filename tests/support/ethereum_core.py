@@ -25,9 +25,9 @@ WAIT_S = 30.0
 def settings(chain: Chain, **changes: Any) -> dict[str, Any]:
     """A configuration for a development chain, with two keys."""
     return {
-        "rpc": {"url": chain.url, "ws_url": chain.ws_url},
+        "rpc": {"url": chain.url, "wsUrl": chain.ws_url},
         "confirmations": 0,
-        "keys": [{"private_key": key} for key in DEV_KEYS[:2]],
+        "keys": [{"privateKey": key} for key in DEV_KEYS[:2]],
         **changes,
     }
 

@@ -162,7 +162,7 @@ async def test_events_resume_behind_the_checkpoint(core: Core, anvil_chain: Chai
 
 
 async def test_without_a_subscription_the_head_is_polled(core: Core, anvil_chain: Chain) -> None:
-    rpc = {"url": anvil_chain.url, "poll_s": 0.05}
+    rpc = {"url": anvil_chain.url, "pollS": 0.05}
     await core.wire.configure(settings(anvil_chain, rpc=rpc))
     contract = await anvil_chain.deploy("Firefly")
     async with core.listening(multiparty(contract)):
@@ -236,7 +236,7 @@ async def test_a_stuck_transaction_is_replaced_for_a_higher_fee(core: Core) -> N
     async with anvil() as chain:
         contract = await chain.deploy("Firefly")
         await chain.call("evm_setAutomine", False)
-        await core.wire.configure(settings(chain, fees={"replace_after_s": 0.3}))
+        await core.wire.configure(settings(chain, fees={"replaceAfterS": 0.3}))
         async with core.listening(multiparty(contract)):
             first = await core.pin("ns1:1", contract)
             second = await core.pin("ns1:2", contract)
@@ -349,7 +349,7 @@ async def test_another_chain_behind_the_same_journal_is_refused(run_dir: Path) -
             await core.wire.configure(settings(other))
         assert reason_of(caught.value)[0] == "WRONG_CHAIN"
         with pytest.raises(grpc.aio.AioRpcError, match="the configuration says 5"):
-            await core.wire.configure(settings(other, chain_id=5))
+            await core.wire.configure(settings(other, chainId=5))
 
 
 async def test_keys_are_in_no_log(run_dir: Path, tmp_path: Path) -> None:
@@ -362,13 +362,13 @@ async def test_keys_are_in_no_log(run_dir: Path, tmp_path: Path) -> None:
         async with child(*command) as running:
             async with dialled(running.address) as wire:
                 core = Core(wire)
-                keys = [{"private_key": DEV_KEYS[0]}, {"private_key_file": str(secret_file)}]
+                keys = [{"privateKey": DEV_KEYS[0]}, {"privateKeyFile": str(secret_file)}]
                 await wire.configure(settings(chain, keys=keys))
                 await core.pin("ns1:1", contract)
                 await core.pin("ns1:2", contract, signing_key=DEV_ADDRESSES[1])
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     await wire.configure(
-                        settings(chain, keys=[{"private_key": DEV_KEYS[2][:-1]}]), revision=2
+                        settings(chain, keys=[{"privateKey": DEV_KEYS[2][:-1]}]), revision=2
                     )
             running.process.terminate()
             assert await running.ended() == 0

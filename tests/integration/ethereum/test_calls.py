@@ -273,7 +273,7 @@ async def test_a_revert_on_the_chain_fails_the_operation_with_its_reason(core: C
         pins_contract = await chain.deploy("Firefly")
         probe = await chain.deploy("Probe", encode(["uint256", "address"], [1, pins_contract]))
         await chain.call("evm_setAutomine", False)
-        await core.wire.configure(settings(chain, gas={"estimate_on": "latest"}))
+        await core.wire.configure(settings(chain, gas={"estimateOn": "latest"}))
         async with core.listening():
             # Both are right when they are estimated; only one can be right on the chain.
             first = await invoked(core, probe, "setAfter", {"expected": 1, "newValue": 2})
@@ -380,7 +380,7 @@ async def test_bad_pins_are_refused_and_leave_the_key_free(
 
 async def test_a_signer_without_funds_is_told_so(core: Core, anvil_chain: Chain) -> None:
     poor = "11" * 32
-    await core.wire.configure(settings(anvil_chain, keys=[{"private_key": poor}]))
+    await core.wire.configure(settings(anvil_chain, keys=[{"privateKey": poor}]))
     contract = await anvil_chain.deploy("Firefly")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await core.pin("ns1:1", contract, signing_key="")

@@ -24,16 +24,16 @@ def pointers(config: dict[str, object]) -> list[str]:
     ("change", "pointer"),
     [
         ({}, None),
-        ({"keys": [{"private_key": KEY}]}, None),
-        ({"keys": [{"keystore": "k.json", "password_file": "p"}]}, None),
+        ({"keys": [{"privateKey": KEY}]}, None),
+        ({"keys": [{"keystore": "k.json", "passwordFile": "p"}]}, None),
         ({"rpc": {"url": "ftp://x"}}, "/rpc/url"),
         ({"rpc": {"url": "http://"}}, "/rpc/url"),
-        ({"rpc": {"url": "http://x", "ws_url": "http://x"}}, "/rpc/ws_url"),
+        ({"rpc": {"url": "http://x", "wsUrl": "http://x"}}, "/rpc/wsUrl"),
         ({"keys": [{}]}, "/keys/0"),
-        ({"keys": [{"private_key": KEY, "private_key_file": "f"}]}, "/keys/0"),
+        ({"keys": [{"privateKey": KEY, "privateKeyFile": "f"}]}, "/keys/0"),
         ({"keys": [{"keystore": "k.json"}]}, "/keys/0"),
-        ({"keys": [{"private_key": KEY, "password": "p"}]}, "/keys/0"),
-        ({"default_key": "junk"}, "/default_key"),
+        ({"keys": [{"privateKey": KEY, "password": "p"}]}, "/keys/0"),
+        ({"defaultKey": "junk"}, "/defaultKey"),
     ],
 )
 def test_findings(change: dict[str, object], pointer: str | None) -> None:
@@ -48,7 +48,7 @@ def test_findings(change: dict[str, object], pointer: str | None) -> None:
         {"confirmation": 1},
         {"gas": {"factor": 0.5}},
         {"fees": {"mode": "cheap"}},
-        {"rpc": {"url": "http://x", "timeout_s": 0}},
+        {"rpc": {"url": "http://x", "timeoutS": 0}},
     ],
 )
 def test_types_refuse(change: dict[str, object]) -> None:
@@ -71,6 +71,6 @@ def test_secrets_are_marked_and_hidden() -> None:
         for name, field in kind.get("properties", {}).items()
         if '"writeOnly": true' in json.dumps(field)
     }
-    assert secrets == {"private_key", "password"}
-    settings = parse_settings(EthereumSettings, json.dumps(GOOD | {"keys": [{"private_key": KEY}]}))
+    assert secrets == {"privateKey", "password"}
+    settings = parse_settings(EthereumSettings, json.dumps(GOOD | {"keys": [{"privateKey": KEY}]}))
     assert KEY not in repr(settings)

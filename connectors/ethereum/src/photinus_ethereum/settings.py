@@ -20,7 +20,7 @@ Depth = Annotated[int, Meta(ge=0, le=1_000)]
 Seconds = Annotated[float, Meta(gt=0)]
 
 
-class RpcSettings(Settings):
+class RpcSettings(Settings, rename="camel"):
     """How the node is reached."""
 
     url: Annotated[str, Meta(description="HTTP URL of the node's JSON-RPC")]
@@ -35,7 +35,7 @@ class RpcSettings(Settings):
     connections_max: Positive = 4
 
 
-class KeySettings(Settings):
+class KeySettings(Settings, rename="camel"):
     """One signing key: a raw development key, in the configuration or a file, or a keystore V3 file."""
 
     private_key: Annotated[
@@ -47,7 +47,7 @@ class KeySettings(Settings):
     password_file: Path | None = None
 
 
-class FeesSettings(Settings):
+class FeesSettings(Settings, rename="camel"):
     """What is offered for gas. Amounts in wei, as decimal text where they exceed a JSON number."""
 
     mode: Literal["auto", "eip1559", "legacy"] = "auto"
@@ -61,14 +61,14 @@ class FeesSettings(Settings):
     ] = 60.0
 
 
-class GasLimitSettings(Settings):
+class GasLimitSettings(Settings, rename="camel"):
     """Gas limits: always the node's estimate times a factor."""
 
     factor: Annotated[float, Meta(ge=1.0, le=10.0)] = 1.5
     estimate_on: Literal["pending", "latest"] = "pending"
 
 
-class EventSettings(Settings):
+class EventSettings(Settings, rename="camel"):
     """How events are read."""
 
     page_blocks: Annotated[Positive, Meta(description="most blocks of one eth_getLogs")] = 500
@@ -77,7 +77,7 @@ class EventSettings(Settings):
     ] = 64
 
 
-class EthereumSettings(Settings):
+class EthereumSettings(Settings, rename="camel"):
     """Configuration of one instance: one chain, and the keys this member signs with on it."""
 
     rpc: RpcSettings
@@ -108,24 +108,24 @@ def check(settings: EthereumSettings) -> Iterator[common.Diagnostic]:
     """Findings that the types cannot express. Touches nothing."""
     yield from _check_url(settings.rpc.url, {"http", "https"}, "/rpc/url")
     if settings.rpc.ws_url:
-        yield from _check_url(settings.rpc.ws_url, {"ws", "wss"}, "/rpc/ws_url")
+        yield from _check_url(settings.rpc.ws_url, {"ws", "wss"}, "/rpc/wsUrl")
     for at, key in enumerate(settings.keys):
         sources = [key.private_key, key.private_key_file, key.keystore]
         if sum(source is not None for source in sources) != 1:
             yield finding(
-                "Give exactly one of private_key, private_key_file and keystore", f"/keys/{at}"
+                "Give exactly one of privateKey, privateKeyFile and keystore", f"/keys/{at}"
             )
         passwords = [key.password, key.password_file]
         wanted = 0 if key.keystore is None else 1
         if sum(source is not None for source in passwords) != wanted:
             yield finding(
-                "A keystore needs one of password and password_file, other keys none", f"/keys/{at}"
+                "A keystore needs one of password and passwordFile, other keys none", f"/keys/{at}"
             )
     if settings.default_key:
         try:
             parse_address(settings.default_key)
         except ValueError:
-            yield finding("Not an address", "/default_key")
+            yield finding("Not an address", "/defaultKey")
     if settings.confirmations is None:
         yield finding(
             f"confirmations is not set, so it is {CONFIRMATIONS_DEFAULT} as in FireFly; a development "

@@ -43,7 +43,7 @@ def write_config(layout: Layout, member: MemberState, chain_port: int, contract:
 def _config(layout: Layout, member: MemberState, chain_port: int, contract: str) -> dict[str, Any]:
     rpc = {
         "url": f"http://127.0.0.1:{chain_port}",
-        "ws_url": f"ws://127.0.0.1:{chain_port}",
+        "wsUrl": f"ws://127.0.0.1:{chain_port}",
     }
     return {
         "grpc": {"address": f"127.0.0.1:{member.grpc_port}"},
@@ -57,11 +57,11 @@ def _config(layout: Layout, member: MemberState, chain_port: int, contract: str)
                     "connector": {"launch": [_beside("photinus-ethereum")]},
                     "ethereum": {
                         "rpc": rpc,
-                        "chain_id": CHAIN_ID,
+                        "chainId": CHAIN_ID,
                         "confirmations": 0,
                         "keys": [
-                            {"private_key": DEV_KEYS[member.index]},
-                            {"private_key": SPARE_KEYS[member.index]},
+                            {"privateKey": DEV_KEYS[member.index]},
+                            {"privateKey": SPARE_KEYS[member.index]},
                         ],
                     },
                 }
