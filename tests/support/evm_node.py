@@ -82,7 +82,7 @@ class EvmNode:
         self.calls.append(method)
         return self.refuse(method, params) or getattr(self, method)(*params)
 
-    def web3_clientVersion(self) -> str:  # noqa: N802 - the RPC's name
+    def web3_clientVersion(self) -> str:
         return "memory/1"
 
     def eth_chainId(self) -> str:

@@ -9,5 +9,5 @@ POLL_S = 0.005
 async def until(condition: Callable[[], object], limit_s: float = 10.0) -> None:
     """Returns once `condition()` is true. Raises TimeoutError after `limit_s`."""
     async with asyncio.timeout(limit_s):
-        while not condition():  # noqa: ASYNC110 - any condition, not only ones with an event
+        while not condition():
             await asyncio.sleep(POLL_S)
