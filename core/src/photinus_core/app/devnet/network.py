@@ -176,10 +176,22 @@ async def stop_network(directory: Path, say: Say) -> bool:
         return False
     say(f"ending process {owner}")
     os.kill(owner, signal.SIGTERM)
-    async with asyncio.timeout(STOP_WAIT_S):
-        while psutil.pid_exists(owner):  # noqa: ASYNC110 - nothing tells of a stranger's end
-            await asyncio.sleep(0.05)
+    try:
+        async with asyncio.timeout(STOP_WAIT_S):
+            while _runs(owner):  # noqa: ASYNC110 - nothing tells of a stranger's end
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        message = f"process {owner} did not end within {STOP_WAIT_S:.0f} s"
+        raise StartError(message) from None
     return True
+
+
+def _runs(process: int) -> bool:
+    """Whether a process is alive; one that waits for its parent to notice its end is not."""
+    try:
+        return bool(psutil.Process(process).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _owner(layout: Layout) -> int | None:
