@@ -174,6 +174,7 @@ def network_up(folder: Path, members: int = 2, *arguments: str) -> Iterator[Runn
     output = folder.with_name(f"{folder.name}.up.log")
     command = [sys.executable, "-m", "photinus_core.app.cli", "up", "--dir", str(folder)]
     with output.open("ab") as file:
+        earlier = file.tell()  # what former runs on this folder have said
         process = subprocess.Popen(
             [*command, "--members", str(members), *arguments],
             stdin=subprocess.DEVNULL,
@@ -183,7 +184,7 @@ def network_up(folder: Path, members: int = 2, *arguments: str) -> Iterator[Runn
             start_new_session=True,
         )
     try:
-        _wait_up(process, output)
+        _wait_up(process, output, earlier)
         yield _read(folder, process.pid)
     finally:
         _end(process)
@@ -202,9 +203,9 @@ def wait_until(
         time.sleep(POLL_S)
 
 
-def _wait_up(process: subprocess.Popen[bytes], output: Path) -> None:
+def _wait_up(process: subprocess.Popen[bytes], output: Path, earlier: int) -> None:
     def is_up() -> bool:
-        text = output.read_text()
+        text = output.read_bytes()[earlier:].decode(errors="replace")
         if process.poll() is not None:
             raise AssertionError(f"`photinus up` ended with {process.returncode}:\n{text}")
         return "Ctrl-C ends it" in text
