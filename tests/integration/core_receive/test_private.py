@@ -130,6 +130,31 @@ async def test_members_of_a_group_agree_on_the_order_of_two_authors(
     assert len(orders[0]) == 7
 
 
+async def test_a_pin_waits_for_a_lower_one_whose_batch_is_still_on_its_way(
+    alice: Member, chain: Chain, orgs: tuple[Org, Org]
+) -> None:
+    """Found by the demo: both signed in the same moment, and one member was told its own first.
+
+    The other's next pin had been looked up while it was not on chain yet, and pins without content
+    were not fed; so the member's own message had no rival.
+    """
+    group = group_of(*orgs)
+    first = private(orgs[1], group, "first", introduce=True)
+    await alice.take([chain.pin(first)])
+    await alice.receive(first, orgs[1])
+    await alice.wait_state(first)
+    await alice.settle()
+    for turn in range(3):
+        lower, higher = private(orgs[1], group, turn), private(orgs[0], group, turn)
+        await alice.receive(higher, orgs[0])
+        await alice.settle()
+        await alice.take([chain.pin(lower), chain.pin(higher)])
+        await alice.wait_reason(higher.ids[0], "behind pin")
+        await alice.receive(lower, orgs[1])
+        await alice.wait_state(lower, higher)
+        assert (await alice.order())[-2:] == [*lower.ids, *higher.ids]
+
+
 async def test_a_message_from_a_node_not_known_yet_is_parked_until_it_is(
     tmp_path: Path, storage: SharedDictionary, chain: Chain, orgs: tuple[Org, Org]
 ) -> None:

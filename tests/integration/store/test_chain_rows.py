@@ -77,6 +77,9 @@ async def test_undispatched_pins_leave_out_strangers_masked_ones(store: Store) -
         assert await tx.undispatched_pins(0, 10) == [stored[1], stored[2]]
         assert await tx.undispatched_pins(stored[1].sequence, 10) == [stored[2]]
         assert await tx.undispatched_pins(0, 1) == [stored[1]]
+        assert await tx.undispatched_pins(0, 10, stored[2].sequence) == stored[1:]
+        assert await tx.undispatched_pins(0, 10, 0) == stored
+        assert await tx.last_pin_sequence() == stored[3].sequence
         await tx.mark_dispatched([stored[1].sequence])
         assert await tx.undispatched_pins(0, 10) == [stored[2]]
 

@@ -56,6 +56,7 @@ CALLS: dict[str, Call] = {
     "batches_of": lambda tx: tx.batches_of(ID),
     "own_batches_off_chain": lambda tx: tx.own_batches_off_chain(),
     "undispatched_pins": lambda tx: tx.undispatched_pins(0, 10),
+    "last_pin_sequence": lambda tx: tx.last_pin_sequence(),
     "pins_of_batches": lambda tx: tx.pins_of_batches([ID]),
     "pins_by_hash": lambda tx: tx.pins_by_hash([HASH]),
     "next_pins": lambda tx: tx.next_pins([HASH]),
@@ -173,7 +174,9 @@ SMALL = {
     "delete_pins": "pins_",
 }
 # Lists without a filter read a namespace in the order of an index, as far as their limit; "newest" is its first row.
-WHOLE = re.compile(r"\w+\?$|wakeups|insert_pins|insert_messages|last_event_sequence|namespace_row")
+WHOLE = re.compile(
+    r"\w+\?$|wakeups|insert_pins|insert_messages|last_event_sequence|last_pin_sequence|namespace_row"
+)
 
 
 class UndoneError(Exception):

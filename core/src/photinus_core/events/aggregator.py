@@ -32,6 +32,7 @@ from photinus_core.events.wakeups import WakeupKind, split_pair
 from photinus_core.model.errors import Deposed
 from photinus_core.model.ids import Hash32, Uuid
 from photinus_core.model.ledger import NamespaceRow, NetworkContract
+from photinus_core.model.messages import Pin
 from photinus_core.model.network import Identity, VerifierType
 from photinus_core.ports.store import Notification, Reader, Wakeup
 from photinus_core.ports.tasks import Backoff, Wake
@@ -100,6 +101,9 @@ class _State:
 
     machine: Agreement
     view: NamespaceDefinitions
+    pins_at_start: int
+    """The newest pin when the machine was built. Of those up to it, strangers' masked ones are left
+    out and found by their hashes; of later ones every single one is fed."""
     pins_read: int = -1
     wakeups_taken: int = -1
     """Fed to the machine up to here."""
@@ -108,6 +112,15 @@ class _State:
     wakeups_kept: int = 0
     """How many are settled and not deleted."""
     actions_fed: set[Position] = field(default_factory=set)
+
+    def may_know(self, pin: Pin) -> bool:
+        """Whether a pin is no newer than what the machine was fed.
+
+        A question or a wake-up may come upon a newer one. Handing that over would have the machine
+        decide without the pins between, which may be rivals whose hashes it asked for before they
+        were there.
+        """
+        return pin.sequence <= max(self.pins_at_start, self.pins_read)
 
 
 class Aggregator:
@@ -184,6 +197,7 @@ class Aggregator:
             statements = await reader.notes(STATEMENT_NOTES)
             aliases = await reader.notes(ALIAS_NOTES)
             row = await reader.namespace_row()
+            newest = await reader.last_pin_sequence()
         view = NamespaceDefinitions(
             ViewContext(
                 namespace=context.namespace,
@@ -203,7 +217,8 @@ class Aggregator:
             for contract in (row.contracts if row else ())
             if contract.final_position is not None
         }
-        return _State(Agreement(final_events=finals, masked_complete=False), view)
+        machine = Agreement(final_events=finals, masked_complete=False)
+        return _State(machine, view, pins_at_start=newest)
 
     async def _turn(self, state: _State) -> bool:
         """Takes what arrived and decides; True when more may have arrived already."""
@@ -250,7 +265,7 @@ class Aggregator:
         are in the page) and after them (these may count only below the page's end).
         """
         before = await self._actions(reader, state)
-        pins = await reader.undispatched_pins(state.pins_read, PINS_PAGE)
+        pins = await reader.undispatched_pins(state.pins_read, PINS_PAGE, state.pins_at_start)
         full = len(pins) >= PINS_PAGE
         after = await self._actions(reader, state) if pins else before
         events: list[PinEvent] = []
@@ -308,10 +323,11 @@ class Aggregator:
     ) -> None:
         """Hands over the content of batches that arrived after their pins."""
         rows = await reader.pins_of_batches(sorted({batch for batch, _ in stored}))
+        shown = {facts.event_position(pin) for pin in rows if state.may_know(pin)}
         events = [
             event
             for event in facts.pin_events(p for p in rows if (p.batch, p.batch_hash) in stored)
-            if len(event.dispatched) < len(event.contexts)
+            if len(event.dispatched) < len(event.contexts) and event.position in shown
         ]
         now = self._context.clock.now()
         state.machine.pins_arrived([event for event in events if event.masked], now)
@@ -326,8 +342,9 @@ class Aggregator:
     async def _answer(self, reader: Reader, state: _State, wanted: Wanted) -> None:
         """Answers what the machine asks for."""
         if wanted.pin_hashes:
-            hashes = [Hash32(found) for found in wanted.pin_hashes]
-            carriers = await reader.pins_by_hash(hashes)
+            hashes = [Hash32(each) for each in wanted.pin_hashes]
+            found = await reader.pins_by_hash(hashes)
+            carriers = [pin for pin in found if state.may_know(pin)]
             events: list[PinEvent] = []
             if carriers:
                 shown = {facts.event_position(pin) for pin in carriers}

@@ -212,11 +212,17 @@ class MessageReads(Protocol):
         """
         ...
 
-    async def undispatched_pins(self, after: int, limit: int) -> list[Pin]:
+    async def last_pin_sequence(self) -> int:
+        """Sequence of the newest pin; 0 when there is none."""
+        ...
+
+    async def undispatched_pins(
+        self, after: int, limit: int, all_after: int | None = None
+    ) -> list[Pin]:
         """Undecided pins with a sequence above `after`, in order of sequence.
 
-        All that are not masked, and those masked ones whose batch (id and hash) is stored here.
-        Masked pins of strangers' batches may be many and never matter.
+        All that are not masked, those masked ones whose batch (id and hash) is stored here, and
+        every one with a sequence above `all_after`. Masked pins of strangers' batches may be many.
         """
         ...
 

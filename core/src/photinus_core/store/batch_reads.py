@@ -18,6 +18,7 @@ from photinus_core.model.messages import (
     Pin,
     TransactionRef,
 )
+from photinus_core.model.query import INTEGER_MAX
 from photinus_core.ports.store import ParkedMessage, Wakeup
 from photinus_core.store.rows import hash_or_none, uuid_or_none
 from photinus_core.store.session import Row, Session
@@ -164,14 +165,24 @@ class BatchReading(Session):
         )
         return [decode_batch(row) for row in rows]
 
-    async def undispatched_pins(self, after: int, limit: int) -> list[Pin]:
+    async def last_pin_sequence(self) -> int:
+        row = await self.fetch_one(
+            "SELECT sequence FROM pins WHERE namespace = $1 ORDER BY sequence DESC LIMIT 1"
+        )
+        return int(row[0]) if row else 0
+
+    async def undispatched_pins(
+        self, after: int, limit: int, all_after: int | None = None
+    ) -> list[Pin]:
         rows = await self.fetch(
             f"SELECT {PIN_COLUMNS} FROM pins p "
             "WHERE namespace = $1 AND dispatched = FALSE AND sequence > $2 "
-            "AND (masked = FALSE OR EXISTS (SELECT 1 FROM batches b WHERE b.namespace = p.namespace "
-            "AND b.id = p.batch AND b.hash = p.batch_hash)) ORDER BY sequence LIMIT $3",
+            "AND (masked = FALSE OR sequence > $4 OR EXISTS (SELECT 1 FROM batches b "
+            "WHERE b.namespace = p.namespace AND b.id = p.batch AND b.hash = p.batch_hash)) "
+            "ORDER BY sequence LIMIT $3",
             after,
             limit,
+            INTEGER_MAX if all_after is None else all_after,
         )
         return [decode_pin(row) for row in rows]
 
