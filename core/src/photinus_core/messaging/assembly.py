@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from photinus_core.messaging.dispatch import BatchDispatcher, Journey
-from photinus_core.messaging.sealing import BatchSealer
+from photinus_core.messaging.sealing import BatchSealer, SealedBatch
 from photinus_core.messaging.sender import BatchLimits
 from photinus_core.model.errors import Deposed
 from photinus_core.model.ids import Nanoseconds, Uuid, new_uuid
@@ -211,8 +211,20 @@ class BatchManager:
             if batch.dispatched:
                 machine = self._machines[batch.type is BatchType.BROADCAST]
                 machine.pinned_before(_processor_of(batch), batch.key)
+                await self._resume_lost_pin(batch)
+        awaited = {batch.id for batch in off_chain}
         for batch in batches:
             await self._resume(batch, prepared=False)
+            if batch.tx.type is not TransactionType.UNPINNED and batch.id not in awaited:
+                self._under[batch.id].journey.is_pinned = True
+
+    async def _resume_lost_pin(self, batch: Batch) -> None:
+        """Takes up a dispatched batch whose pin was replaced, by an operation never sent.
+
+        The former leader ended between the two.
+        """
+        if Journey(await self._sealer.reload(batch)).lacks_pin:
+            await self._resume(batch, prepared=True)
 
     async def _resume(self, batch: Batch, *, prepared: bool) -> None:
         sealed = await self._sealer.reload(batch)
@@ -220,9 +232,13 @@ class BatchManager:
         if known is not None:
             known.journey.sealed = sealed
             return
+        self._take_up(sealed, batch.payload_ref, prepared=prepared)
+
+    def _take_up(self, sealed: SealedBatch, payload_ref: str, *, prepared: bool) -> None:
+        batch = sealed.wire.batch
         processor = _processor_of(batch)
         self._under[batch.id] = _Under(
-            Journey(sealed, batch.payload_ref), processor, self._clock.monotonic_s()
+            Journey(sealed, payload_ref), processor, self._clock.monotonic_s()
         )
         machine = self._machines[batch.type is BatchType.BROADCAST]
         machine.resume(processor, batch.id, batch.tx.type, key=batch.key, prepared=prepared)
@@ -328,6 +344,9 @@ class BatchManager:
         stats.total_data += len(wire.data)
         stats.total_bytes += sum(d.value_size for d in wire.data)
         stats.total_flush_ns += int((self._clock.monotonic_s() - under.since) * _S_NS)
+        if under.journey.lacks_pin:
+            # The contract changed while its pin for the former one was under way.
+            self._take_up(under.journey.sealed, under.journey.payload_ref, prepared=True)
 
     def _stats_of(self, key: ProcessorKey) -> ProcessorStats:
         stats = self._stats.get(key)

@@ -69,11 +69,23 @@ class Journey:
         sealed: The batch; publishing its blobs replaces it.
         payload_ref: Where shared storage has it.
         changes: New statuses of its operations, by operation.
+        published: Where shared storage has its blobs, by data item.
+        is_pinned: A stored pin names the batch: its pin is not sent again.
     """
 
     sealed: SealedBatch
     payload_ref: str = ""
     changes: dict[Uuid, OperationChange] = field(default_factory=dict)
+    published: dict[Uuid, str] = field(default_factory=dict)
+    is_pinned: bool = False
+
+    @property
+    def lacks_pin(self) -> bool:
+        """Whether its pin operation was replaced by one that is not sent yet."""
+        pins = self.sealed.of_type(OperationType.BLOCKCHAIN_PIN_BATCH)
+        return not self.is_pinned and any(
+            o.status is OperationStatus.INITIALIZED and o.id not in self.changes for o in pins
+        )
 
 
 class BatchDispatcher:
@@ -110,7 +122,7 @@ class BatchDispatcher:
     async def send_pin(self, journey: Journey) -> None:
         """Hands the pin to the ledger's connector; nothing to do for a batch without pin."""
         sealed = journey.sealed
-        if not sealed.contexts:
+        if not sealed.contexts or journey.is_pinned:
             return
         operation = sealed.of_type(OperationType.BLOCKCHAIN_PIN_BATCH)[-1]
         if operation.status is OperationStatus.SUCCEEDED:
@@ -162,13 +174,12 @@ class BatchDispatcher:
         The batch then says where they are.
         """
         sealed = journey.sealed
-        public: dict[Uuid, str] = {}
+        public = journey.published
         for operation in sealed.of_type(OperationType.SHAREDSTORAGE_UPLOAD_BLOB):
-            if operation.id in journey.changes:
-                continue
             data_id = Uuid(json.loads(operation.input)["dataId"])
-            public[data_id] = await self.upload_blob(operation, data_id)
-            journey.changes[operation.id] = self.published(operation, public[data_id])
+            if data_id not in public:
+                public[data_id] = await self.upload_blob(operation, data_id)
+                journey.changes[operation.id] = self.published(operation, public[data_id])
         if not public:
             return
         async with self._store.write(self._namespace, self._fence) as tx:

@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from photinus_core.identity.resolution import IdentityResolver
+from photinus_core.model.errors import Rejected
 from photinus_core.model.ids import Namespace, Nanoseconds, Uuid
 from photinus_core.model.ledger import Operation, OperationStatus, OperationType
 from photinus_core.model.messages import Batch, Message
@@ -64,9 +66,13 @@ class _Output(msgspec.Struct):
 class ReceiptService:
     """Receipts of one namespace."""
 
-    def __init__(self, store: Store, namespace: Namespace) -> None:
+    def __init__(
+        self, store: Store, namespace: Namespace, identities: IdentityResolver, node_name: str
+    ) -> None:
         self._store = store
         self._namespace = namespace
+        self._identities = identities
+        self._node_name = node_name
 
     async def of(self, message: Message) -> list[Receipt]:
         """Receipts for a private message this member sent, one per node of its group but our own.
@@ -80,19 +86,26 @@ class ReceiptService:
             batches = {} if message.batch is None else await reader.batches([message.batch])
             batch = batches.get(message.batch) if message.batch is not None else None
             operations = [] if batch is None else await reader.operations_of(batch.tx.id)
-        if group is None or (batch is not None and batch.seal_order < 0):
+        sent_by_others = message.batch is not None and (batch is None or batch.seal_order < 0)
+        if group is None or sent_by_others:
             return []
         latest = {
             msgspec.json.decode(o.input, type=_Input).node: o
             for o in operations
             if o.type is OperationType.DATAEXCHANGE_SEND_BATCH and o.retry is None
         }
-        own = None if batch is None else batch.node
+        own = await self._own_node() if batch is None else batch.node
         return [
             _receipt(m.identity, m.node, batch, latest.get(m.node))
             for m in group.members
             if m.node != own
         ]
+
+    async def _own_node(self) -> Uuid | None:
+        try:
+            return (await self._identities.node(self._node_name)).id
+        except Rejected:
+            return None
 
 
 def _receipt(

@@ -81,11 +81,7 @@ class MessageSender:
             Conflict: FF10430, the idempotency key is taken.
         """
         self._check_header(message)
-        if message.txtype not in (
-            "",
-            TransactionType.BATCH_PIN,
-            TransactionType.CONTRACT_INVOKE_PIN,
-        ):
+        if message.txtype not in ("", TransactionType.BATCH_PIN):
             raise Rejected(
                 "FF19002",
                 "header.txtype",

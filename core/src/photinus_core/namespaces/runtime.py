@@ -104,7 +104,12 @@ class NamespaceRuntime:
         )
         self.data = DataService(scope.store, scope.namespace, scope.clock, connectors.data_exchange)
         self.operations = OperationService(scope.store, scope.namespace, scope.clock)
-        self.receipts = ReceiptService(scope.store, scope.namespace)
+        self.receipts = ReceiptService(
+            scope.store,
+            scope.namespace,
+            self.identities,
+            multiparty.node_name if multiparty else "",
+        )
         self.delivery = DeliveryService(scope.store, scope.namespace, scope.clock)
         self.waiting = OutcomeWaiter(scope.store, scope.namespace, scope.clock)
         self.subscriptions = SubscriptionService(

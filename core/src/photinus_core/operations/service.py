@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from photinus_core.model.errors import NotFound, Rejected
+from photinus_core.model.errors import NotFound, PhotinusError, Rejected
 from photinus_core.model.ids import Namespace, Nanoseconds, Uuid, new_uuid
 from photinus_core.model.ledger import (
     FINAL_STATUSES,
@@ -20,6 +20,7 @@ from photinus_core.model.ledger import (
 )
 from photinus_core.model.messages import Batch
 from photinus_core.ports.clock import Clock
+from photinus_core.ports.connectors import ConnectorFailure, Disposition
 from photinus_core.ports.store import OperationChange, Store
 
 Runner = Callable[[Operation], Awaitable[OperationChange]]
@@ -98,10 +99,23 @@ class OperationService:
             )
             await tx.insert_operations([copy])
             await tx.set_operation_retry(old.id, copy.id)
-        change = await runner(copy)
+        try:
+            change = await runner(copy)
+        except (PhotinusError, ConnectorFailure) as failure:
+            # Work that may have been taken on ends by the connector's update, not here.
+            sent = isinstance(failure, ConnectorFailure) and (
+                failure.disposition is not Disposition.NOT_SENT
+            )
+            status = OperationStatus.PENDING if sent else OperationStatus.FAILED
+            now = self._clock.now()
+            await self._change(OperationChange(copy.id, status, now, error=str(failure)))
+            raise
+        return await self._change(change) or copy
+
+    async def _change(self, change: OperationChange) -> Operation | None:
         async with self._store.write(self._namespace) as tx:
             changed = await tx.change_operations([change])
-        return changed[0] if changed else copy
+        return changed[0] if changed else None
 
     async def transaction_status(self, transaction_id: Uuid) -> TransactionStatus:
         """Rolls up what became of a transaction (FireFly features 7.3).
