@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     config = parsers.add_parser("config", help="look at a configuration")
     actions = config.add_subparsers(required=True, metavar="ACTION")
     check = actions.add_parser("check", help="check a file; errors have line numbers")
-    check.add_argument("file", type=Path)
+    check.add_argument("file", type=Path, help="FireFly-shaped YAML")
     check.set_defaults(run=lambda a: commands.check_config(a.file))
 
     serve = parsers.add_parser("serve", help="run one core with a configuration")

@@ -91,7 +91,7 @@ async def connectors(api: str) -> int:
         try:
             await _show_connectors(node_service_pb2_grpc.NodeServiceStub(channel), "")
         except grpc.aio.AioRpcError as failure:
-            complain(f"photinus: no node answers on {api}: {failure.details()}")
+            complain(_why(api, failure))
             return 1
     return 0
 
@@ -116,7 +116,7 @@ async def explain_message(api: str, namespace: str, message_id: str) -> int:
                 timeout=CALL_S,
             )
         except grpc.aio.AioRpcError as failure:
-            complain(f"photinus: {failure.details()}")
+            complain(_why(api, failure))
             return 1
     tell(f"message    {found.id}")
     tell(f"state      {found.state}")
@@ -133,6 +133,12 @@ async def explain_message(api: str, namespace: str, message_id: str) -> int:
     for operation in found.operations:
         tell(f"operation  {operation}")
     return 0
+
+
+def _why(api: str, failure: grpc.aio.AioRpcError) -> str:
+    if failure.code() is grpc.StatusCode.UNAVAILABLE:
+        return f"photinus: no node answers on {api}: {failure.details()}"
+    return f"photinus: {failure.details()}"
 
 
 def check_config(path: Path) -> int:

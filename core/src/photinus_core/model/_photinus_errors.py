@@ -74,7 +74,7 @@ _CONNECTORS: Final = (
 
 _CONFIGURATION: Final = (
     ("FF19300", 500, "{}, line {}: {}"),
-    ("FF19301", 500, "{} is not valid YAML: {}"),
+    ("FF19301", 500, "Cannot read {}: {}"),
     ("FF19302", 500, "Two namespaces are called '{}'"),
     ("FF19303", 500, "Invalid {} namespace configuration - gateway mode cannot have a {} plugin"),
     ("FF19304", 500, "Unknown setting '{}'"),
