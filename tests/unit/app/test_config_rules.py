@@ -326,12 +326,13 @@ def test_a_bad_value_is_told_at_its_line(text: str, code: str) -> None:
         ("2us", 2e-6),
         ("'10 '", 0.01),
         ("0", 0.0),
-        ("~", 600.0),
+        ("~", 60.0),
     ],
 )
 def test_durations(text: str, seconds: float) -> None:
-    settings = read(f"api: {{requestMaxTimeout: {text}}}\n{GOOD}")
-    assert settings.listen.request_timeout_max_s == pytest.approx(seconds)
+    retry = f"namespaces:\n  retry: {{maxDelay: {text}}}\n"
+    settings = read(GOOD.replace("namespaces:\n", retry))
+    assert settings.namespaces[0].start_retry.maximum_s == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(
@@ -371,9 +372,18 @@ def test_sections_of_the_gateway_are_warned_about() -> None:
     assert str(settings.warnings[0]).startswith("f.yaml, line ")
 
 
+def test_keys_without_effect_are_warned_about() -> None:
+    settings = read(f"log: {{utc: true}}\napi: {{requestTimeout: 5s, maxFilterLimit: 50}}\n{GOOD}")
+    found = sorted((w.path, w.line) for w in settings.warnings)
+    assert found == [("api.requestTimeout", 2), ("log.utc", 1)]
+
+
 def test_log_and_listen_settings() -> None:
-    text = "log: {level: DEBUG, json: {enabled: true}, filename: a.log, utc: true}\n"
-    settings = read(f"{text}grpc: {{address: 'unix:x'}}\n{GOOD}")
+    text = (
+        "log: {level: DEBUG, json: {enabled: true}, filename: a.log, filesize: 5Mb, maxBackups: 7}"
+    )
+    settings = read(f"{text}\ngrpc: {{address: 'unix:x'}}\n{GOOD}")
+    assert (settings.log.file_bytes_max, settings.log.files_kept) == (5 * 1024 * 1024, 7)
     assert (settings.log.level, settings.log.json, settings.log.filename) == (
         "debug",
         True,

@@ -11,8 +11,6 @@ from typing import Final
 
 from photinus_core.app.config import LogSettings
 
-FILE_BYTES_MAX: Final = 100 * 1024 * 1024
-FILES_KEPT: Final = 2
 TRACE: Final = 5
 _LEVELS: Final = {
     "trace": TRACE,
@@ -46,7 +44,12 @@ def set_up_logs(settings: LogSettings, directory: Path) -> None:
     if settings.filename:
         path = directory / settings.filename
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = RotatingFileHandler(path, maxBytes=FILE_BYTES_MAX, backupCount=FILES_KEPT)
+        handler = RotatingFileHandler(
+            path,
+            maxBytes=settings.file_bytes_max,
+            backupCount=settings.files_kept,
+            encoding="utf-8",
+        )
     plain = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if settings.json else plain)
     root = logging.getLogger()

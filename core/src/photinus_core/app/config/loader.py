@@ -39,6 +39,27 @@ ELSEWHERE: Final = frozenset(
 warning.
 """
 
+API_ELSEWHERE: Final = (
+    "requestTimeout",
+    "requestMaxTimeout",
+    "dynamicPublicURLHeader",
+    "passthroughHeaders",
+)
+"""Keys of `api` that are the gateway's business; accepted with a warning."""
+
+LOG_WITHOUT_EFFECT: Final = (
+    "timeFormat",
+    "utc",
+    "maxAge",
+    "compress",
+    "noColor",
+    "forceColor",
+    "includeCodeInfo",
+)
+"""Keys of `log` that change nothing here; accepted with a warning."""
+
+LOG_FILES_MAX: Final = 1_000
+
 LOG_LEVELS: Final = frozenset({"trace", "debug", "info", "warn", "warning", "error"})
 
 
@@ -51,7 +72,8 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> NodeSettin
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as failure:
-        broken = Rejected("FF19301", path, str(failure))
+        why = failure.strerror if isinstance(failure, OSError) else str(failure)
+        broken = Rejected("FF19301", path, why)
         raise ConfigError([Problem(str(path), 0, "", str(broken))]) from failure
     return load_text(text, str(path), os.environ if environment is None else environment)
 
@@ -94,13 +116,15 @@ def _read(root: Node, report: Report) -> NodeSettings:
 
 def _listen(grpc: Node, api: Node) -> ListenSettings:
     defaults = ListenSettings()
-    settings = ListenSettings(
-        address=grpc.text("address", defaults.address),
-        request_timeout_max_s=api.duration_s("requestMaxTimeout", defaults.request_timeout_max_s),
+    settings = ListenSettings(address=grpc.text("address", defaults.address))
+    _without_effect(
+        api, API_ELSEWHERE, "has no effect on the core; the gateway takes it as an option"
     )
-    for key in ("requestTimeout", "defaultFilterLimit", "maxFilterLimit", "dynamicPublicURLHeader"):
-        api.text(key)
+    for key in ("requestTimeout", "requestMaxTimeout"):
+        api.duration_s(key, 0.0)
     api.list("passthroughHeaders")
+    for key in ("defaultFilterLimit", "maxFilterLimit"):  # read with the namespaces
+        api.text(key)
     grpc.check_unknown()
     api.check_unknown()
     return settings
@@ -115,24 +139,23 @@ def _log(log: Node) -> LogSettings:
                 "FF19305", "log.level", f"'{level}' is not one of {', '.join(sorted(LOG_LEVELS))}"
             ),
         )
-    json_section = log.section("json")
+    json_section, defaults = log.section("json"), LogSettings()
     settings = LogSettings(
         level=level,
         json=json_section.boolean("enabled", default=False),
         filename=log.text("filename"),
+        file_bytes_max=log.size_bytes("filesize", defaults.file_bytes_max),
+        files_kept=log.integer("maxBackups", defaults.files_kept, 0, LOG_FILES_MAX),
     )
     json_section.plain()
-    for key in (
-        "timeFormat",
-        "utc",
-        "filesize",
-        "maxBackups",
-        "maxAge",
-        "compress",
-        "noColor",
-        "forceColor",
-    ):
-        log.text(key)
-    log.text("includeCodeInfo")
+    _without_effect(log, LOG_WITHOUT_EFFECT, "has no effect")
     log.check_unknown()
     return settings
+
+
+def _without_effect(section: Node, keys: tuple[str, ...], text: str) -> None:
+    for key in keys:
+        found = section.get(key)
+        if found is not None:
+            found.plain()
+            section.report.warn(found, text)

@@ -50,16 +50,23 @@ class ListenSettings:
 
     address: str = "127.0.0.1:5002"
     """`unix:<path>` or `host:port`."""
-    request_timeout_max_s: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """How the core logs."""
+    """How the core logs.
+
+    Attributes:
+        filename: Where to; standard error when empty.
+        file_bytes_max: A file that would grow beyond is put aside, and a new one begun.
+        files_kept: How many of those put aside are kept.
+    """
 
     level: str = "info"
     json: bool = False
     filename: str = ""
+    file_bytes_max: int = 100 * 1024 * 1024
+    files_kept: int = 2
 
 
 @dataclass(frozen=True, slots=True)
