@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from photinus_core.model.errors import NotFound, Rejected
+from photinus_core.model.errors import NotFound, Rejected, Unavailable
 from photinus_core.model.ids import Did, Namespace, Uuid, is_uuid
 from photinus_core.model.network import IdentityBase, IdentityType, Verifier, VerifierType
 from photinus_core.ports.connectors import Blockchain, ConnectorFailure, KeyIntent, ResolvedKey
@@ -22,6 +22,7 @@ ORG_PREFIX: Final = "did:firefly:org/"
 NODE_PREFIX: Final = "did:firefly:node/"
 CUSTOM_PREFIX: Final = "did:firefly:"
 _UNUSABLE: Final = frozenset({"INVALID_KEY", "UNKNOWN_KEY"})
+_VERIFIER_TYPES: Final = frozenset(map(str, VerifierType))
 KEY_CACHE_MAX: Final = 10_000
 """Most remembered keys and identities; beyond it the memory begins anew."""
 
@@ -66,7 +67,7 @@ class IdentityResolver:
         Raises:
             Rejected: FF10354, there is neither a key nor a ledger that knows a default; FF19015, the
                 ledger's connector cannot use it: malformed, or to sign with and not held there.
-            Unavailable: the ledger's connector is away.
+            Unavailable: the ledger's connector is away, or answers nonsense.
         """
         wanted = key or self._default_key
         known = self._keys.get((wanted, intent))
@@ -80,6 +81,9 @@ class IdentityResolver:
             if failure.reason in _UNUSABLE:
                 raise Rejected("FF19015", wanted, str(failure)) from failure
             raise
+        if resolved.verifier_type not in _VERIFIER_TYPES:
+            wrong = f"it resolves keys to the unknown type '{resolved.verifier_type}'"
+            raise Unavailable("FF19202", "blockchain", wrong)
         if len(self._keys) >= KEY_CACHE_MAX:
             self._keys.clear()
         self._keys[wanted, intent] = resolved

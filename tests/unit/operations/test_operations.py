@@ -1,0 +1,245 @@
+"""Operations tried again, and how transactions stand, against FireFly's own answers.
+
+Method: the real SQLite store; a recorded FireFly's `/transactions/{id}/status` answers with the
+operations, events and batches it was made of.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from photinus_core.model import canonical
+from photinus_core.model.errors import NotFound, Rejected, Unavailable
+from photinus_core.model.ids import Nanoseconds, new_uuid
+from photinus_core.model.ledger import (
+    BlockchainEvent,
+    Operation,
+    OperationStatus,
+    OperationType,
+    TransactionType,
+)
+from photinus_core.model.messages import Batch, BatchType
+from photinus_core.operations.service import OperationService, roll_up
+from photinus_core.ports.clock import SystemClock
+from photinus_core.ports.connectors import ConnectorFailure, Disposition
+from photinus_core.ports.store import OperationChange
+from photinus_core.store import SqliteStore
+
+from tests.support import golden
+from tests.support.store_records import (
+    NS,
+    make_batch,
+    make_blockchain_event,
+    make_operation,
+    make_transaction,
+)
+
+PIN = OperationType.BLOCKCHAIN_PIN_BATCH
+SUCCEEDED, PENDING, FAILED, INITIALIZED = (
+    OperationStatus.SUCCEEDED,
+    OperationStatus.PENDING,
+    OperationStatus.FAILED,
+    OperationStatus.INITIALIZED,
+)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    opened = await SqliteStore.open(tmp_path / "core.db")
+    yield opened
+    await opened.aclose()
+
+
+async def begin(store: SqliteStore) -> tuple[OperationService, Operation]:
+    transaction = make_transaction()
+    operation = msgspec.structs.replace(
+        make_operation(transaction.id, FAILED), error="reverted", output='{"a":1}'
+    )
+    async with store.write(NS) as tx:
+        await tx.insert_transactions([transaction])
+        await tx.insert_operations([operation])
+    return OperationService(store, NS, SystemClock()), operation
+
+
+async def all_of(store: SqliteStore, operation: Operation) -> list[Operation]:
+    async with store.read(NS) as reader:
+        return await reader.operations_of(operation.tx)
+
+
+async def test_a_retry_is_a_copy_with_a_key_of_its_own(store: SqliteStore) -> None:
+    service, old = await begin(store)
+    ran: list[Operation] = []
+
+    async def run(operation: Operation) -> OperationChange:
+        ran.append(operation)
+        assert operation in await all_of(store, old), "it is stored before it is carried out"
+        return OperationChange(operation.id, PENDING, Nanoseconds(9), output='{"b":2}')
+
+    service.register(PIN, run)
+    made = await service.retry(old.id)
+    assert made.status is PENDING
+    assert (made.output, made.error, made.input) == ('{"b":2}', "", old.input)
+    assert made.key != old.key
+    assert ran[0].id == made.id
+    first, second = await all_of(store, old)
+    assert (first.retry, first.status, first.error) == (made.id, FAILED, "reverted")
+    assert second == made
+    again = await service.retry(old.id)
+    chain = {o.id: o.retry for o in await all_of(store, old)}
+    assert chain == {old.id: made.id, made.id: again.id, again.id: None}
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        (Unavailable("FF19200", "x", "away"), FAILED),
+        (ConnectorFailure("BAD", "no", Disposition.NOT_SENT), FAILED),
+        (ConnectorFailure("LOST", "gone", Disposition.MAYBE_SENT), PENDING),
+        (ConnectorFailure("LOST", "gone", Disposition.SENT), PENDING),
+    ],
+)
+async def test_a_retry_that_fails_shows_it(
+    store: SqliteStore, failure: Exception, status: OperationStatus
+) -> None:
+    service, old = await begin(store)
+
+    async def run(_: Operation) -> OperationChange:
+        raise failure
+
+    service.register(PIN, run)
+    with pytest.raises(type(failure)):
+        await service.retry(old.id)
+    copy = (await all_of(store, old))[1]
+    assert (copy.status, copy.error) == (status, str(failure))
+
+
+async def test_concurrent_retries_make_one_chain(store: SqliteStore) -> None:
+    service, old = await begin(store)
+
+    async def run(operation: Operation) -> OperationChange:
+        return OperationChange(operation.id, PENDING, Nanoseconds(9))
+
+    service.register(PIN, run)
+    await asyncio.gather(*(service.retry(old.id) for _ in range(5)))
+    found = await all_of(store, old)
+    assert len(found) == 6
+    assert len({o.retry for o in found}) == 6
+
+
+async def test_what_cannot_be_tried_again(store: SqliteStore) -> None:
+    service, old = await begin(store)
+    with pytest.raises(NotFound, match="FF10109"):
+        await service.retry(new_uuid())
+    with pytest.raises(Rejected, match="FF10414"):
+        await service.retry(old.id)
+    assert await all_of(store, old) == [old]
+    with pytest.raises(NotFound, match="FF10109"):
+        await service.transaction_status(new_uuid())
+    assert (await service.transaction_status(old.tx)).status is FAILED
+
+
+# Roll-up
+
+
+def recorded() -> list[Any]:
+    found = []
+    for area in ("ledger", "private", "broadcast", "network"):
+        for line in golden.lines(area):
+            if line.path.endswith("/status") and "/transactions/" in line.path:
+                body = json.loads(bytes(line.response_body))
+                if line.status == 200 and any(d["type"] == "Batch" for d in body["details"]):
+                    found.append(pytest.param(body, id=line.id))
+    assert found
+    return found
+
+
+def time_of(detail: dict[str, Any]) -> Nanoseconds:
+    return canonical.parse_time(detail["timestamp"])
+
+
+@pytest.mark.parametrize("body", recorded())
+def test_roll_up_is_fireflys(body: dict[str, Any]) -> None:
+    transaction = make_transaction(kind=TransactionType.BATCH_PIN)
+    operations: list[Operation] = []
+    events: list[BlockchainEvent] = []
+    batches: list[Batch] = []
+    for detail in reversed(body["details"]):
+        status = OperationStatus(detail["status"])
+        match detail["type"]:
+            case "Operation":
+                made = msgspec.structs.replace(
+                    make_operation(transaction.id, status),
+                    id=detail["id"],
+                    type=OperationType(detail["subtype"]),
+                    updated=time_of(detail),
+                    output=json.dumps(detail.get("info")) if "info" in detail else "",
+                )
+                operations.append(made)
+            case "BlockchainEvent" if "id" in detail:
+                event = make_blockchain_event("1", tx=transaction.id)
+                events.append(
+                    msgspec.structs.replace(
+                        event, id=detail["id"], name=detail["subtype"], timestamp=time_of(detail)
+                    )
+                )
+            case "Batch" if "id" in detail:
+                batches.append(
+                    msgspec.structs.replace(
+                        make_batch(),
+                        id=detail["id"],
+                        type=BatchType(detail["subtype"]),
+                        confirmed=Nanoseconds(1) if status is SUCCEEDED else None,
+                    )
+                )
+    result = roll_up(transaction, operations, events, batches)
+    assert result.status == body["status"]
+    assert [(d.type, d.subtype, d.status, d.id) for d in result.details] == [
+        (d["type"], d.get("subtype", ""), d["status"], d.get("id")) for d in body["details"]
+    ]
+    assert [d.timestamp is not None for d in result.details] == [
+        "timestamp" in d for d in body["details"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "has_event", "confirmed", "expected"),
+    [
+        ([SUCCEEDED], True, True, SUCCEEDED),
+        ([SUCCEEDED, PENDING], True, True, PENDING),
+        ([SUCCEEDED, INITIALIZED], True, True, PENDING),
+        ([SUCCEEDED], False, True, PENDING),
+        ([SUCCEEDED], True, False, PENDING),
+        ([SUCCEEDED], True, None, PENDING),
+        ([], True, True, SUCCEEDED),
+        ([FAILED, PENDING], False, None, FAILED),
+    ],
+)
+def test_one_thing_missing_is_pending_and_one_failure_fails(
+    statuses: list[OperationStatus],
+    has_event: bool,
+    confirmed: bool | None,
+    expected: OperationStatus,
+) -> None:
+    transaction = make_transaction()
+    operations = [make_operation(transaction.id, s) for s in statuses]
+    events = [make_blockchain_event("1", tx=transaction.id)] if has_event else []
+    batch = msgspec.structs.replace(make_batch(), confirmed=Nanoseconds(1) if confirmed else None)
+    result = roll_up(transaction, operations, events, [] if confirmed is None else [batch])
+    assert result.status is expected
+
+
+def test_a_failure_that_was_retried_does_not_count() -> None:
+    transaction = make_transaction(kind=TransactionType.CONTRACT_INVOKE)
+    failed = msgspec.structs.replace(make_operation(transaction.id, FAILED), retry=new_uuid())
+    good = make_operation(transaction.id, SUCCEEDED)
+    assert roll_up(transaction, [failed, good], [], []).status is SUCCEEDED
+
+
+@pytest.mark.parametrize("kind", ["unpinned", "none", "network_action"])
+def test_transactions_without_status(kind: str) -> None:
+    with pytest.raises(Rejected, match=f"FF10336: Unknown transaction type '{kind}'"):
+        roll_up(make_transaction(kind=TransactionType(kind)), [], [], [])
