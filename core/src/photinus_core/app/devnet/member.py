@@ -35,8 +35,9 @@ def write_config(layout: Layout, member: MemberState, chain_port: int, contract:
     text = "# Written by `photinus up`; changes are lost at the next start.\n" + yaml.safe_dump(
         _config(layout, member, chain_port, contract), sort_keys=False
     )
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)  # before anything is in it: it holds keys
     path.write_text(text, encoding="utf-8")
-    path.chmod(0o600)
     return path
 
 
