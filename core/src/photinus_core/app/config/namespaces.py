@@ -22,7 +22,10 @@ from photinus_core.namespaces.settings import (
 )
 
 DEFAULT_NAMESPACE: Final = "default"
-ENGINE_SECTIONS: Final = (
+READ_IN_PART: Final = ("broadcast", "privatemessaging", "subscription")
+"""Sections of FireFly's engine of which some keys have a meaning here; the rest is accepted."""
+
+WITHOUT_EFFECT: Final = (
     "asset",
     "batch",
     "blobreceiver",
@@ -34,12 +37,9 @@ ENGINE_SECTIONS: Final = (
     "message",
     "opupdate",
     "orchestrator",
-    "privatemessaging",
-    "subscription",
     "transaction",
-    "broadcast",
 )
-"""FireFly's engine tuning; what has a meaning here is read, the rest is accepted."""
+"""Sections that tune what is built differently here; accepted with a warning."""
 
 
 def read_namespaces(
@@ -66,10 +66,13 @@ def read_namespaces(
     if default not in made:
         section.report.add(section, Rejected("FF10166", default))
     section.check_unknown()
-    for name in ENGINE_SECTIONS:
+    for name in (*READ_IN_PART, *WITHOUT_EFFECT):
         found = root.get(name)
-        if found is not None:
-            found.plain()
+        if found is None:
+            continue
+        found.plain()
+        if name in WITHOUT_EFFECT:
+            root.report.warn(found, "has no effect: this part of the engine is not tuned this way")
     for old in (old_org, old_node):
         old.plain()
     return tuple(made.values()), Namespace(default)
