@@ -3,8 +3,9 @@
 A processor is what FireFly calls so: the messages of one author (private: and one group) through
 one dispatcher. Processors do not wait for each other. Within one:
 
-- An idle pipe cuts at once, a busy one collects: a batch is cut when nothing is under way, or
-  when it is full and fewer than `in_flight_max` batches are under way.
+- An idle pipe cuts at once, a busy one collects: a batch is cut when all before it are journaled
+  by the connector (recording that does not hold up the next), or when it is full and fewer than
+  `in_flight_max` batches are under way.
 - Batches are prepared (blobs and payload sent) in parallel, but their pins go out in the order
   of sealing, the next one once the previous is journaled by the connector (hard case 8). The
   chain keeps the order of one key's transactions only, so the first pin by another key waits
@@ -347,7 +348,7 @@ class Batching:
         if len(state.in_flight) >= self._in_flight_max:
             return None
         taken, full = self._assemble(state.waiting)
-        if state.in_flight and not full:
+        if not full and any(status.stage is not Stage.JOURNALED for status in state.in_flight):
             return None
         state.sealing = state.waiting[:taken]
         del state.waiting[:taken]
