@@ -198,6 +198,7 @@ async def test_a_second_connection_stands_by_and_takes_over(
     async with running(service.start_durable("app", one.deliver)) as first:
         standby = service.start_durable("app", two.deliver)
         task = asyncio.create_task(standby.run())
+        await asyncio.wait_for(standby.wait_started(), 5)  # its client is not held up
         await append(store, 2)
         await until(lambda: one.sequences == [1])
         first.ack()

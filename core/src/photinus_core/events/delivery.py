@@ -134,6 +134,11 @@ class DeliveryService:
         """A connection has ended."""
         self._connections.discard(connection)
 
+    def is_taken(self, subscription: Uuid) -> bool:
+        """Whether another connection is served for a durable subscription."""
+        turn = self._turns.get(subscription)
+        return turn is not None and turn.lock.locked()
+
     @asynccontextmanager
     async def turn(self, subscription: Uuid) -> AsyncIterator[None]:
         """Waits until no other connection is served for a durable subscription."""
@@ -232,7 +237,10 @@ class Connection:
             self._service.leave(self)
 
     async def wait_started(self) -> None:
-        """Waits until the position is fixed, or the durable subscription was found not to exist."""
+        """Waits until the position is fixed.
+
+        Or until a durable subscription was found not to exist, or to be served elsewhere.
+        """
         await self._ready.wait()
 
     def ack(self, item: Uuid | None = None) -> None:
@@ -282,6 +290,9 @@ class Connection:
             while not self._changed and await self._wake.wait(POLL_S):
                 pass
             return
+        if self._service.is_taken(self._subscription.id):
+            # It stands by, and its client's other frames must not wait for that to end.
+            self._ready.set()
         async with self._service.turn(self._subscription.id):
             # Another connection may have been served meanwhile, and the subscription changed.
             await self._service.offsets.flush()

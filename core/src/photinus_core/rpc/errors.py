@@ -39,6 +39,10 @@ def translated(failure: Exception) -> PhotinusError:
         )
     if isinstance(failure, TimeoutError):
         return TimedOut("FF00166")
+    if isinstance(failure, ExceptionGroup):
+        # A task of the call failed; the first failure that means something is the answer.
+        parts = [translated(part) for part in failure.exceptions]
+        return next((p for p in parts if not isinstance(p, InternalBug)), parts[0])
     logger.error("unexpected error in a call", exc_info=failure)
     return InternalBug("FF19000", type(failure).__name__)
 
