@@ -19,8 +19,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.golden import REPOSITORY
 from tests.support.network import RunningNetwork, wait_until
 
+README = (REPOSITORY / "README.md").read_text()
 RUN_S = 200.0
 COMMAND = [sys.executable, "-m", "photinus_core.app.cli", "demo"]
 ROW = re.compile(r" {3}(\w+) +(org_\d)  ([0-9a-f]{8}…[0-9a-f]{4})  (\S+)  (\S+) +(\d+)  (0x\S+)")
@@ -82,6 +84,15 @@ def demo(tmp_path: Path) -> Demo:
     return Demo(tmp_path)
 
 
+def skeleton(output: str) -> list[str]:
+    """The lines without what differs between two runs."""
+    plain = re.sub(
+        r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(0x)?[0-9a-f]{6,8}…[0-9a-f]{4}", "#", output
+    )
+    plain = re.sub(r"org_\d", "org", plain)
+    return [re.sub(r" *[0-9a-f.#]*\d[0-9a-f.]*", " #", line) for line in plain.splitlines()]
+
+
 def tables(output: str) -> list[list[tuple[str, ...]]]:
     """The rows of the tables, for each member."""
     parts = output.split("What org_")[1:]
@@ -110,6 +121,11 @@ def test_both_see_the_same_and_nothing_stays(demo: Demo) -> None:
     assert "50 MB, sha256" in output
     assert "nothing is left running" in output
     assert demo.left() == ([], [])
+    shown = next(block for block in README.split("```") if block.startswith("text\nTwo org"))
+    told = output[: output.index("\n\nWhat next")]
+    assert skeleton(shown.removeprefix("text\n")) == skeleton(told), (
+        "the README shows another output"
+    )
 
 
 def test_a_folder_is_kept_and_used_again(demo: Demo, tmp_path: Path) -> None:

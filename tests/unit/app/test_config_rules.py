@@ -70,6 +70,12 @@ CASES = {
         "FF19305",
         "networkNamespace",
     ),
+    "a first contract from its newest event": (
+        "firstEvent: 0",
+        "firstEvent: newest",
+        "FF19306",
+        "decides differently",
+    ),
     "no database": (OMEGA, "plugins: [blockchain1]", "FF10392", "omega"),
     "multiparty without data exchange": (
         ALPHA,
