@@ -23,6 +23,10 @@ from photinus_core.ports.store import Reader, Store, Table
 from photinus_core.sequencing.decisions import Explanation, WaitReason
 from photinus_core.sequencing.position import Position
 
+_NOT_EXPECTED: Final = (
+    "no group of this member expects this private pin: it is another group's, "
+    "or follows one that is not here; it holds up nothing"
+)
 PINS_PAGE: Final = 2_000
 """Undecided pins among which the one ahead is looked for."""
 
@@ -230,8 +234,11 @@ class Explainer:
             if e.message is None or message is None or e.message.hash == message.hash
         ]
         if not about:
-            text = "not looked at yet" if self._agreement else "only the leader knows"
-            return PinExplanation(pin, message_id, "waiting", "", text)
+            if not self._agreement:
+                return PinExplanation(pin, message_id, "waiting", "", "only the leader knows")
+            if pin.masked:
+                return PinExplanation(pin, message_id, "waiting", "not expected", _NOT_EXPECTED)
+            return PinExplanation(pin, message_id, "waiting", "", "not looked at yet")
         wait = about[0].wait
         return PinExplanation(
             pin=pin,

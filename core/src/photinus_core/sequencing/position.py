@@ -23,6 +23,9 @@ class Position(NamedTuple):
     pin: int = 0
     """Index among the contexts of the batch."""
 
+    def __str__(self) -> str:
+        return f"{self.block:012}/{self.transaction:06}/{self.log:06}, context {self.pin}"
+
 
 class OrderKey(NamedTuple):
     """The key that orders the messages of a private context; depends on the chain alone."""
