@@ -141,7 +141,9 @@ def test_idempotency_key_is_taken_once(network: RunningNetwork) -> None:
 
 def test_unpinned_message_never_touches_the_chain(network: RunningNetwork) -> None:
     topic = new("unpinned")
-    sent = private(*network.members, topic, "?confirm=true", txtype="unpinned")
+    sent = private(
+        network.members[0], network.members[1], topic, "?confirm=true", txtype="unpinned"
+    )
     identifier = sent["header"]["id"]
     seen = network.members[1].wait_message(identifier)
     assert seen["hash"] == sent["hash"]
@@ -155,7 +157,7 @@ def test_unpinned_message_never_touches_the_chain(network: RunningNetwork) -> No
 
 
 def test_receipts_say_who_has_a_private_message(network: RunningNetwork) -> None:
-    sent = private(*network.members, new("receipt"), "?confirm=true")
+    sent = private(network.members[0], network.members[1], new("receipt"), "?confirm=true")
     path = f"/messages/{sent['header']['id']}/receipts"
     receipts = network.members[0].wait_for(
         path, lambda found: [each["state"] for each in found] == ["delivered"]
@@ -169,7 +171,7 @@ def test_receipts_say_who_has_a_private_message(network: RunningNetwork) -> None
 
 
 def test_groups_are_the_same_on_both_members(network: RunningNetwork) -> None:
-    body = {
+    body: dict[str, Any] = {
         "header": {"topics": [new("group")]},
         "group": {"name": new("g"), "members": [{"identity": m.org} for m in network.members]},
         "data": [{"value": 1}],
@@ -235,7 +237,9 @@ def test_batch_pins_transaction_and_operations_of_a_message(network: RunningNetw
 
 def test_private_pins_hide_topic_and_count_nonces(network: RunningNetwork) -> None:
     topic = new("masked")
-    sent = [private(*network.members, topic, "?confirm=true") for _ in range(2)]
+    sent = [
+        private(network.members[0], network.members[1], topic, "?confirm=true") for _ in range(2)
+    ]
     wait_all(network, [each["header"]["id"] for each in sent])
     group = sent[0]["header"]["group"]
     context = hashlib.sha256(topic.encode() + bytes.fromhex(group)).hexdigest()
@@ -266,11 +270,12 @@ def test_rejected_message_says_why(network: RunningNetwork) -> None:
         found = [member.request("GET", f"/messages/{each}") for each in ids]
         return {a.json["header"]["id"]: a.json["state"] for a in found if a.status == 200}
 
-    for member in network.members:
-        wait_until(
-            lambda m=member: sorted(states(m).values()) == ["confirmed", "rejected"],
-            explain=lambda m=member: str(states(m)),
-        )
+    wait_until(
+        lambda: all(
+            sorted(states(m).values()) == ["confirmed", "rejected"] for m in network.members
+        ),
+        explain=lambda: str([states(m) for m in network.members]),
+    )
     assert states(network.members[0]) == states(network.members[1])
     loser = next(each for each, state in states(network.members[0]).items() if state == "rejected")
     reasons = {member.get(f"/messages/{loser}")["rejectReason"] for member in network.members}
