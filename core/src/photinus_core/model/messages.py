@@ -50,7 +50,9 @@ class MessageState(StrEnum):
     CANCELLED = "cancelled"
 
 
-DECIDED_STATES: Final = frozenset({MessageState.CONFIRMED, MessageState.REJECTED, MessageState.CANCELLED})
+DECIDED_STATES: Final = frozenset(
+    {MessageState.CONFIRMED, MessageState.REJECTED, MessageState.CANCELLED}
+)
 
 
 class SystemTag(StrEnum):
