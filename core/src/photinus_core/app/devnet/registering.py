@@ -73,23 +73,31 @@ async def _started(
                     continue
                 return status
     except TimeoutError:
-        listed = await stub.ListNamespaces(
-            namespace_service_pb2.ListNamespacesRequest(include_initializing=True)
-        )
-        causes = [n.initialization_error for n in listed.items if n.initialization_error]
-        message = f"{member.org} does not start: {'; '.join(causes) or error}"
+        causes = await _causes(channel)
+        message = f"{member.org} does not start: {causes or error}"
         raise StartError(message) from None
 
 
 async def _knows_all(member: MemberState, channel: grpc.aio.Channel, count: int) -> None:
     stub = network_service_pb2_grpc.NetworkServiceStub(channel)
+    names: list[str] = []
     try:
         async with asyncio.timeout(SEEN_S):
             while True:
                 listed = await stub.ListNodes(network_service_pb2.ListNodesRequest())
-                if len(listed.items) >= count:
+                names = [node.name for node in listed.items]
+                if len(names) >= count:
                     return
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
-        message = f"{member.org} does not see all {count} nodes"
-        raise StartError(message) from None
+        causes = await _causes(channel)
+        message = f"{member.org} does not see all {count} nodes but {', '.join(names) or 'none'}"
+        raise StartError(f"{message}: {causes}" if causes else message) from None
+
+
+async def _causes(channel: grpc.aio.Channel) -> str:
+    """Why the member's namespaces do not run, as it says itself; empty if they do."""
+    listed = await namespace_service_pb2_grpc.NamespaceServiceStub(channel).ListNamespaces(
+        namespace_service_pb2.ListNamespacesRequest(include_initializing=True)
+    )
+    return "; ".join(n.initialization_error for n in listed.items if n.initialization_error)
