@@ -359,6 +359,12 @@ def test_sizes(text: str, size: int) -> None:
     assert settings.namespaces[0].batch.private_bytes_max == size
 
 
+def test_broadcast_and_private_batches_have_their_own_sizes() -> None:
+    text = "broadcast: {batch: {size: 7}}\nprivatemessaging: {batch: {size: 9}}\n"
+    batch = read(text + GOOD).namespaces[0].batch
+    assert (batch.broadcast_messages_max, batch.private_messages_max) == (7, 9)
+
+
 @pytest.mark.parametrize("word", ["yes", "On", "TRUE", "no", "off", "False"])
 def test_truth_in_any_spelling(word: str) -> None:
     is_true = word.lower() in ("yes", "on", "true")

@@ -178,7 +178,7 @@ def last_message(place: Place) -> str:
 
 
 async def test_a_busy_pipe_collects_and_a_full_batch_is_cut(place: Place) -> None:
-    office = await place.office(messages_max=3, in_flight_max=1)
+    office = await place.office(broadcast_messages_max=3, in_flight_max=1)
     sent = [await office.sender.broadcast(text(n)) for n in range(7)]
     async with running(office):
         await place.wait_state(*(m.header.id for m in sent))
@@ -190,6 +190,14 @@ async def test_a_busy_pipe_collects_and_a_full_batch_is_cut(place: Place) -> Non
         for m in decode_batch(place.world.bucket.objects[p.payload_ref], NS).messages
     ]
     assert order == [m.header.id for m in sent]
+
+
+async def test_private_batches_have_a_size_of_their_own(place: Place) -> None:
+    office = await place.office(broadcast_messages_max=1, private_messages_max=2, in_flight_max=1)
+    sent = [await office.sender.private(to("bob", value=n)) for n in range(4)]
+    async with running(office):
+        await place.wait_state(*(m.header.id for m in sent))
+    assert [len(p.contexts) for p in place.pins()] == [2, 2, 1]  # the group's own message is first
 
 
 async def test_a_batch_never_grows_over_its_bytes(place: Place) -> None:

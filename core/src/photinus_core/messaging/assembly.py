@@ -123,12 +123,12 @@ class BatchManager:
         self._stats: dict[ProcessorKey, ProcessorStats] = {}
         self._machines = {
             True: Batching(
-                messages_max=limits.messages_max,
+                messages_max=limits.broadcast_messages_max,
                 bytes_max=limits.broadcast_bytes_max,
                 in_flight_max=limits.in_flight_max,
             ),
             False: Batching(
-                messages_max=limits.messages_max,
+                messages_max=limits.private_messages_max,
                 bytes_max=limits.private_bytes_max,
                 in_flight_max=limits.in_flight_max,
             ),

@@ -39,13 +39,15 @@ class BatchLimits:
     Attributes:
         broadcast_bytes_max: Payload of a broadcast batch in estimated bytes.
         private_bytes_max: The same of a private one.
-        messages_max: Messages in a batch.
+        broadcast_messages_max: Messages in a broadcast batch.
+        private_messages_max: Messages in a private one.
         in_flight_max: Batches of one processor between seal and finish.
     """
 
     broadcast_bytes_max: int = 800 * 1024
     private_bytes_max: int = 800 * 1024
-    messages_max: int = 200
+    broadcast_messages_max: int = 200
+    private_messages_max: int = 200
     in_flight_max: int = 4
 
 

@@ -103,7 +103,8 @@ def _batch(root: Node) -> BatchLimits:
     return BatchLimits(
         broadcast_bytes_max=broadcast.size_bytes("payloadLimit", defaults.broadcast_bytes_max),
         private_bytes_max=private.size_bytes("payloadLimit", defaults.private_bytes_max),
-        messages_max=broadcast.integer("size", defaults.messages_max, 1, 1_000),
+        broadcast_messages_max=broadcast.integer("size", defaults.broadcast_messages_max, 1, 1_000),
+        private_messages_max=private.integer("size", defaults.private_messages_max, 1, 1_000),
     )
 
 
