@@ -6,11 +6,12 @@ steps, so no test needs a clock.
 
 import json
 import socket
+import sys
 
 import pytest
 from photinus_core.data.schemas import (
+    JSON_DEPTH_MAX,
     STEPS_MAX,
-    VALUE_DEPTH_MAX,
     DatatypeSchemas,
     compile_schema,
 )
@@ -56,8 +57,8 @@ def check(schema: object, value: str) -> None:
         ({"properties": {"pattern": {"type": "string"}}}, '{"pattern":"("}'),
         ({"$defs": {"a": {"type": "string"}}, "$ref": "#/$defs/a"}, '"x"'),
         ({"format": "email"}, '"no mail"'),
-        ({"type": "string"}, json.dumps("[" * (VALUE_DEPTH_MAX + 50))),
-        ({}, "[" * VALUE_DEPTH_MAX + "]" * VALUE_DEPTH_MAX),
+        ({"type": "string"}, json.dumps("[" * (JSON_DEPTH_MAX + 50))),
+        ({}, "[" * JSON_DEPTH_MAX + "]" * JSON_DEPTH_MAX),
         ({"items": {"type": "integer", "minimum": 0}}, json.dumps(list(range(5_000)))),
     ],
 )
@@ -203,3 +204,20 @@ def test_remembered_schemas_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     for _ in range(5):
         schemas.check(datatype({"type": "integer"}), "1")
     assert len(schemas._compiled) <= 2
+
+
+@pytest.mark.parametrize("deep", ["[" * 1_000_000, '{"a":' * 1_000_000])
+def test_nesting_is_bounded_where_the_interpreter_does_not(deep: str) -> None:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(1_000_000)
+    try:
+        with pytest.raises(Rejected, match="nested deeper than 100"):
+            check({}, deep)
+        with pytest.raises(Rejected, match="nested deeper than 100"):
+            check(deep, "1")
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def test_brackets_within_texts_do_not_nest() -> None:
+    check({}, json.dumps(["[" * 1_000, '\\"' + "{" * 1_000, "\\"]))

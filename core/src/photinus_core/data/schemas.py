@@ -9,7 +9,8 @@ uses, and references never leave the document.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Final
 
@@ -26,8 +27,8 @@ from photinus_core.model.network import Datatype
 
 SCHEMA_CACHE_MAX: Final = 1_000
 PATTERN_CACHE_MAX: Final = 1_000
-VALUE_DEPTH_MAX: Final = 100
-"""Deepest nesting of a value that is checked; the checker recurses."""
+JSON_DEPTH_MAX: Final = 100
+"""Deepest nesting of a schema and of a value that is checked; parser and checker recurse."""
 STEPS_MAX: Final = 250_000
 """Most applications of a keyword in one check: references can multiply them without end."""
 STEP_DEPTH_MAX: Final = 150
@@ -134,7 +135,7 @@ def compile_schema(name: str, version: str, schema: str) -> CompiledSchema:
     """
     label = f"{name}/{version}"
     try:
-        document = json.loads(schema)
+        document = _loads(schema)
         if not isinstance(document, dict | bool):
             raise Rejected("FF10196", label, "not a JSON Schema")
         if isinstance(document, dict) and not isinstance(document.get("$schema", ""), str):
@@ -260,20 +261,27 @@ _LINEAR: Final[dict[str, Keyword]] = {
 
 def _parse(name: str, value: str) -> Any:
     try:
-        document = json.loads(value)
+        return _loads(value)
     except (ValueError, RecursionError) as failure:
         raise Rejected("FF10198", name, str(failure)[:500]) from failure
-    level = _containers([document])
-    for _ in range(VALUE_DEPTH_MAX):
-        level = _containers(item for container in level for item in _items(container))
-    if level:
-        raise Rejected("FF10198", name, f"nested deeper than {VALUE_DEPTH_MAX}")
-    return document
 
 
-def _containers(values: Iterable[Any]) -> list[dict[str, Any] | list[Any]]:
-    return [value for value in values if isinstance(value, dict | list)]
+_MARK: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|([\[{])|[\]}]', re.DOTALL)
+"""A text, an opening or a closing bracket."""
 
 
-def _items(value: dict[str, Any] | list[Any]) -> list[Any]:
-    return list(value.values()) if isinstance(value, dict) else value
+def _loads(text: str) -> Any:
+    """Parses JSON whose nesting was found bounded before.
+
+    The parser recurses on the C stack, and where a library has raised the interpreter's limit nothing
+    else would stop it.
+    """
+    depth = 0
+    for mark in _MARK.finditer(text):
+        if mark.group(1):
+            depth += 1
+            if depth > JSON_DEPTH_MAX:
+                raise ValueError(f"nested deeper than {JSON_DEPTH_MAX}")
+        elif mark.group() in "]}":
+            depth -= 1
+    return json.loads(text)
