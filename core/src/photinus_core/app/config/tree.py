@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
@@ -30,6 +30,7 @@ _DURATION: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)(ns|us|µs|ms|s|m|
 _MILLISECONDS: Final = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,9})?")
 _UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
+_TOO_MUCH: Final = "too large or nested too deeply"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,12 +226,12 @@ def parse(text: str, report: Report) -> Node:
         ConfigError: it is no YAML, or not a section.
     """
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=_BoundedLoader)
     except yaml.MarkedYAMLError as failure:
         line = failure.problem_mark.line + 1 if failure.problem_mark else 0
         broken = Rejected("FF19301", report.file, failure.problem or str(failure))
         raise ConfigError([Problem(report.file, line, "", str(broken))]) from failure
-    except (yaml.YAMLError, RecursionError) as failure:
+    except yaml.YAMLError as failure:
         broken = Rejected("FF19301", report.file, str(failure))
         raise ConfigError([Problem(report.file, 0, "", str(broken))]) from failure
     if root is None:
@@ -241,6 +242,22 @@ def parse(text: str, report: Report) -> Node:
             [Problem(report.file, 1, "", str(Rejected("FF19301", report.file, "not a section")))]
         )
     return node
+
+
+class _BoundedLoader(yaml.SafeLoader):
+    """Ends at a nesting nothing sensible has, before the composer's recursion does."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self._depth > DEPTH_MAX:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # as its stub has it
+            raise yaml.MarkedYAMLError(problem=_TOO_MUCH, problem_mark=mark)
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
 
 
 class _Reader:
@@ -255,7 +272,7 @@ class _Reader:
         self._nodes += 1
         line = node.start_mark.line + 1
         if depth > DEPTH_MAX or self._nodes > NODES_MAX:
-            limit = Rejected("FF19301", self._report.file, "too large or nested too deeply")
+            limit = Rejected("FF19301", self._report.file, _TOO_MUCH)
             raise ConfigError([Problem(self._report.file, line, path, str(limit))])
         made = Node(self._report, path, line)
         if isinstance(node, yaml.ScalarNode):
