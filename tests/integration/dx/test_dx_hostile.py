@@ -352,7 +352,7 @@ async def raw_request(alice: Side, mallory: FireflyPeer, head: str, body: bytes 
 
 FILE = b'--b\r\nContent-Disposition: form-data; name="blob"; filename="x"\r\n\r\nevil\r\n--b--\r\n'
 TRAVERSALS = [
-    f"../../../../tmp/{DATA_ID}",
+    f"../../../../var/{DATA_ID}",
     f"..%2F..%2Fkey.pem/{DATA_ID}",
     f"%2e%2e/{DATA_ID}",
     f"./{DATA_ID}",

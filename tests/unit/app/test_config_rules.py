@@ -13,7 +13,7 @@ plugins:
   - name: database0
     type: sqlite3
     sqlite3:
-      url: /tmp/a.db
+      url: a.db
   blockchain:
   - name: blockchain0
     type: ethereum
@@ -190,7 +190,7 @@ CASES = {
     "a plugin with a bad name": ("- name: t1", "- name: t 1@", "FF19305", "name"),
     "a plugin name twice": ("- name: t1", "- name: dx0@", "FF10395", "dx0"),
     "an unknown database": ("type: sqlite3", "type: oracle", "FF10122", "oracle"),
-    "a database without url": ("url: /tmp/a.db", "migrations: {}", "FF19305", "sqlite3.url"),
+    "a database without url": ("url: a.db", "migrations: {}", "FF19305", "sqlite3.url"),
     "an unknown blockchain": (
         "- name: blockchain1\n    type: ethereum",
         "- name: blockchain1@\n    type: corda",

@@ -158,9 +158,9 @@ class FakeInstance:
         stream.task = self._tasks.start(title, stream.run())
         return stream
 
-    def found(self, listener: Listener, network_namespace: str, behind: bytes) -> list[Found]:
+    def found(self, listener: Listener, network_namespace: str, behind: bytes) -> list[Found]:  # noqa: ARG002 - a component without events has none
         """Events of a listener behind a checkpoint; at most a batch of them."""
-        raise NotImplementedError
+        return []
 
     def acked(self, event: ConnectorEvent, manifest: str) -> None:
         """An event was stored; `manifest` is what its sender may be told."""
