@@ -25,6 +25,7 @@ from photinus.connector.v1 import operation_pb2 as operations
 from photinus_sdk.context import StreamKey
 from photinus_sdk.errors import MAYBE_SENT, NOT_SENT, SENT, Conflict, cut
 from photinus_sdk.journal import TERMINAL, Begun, StoredUpdate
+from photinus_sdk.sqlite_epochs import EPOCHS_SCHEMA, SqliteEpochs
 from photinus_sdk.sqlite_writer import SqliteWriter
 
 from photinus_ethereum.hexes import Address, BlockHash, TxHash
@@ -44,7 +45,6 @@ UPDATES_PER_OPENING_MAX = 1 << 40
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS eth_meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS eth_epochs (stream TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS eth_transactions (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     scope TEXT NOT NULL, key TEXT NOT NULL, method TEXT NOT NULL, fingerprint BLOB NOT NULL,
@@ -119,12 +119,12 @@ class Journal:
     def __init__(
         self, path: Path, *, retention_s: int, now_ns: Callable[[], int] = time.time_ns
     ) -> None:
-        self._writer = SqliteWriter(path, SCHEMA)
+        self._writer = SqliteWriter(path, EPOCHS_SCHEMA + SCHEMA)
         self._reader = sqlite3.connect(path, isolation_level=None)
         self._reader.execute("PRAGMA query_only = ON")
         self._retention_ns = retention_s * 1_000_000_000
         self._now_ns = now_ns
-        self._epochs: dict[str, int] = {}
+        self._epochs = SqliteEpochs(self._writer)
         self._begun: dict[tuple[str, str], tuple[str, bytes]] = {}
         self._inserting: dict[tuple[str, str], asyncio.Task[int]] = {}
         self._inserting_nonces: set[tuple[Address, int]] = set()
@@ -382,21 +382,7 @@ class Journal:
     # What the kit needs.
 
     async def raise_epoch(self, stream: StreamKey, epoch: int) -> int:
-        known = self._epochs.get(stream.text)
-        if known is not None and epoch <= known:
-            return known
-
-        def job(db: sqlite3.Connection) -> int:
-            (highest,) = db.execute(
-                "INSERT INTO eth_epochs VALUES (?, ?) ON CONFLICT (stream) DO UPDATE"
-                " SET epoch = max(epoch, excluded.epoch) RETURNING epoch",
-                (stream.text, epoch),
-            ).fetchone()
-            return int(highest)
-
-        highest = await self._writer.write(job)
-        self._epochs[stream.text] = max(highest, self._epochs.get(stream.text, 0))
-        return highest
+        return await self._epochs.rise(stream, epoch)
 
     async def begin(self, stream: StreamKey, key: str, method: str, fingerprint: bytes) -> Begun:
         known = (stream.text, key)

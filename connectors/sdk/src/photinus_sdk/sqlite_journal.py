@@ -20,6 +20,7 @@ from photinus.connector.v1 import operation_pb2 as operations
 from photinus_sdk.context import StreamKey
 from photinus_sdk.errors import MAYBE_SENT, NOT_SENT, SENT, Conflict, Exhausted, cut
 from photinus_sdk.journal import TERMINAL, Begun, StoredUpdate
+from photinus_sdk.sqlite_epochs import EPOCHS_SCHEMA, SqliteEpochs
 from photinus_sdk.sqlite_writer import SqliteWriter
 
 BEGUN = 0
@@ -30,8 +31,6 @@ R = TypeVar("R")
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS kit_meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS kit_epochs (stream TEXT PRIMARY KEY, epoch INTEGER NOT NULL)
-    WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS kit_operations (
     id INTEGER PRIMARY KEY, stream TEXT NOT NULL, key TEXT NOT NULL, method TEXT NOT NULL,
     fingerprint BLOB NOT NULL, state INTEGER NOT NULL, answer BLOB,
@@ -76,12 +75,12 @@ class SqliteJournal:
         retention_s: int = RETENTION_DEFAULT_S,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self._writer = SqliteWriter(path, SCHEMA + schema, self._notify)
+        self._writer = SqliteWriter(path, EPOCHS_SCHEMA + SCHEMA + schema, self._notify)
         self._retention_ns = retention_s * 1_000_000_000
         self._now_ns = now_ns
         self._changed: dict[str, asyncio.Event] = {}
         self._touched: set[str] = set()
-        self._epochs: dict[str, int] = {}
+        self._epochs = SqliteEpochs(self._writer)
         self._store_id = ""
 
     async def open(self) -> None:
@@ -106,21 +105,7 @@ class SqliteJournal:
         return await self._writer.write(job)
 
     async def raise_epoch(self, stream: StreamKey, epoch: int) -> int:
-        known = self._epochs.get(stream.text)
-        if known is not None and epoch <= known:
-            return known
-
-        def job(db: sqlite3.Connection) -> int:
-            (highest,) = db.execute(
-                "INSERT INTO kit_epochs VALUES (?, ?) ON CONFLICT (stream) DO UPDATE"
-                " SET epoch = max(epoch, excluded.epoch) RETURNING epoch",
-                (stream.text, epoch),
-            ).fetchone()
-            return int(highest)
-
-        highest = await self._writer.write(job)
-        self._epochs[stream.text] = max(highest, self._epochs.get(stream.text, 0))
-        return highest
+        return await self._epochs.rise(stream, epoch)
 
     async def begin(self, stream: StreamKey, key: str, method: str, fingerprint: bytes) -> Begun:
         def job(db: sqlite3.Connection) -> Begun:
