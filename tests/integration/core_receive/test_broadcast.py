@@ -35,16 +35,6 @@ from tests.integration.core_receive.senders import (
 
 
 @pytest.fixture
-def storage() -> SharedDictionary:
-    return SharedDictionary()
-
-
-@pytest.fixture
-def chain(storage: SharedDictionary) -> Chain:
-    return Chain(storage)
-
-
-@pytest.fixture
 async def alice(tmp_path: Path, storage: SharedDictionary) -> AsyncIterator[Member]:
     async with member(tmp_path, storage, Org("alice")) as made, made.running():
         yield made

@@ -29,21 +29,6 @@ from tests.integration.core_receive.senders import (
 
 
 @pytest.fixture
-def storage() -> SharedDictionary:
-    return SharedDictionary()
-
-
-@pytest.fixture
-def chain(storage: SharedDictionary) -> Chain:
-    return Chain(storage)
-
-
-@pytest.fixture
-def bob() -> Org:
-    return Org("bob")
-
-
-@pytest.fixture
 async def alice(
     tmp_path: Path, storage: SharedDictionary, chain: Chain, bob: Org
 ) -> AsyncIterator[Member]:

@@ -51,21 +51,6 @@ from tests.integration.core_receive.senders import (
 
 
 @pytest.fixture
-def storage() -> SharedDictionary:
-    return SharedDictionary()
-
-
-@pytest.fixture
-def chain(storage: SharedDictionary) -> Chain:
-    return Chain(storage)
-
-
-@pytest.fixture
-def bob() -> Org:
-    return Org("bob")
-
-
-@pytest.fixture
 def mallory() -> Org:
     return Org("mallory")
 

@@ -33,16 +33,6 @@ from tests.integration.core_receive.senders import (
 
 
 @pytest.fixture
-def storage() -> SharedDictionary:
-    return SharedDictionary()
-
-
-@pytest.fixture
-def chain(storage: SharedDictionary) -> Chain:
-    return Chain(storage)
-
-
-@pytest.fixture
 def orgs() -> tuple[Org, Org]:
     return Org("alice"), Org("bob")
 
