@@ -355,7 +355,7 @@ class Member:
         with self._write():
             own.sent_to = contract
         self._submit_pin(own, contract)
-        self.batching.journaled(own.batch.id)
+        self.batching.journaled(own.batch.id, self.clock.now)
 
     def _submit_pin(self, own: OwnBatch, contract: int) -> None:
         key = f"{own.batch.id}:{contract}"

@@ -198,6 +198,7 @@ class Member:
             self.exchange,  # type: ignore[arg-type]  # a fake of what is used
             DownloadLimits(first_pause_s=0.005, pause_max_s=0.05, poll_s=0.2),
         )
+        self.decided: set[Uuid] = set()
         self.chain = ChainIntake(self.context, "shared0", self.downloads.queued)
         self.registry = ExchangePeers(
             self.context,
@@ -208,7 +209,11 @@ class Member:
         self.aggregator = Aggregator(
             self.context,
             AgreementSettings(
-                VerifierType.ETHEREUM_ADDRESS, CONTRACTS, self._contract_ended, self.registry
+                VerifierType.ETHEREUM_ADDRESS,
+                CONTRACTS,
+                self._contract_ended,
+                self.registry,
+                self.decided.update,
             ),
         )
 

@@ -49,6 +49,9 @@ async def test_claims_then_broadcasts_are_confirmed_in_chain_order(
     await alice.take([chain.pin(s) for s in [*claims, *sent]])
     await alice.wait_state(*claims, *sent)
     assert await alice.order() == [i for s in sent for i in s.ids]
+    assert alice.decided == {s.wire.batch.id for s in [*claims, *sent]}, (
+        "senders hear of each batch"
+    )
     async with alice.store.read(NS) as reader:
         org = await reader.identity_by_did(bob.did)
         assert org is not None

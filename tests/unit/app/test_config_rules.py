@@ -6,6 +6,7 @@ in the text) and a word of the message.
 
 import pytest
 from photinus_core.app.config import ConfigError, NodeSettings, load_text
+from photinus_core.sequencing.batching import COLLECT_MAX_NS
 
 GOOD = """\
 plugins:
@@ -363,6 +364,14 @@ def test_broadcast_and_private_batches_have_their_own_sizes() -> None:
     text = "broadcast: {batch: {size: 7}}\nprivatemessaging: {batch: {size: 9}}\n"
     batch = read(text + GOOD).namespaces[0].batch
     assert (batch.broadcast_messages_max, batch.private_messages_max) == (7, 9)
+
+
+def test_the_longest_time_of_collecting_is_read_from_fireflys_keys() -> None:
+    text = "broadcast: {batch: {timeout: 1s}}\nprivatemessaging: {batch: {timeout: 250}}\n"
+    batch = read(text + GOOD).namespaces[0].batch
+    assert batch.broadcast_collect_max_ns == 1_000_000_000
+    assert batch.private_collect_max_ns == 250_000_000
+    assert read(GOOD).namespaces[0].batch.broadcast_collect_max_ns == COLLECT_MAX_NS
 
 
 @pytest.mark.parametrize("word", ["yes", "On", "TRUE", "no", "off", "False"])

@@ -36,6 +36,8 @@ from tests.unit.messaging.office import (
     to,
 )
 
+NEVER_NS = 10**18
+
 NEXT = msgspec.structs.replace(CONTRACT, index=1, location='{"address":"0x2"}')
 
 
@@ -178,9 +180,14 @@ def last_message(place: Place) -> str:
 
 
 async def test_a_busy_pipe_collects_and_a_full_batch_is_cut(place: Place) -> None:
-    office = await place.office(broadcast_messages_max=3, in_flight_max=1)
+    office = await place.office(
+        broadcast_messages_max=3, in_flight_max=1, broadcast_collect_max_ns=NEVER_NS
+    )
     sent = [await office.sender.broadcast(text(n)) for n in range(7)]
     async with running(office):
+        await place.wait_state(*(m.header.id for m in sent[:6]))
+        assert len(place.pins()) == 2, "the last one waits for company"
+        office.manager.decided([Uuid(p.batch) for p in place.pins()])
         await place.wait_state(*(m.header.id for m in sent))
     sizes = [len(p.contexts) for p in place.pins()]
     assert sizes == [3, 3, 1]
@@ -270,7 +277,7 @@ async def test_a_crash_at_any_step_is_finished_by_the_next_process(
             if kind == "unpinned":
                 continue
             batches = await place.batches()
-            assert [p.batch for p in place.pins()] == [b.id for b in batches], where
+            assert [Uuid(p.batch) for p in place.pins()] == [b.id for b in batches], where
             if begun:
                 assert [b.id for b in batches] == [b.id for b in begun], where
                 assert keys == {o.key for b in batches for o in await place.operations(b)}, where

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from photinus_core.sequencing.batching import (
     BATCH_BYTES_MAX,
     BATCH_MESSAGES_MAX,
+    COLLECT_MAX_NS,
     CONTRACT_INVOKE_PIN,
     IN_FLIGHT_MAX,
     RETRY_FIRST_NS,
@@ -70,7 +71,7 @@ def test_an_idle_pipe_cuts_at_once() -> None:
     assert batching.poll(0) == [Prepare("b1")]
     batching.prepared("b1")
     assert batching.poll(0) == [SendPin("b1")]
-    batching.journaled("b1")
+    batching.journaled("b1", 0)
     assert batching.poll(0) == [Finish("b1")]
     batching.finished("b1")
     assert batching.poll(0) == []
@@ -86,8 +87,82 @@ def test_a_busy_pipe_collects() -> None:
     assert batching.poll(0) == []
     batching.prepared("b1")
     assert seals(batching.poll(0)) == []
-    batching.journaled("b1")
+    batching.journaled("b1", 0)
+    assert batching.poll(0) == [Finish("b1")]
+    batching.finished("b1")
+    batching.ready([ready(4)])
+    assert batching.poll(0) == []
+    assert batching.next_due() == COLLECT_MAX_NS
+    batching.decided(["b0", "b1"])
+    assert seals(batching.poll(0)) == [("alice2", "alice3", "alice4")]
+    assert batching.next_due() is None
+
+
+def test_a_slow_ledger_holds_messages_up_for_so_long_only() -> None:
+    batching = Batching(collect_max_ns=1_000)
+    batching.ready([ready(1)])
+    seal_all(batching, "b1")
+    batching.prepared("b1")
+    batching.poll(0)
+    batching.journaled("b1", 500)
+    batching.ready([ready(2)])
+    assert seals(batching.poll(1_499)) == []
+    assert batching.next_due() == 1_500
+    assert seals(batching.poll(1_500)) == [("alice2",)]
+
+
+def test_a_decision_may_come_before_the_connector_answers() -> None:
+    batching = Batching()
+    batching.ready([ready(1)])
+    seal_all(batching, "b1")
+    batching.prepared("b1")
+    assert batching.poll(0) == [SendPin("b1")]
+    batching.decided(["b1"])
+    batching.ready([ready(2)])
+    assert batching.poll(0) == []
+    batching.journaled("b1", 0)
+    assert seals(batching.poll(0)) == [("alice2",)]
+
+
+def test_what_is_full_or_not_pinned_does_not_collect() -> None:
+    batching = Batching(messages_max=2)
+    batching.ready([ready(1)])
+    seal_all(batching, "b1")
+    batching.prepared("b1")
+    batching.poll(0)
+    batching.journaled("b1", 0)
+    batching.ready([ready(2), ready(3), ready(4)])
     assert seals(batching.poll(0)) == [("alice2", "alice3")]
+    unpinned = Batching()
+    unpinned.ready([ready(1, txtype=UNPINNED)])
+    seal_all(unpinned, "u1")
+    unpinned.prepared("u1")
+    assert unpinned.poll(0) == [SendPin("u1")]
+    unpinned.journaled("u1", 0)
+    unpinned.ready([ready(2, txtype=UNPINNED)])
+    assert seals(unpinned.poll(0)) == [("alice2",)]
+
+
+def test_a_moment_that_has_come_is_not_waited_for_again() -> None:
+    batching = Batching()
+    batching.ready([ready(1)])
+    seal_all(batching, "b1")
+    batching.prepared("b1")
+    batching.poll(0)
+    batching.journaled("b1", 0)
+    batching.poll(0)
+    batching.failed("b1", "recording failed", 0)
+    batching.decided(["b1"])
+    batching.ready([ready(2)])
+    (cut,) = batching.poll(0)
+    assert isinstance(cut, Seal)
+    batching.seal_failed(cut, "database", 0)
+    finish, cut = batching.poll(RETRY_FIRST_NS)
+    assert (finish, cut) == (Finish("b1"), Seal(ALICE, ("alice2",)))
+    batching.failed("b1", "recording failed", RETRY_FIRST_NS)
+    batching.ready([ready(3)])
+    assert batching.poll(RETRY_FIRST_NS) == []
+    assert batching.next_due() == 3 * RETRY_FIRST_NS
 
 
 def test_messages_are_known_until_sealed() -> None:
@@ -180,7 +255,7 @@ def test_pins_go_in_seal_order_though_uploads_overlap() -> None:
     batching.failed("b1", "insufficient funds", 0)
     assert batching.poll(0) == [], "later pins wait for one that was not sent"
     assert batching.poll(RETRY_FIRST_NS) == [SendPin("b1")]
-    batching.journaled("b1")
+    batching.journaled("b1", 0)
     assert batching.poll(RETRY_FIRST_NS) == [Finish("b1"), SendPin("b2")]
 
 
@@ -195,7 +270,7 @@ def test_a_pin_by_another_key_waits_for_the_chain() -> None:
     batching.prepared("b2")
     batching.prepared("b1")
     assert batching.poll(0) == [SendPin("b1")]
-    batching.journaled("b1")
+    batching.journaled("b1", 0)
     assert batching.poll(0) == [Finish("b1"), AwaitChain("b2")]
     batching.finished("b1")
     batching.failed("b2", "b1 is not on chain yet", 0)
@@ -203,9 +278,10 @@ def test_a_pin_by_another_key_waits_for_the_chain() -> None:
     assert batching.poll(RETRY_FIRST_NS) == [AwaitChain("b2")]
     batching.on_chain("b2")
     assert batching.poll(RETRY_FIRST_NS) == [SendPin("b2")]
-    batching.journaled("b2")
+    batching.journaled("b2", 0)
     batching.poll(RETRY_FIRST_NS)
     batching.finished("b2")
+    batching.decided(["b2"])
     batching.ready([ready(4, key="other")])
     seal_all(batching, "b3")
     batching.prepared("b3")
@@ -257,7 +333,7 @@ def test_sealed_batches_are_resumed_in_order() -> None:
     assert batching.poll(0) == [Prepare("b1")]
     batching.prepared("b1")
     assert batching.poll(0) == [SendPin("b1")]
-    batching.journaled("b1")
+    batching.journaled("b1", 0)
     assert batching.poll(0) == [Finish("b1"), SendPin("b2")]
 
 
@@ -323,6 +399,11 @@ class BatchingMachine(RuleBasedStateMachine):
         if due is not None:
             self.now = max(self.now, due)
 
+    @precondition(lambda self: self.journaled)
+    @rule(data=st.data())
+    def agreement_decides(self, data: st.DataObject) -> None:
+        self.batching.decided([data.draw(st.sampled_from(self.journaled))])
+
     @precondition(lambda self: self.out)
     @rule(data=st.data(), good=st.booleans())
     def outcome(self, data: st.DataObject, good: bool) -> None:
@@ -342,7 +423,7 @@ class BatchingMachine(RuleBasedStateMachine):
                 self.batching.on_chain(batch)
             case SendPin(batch):
                 self.journaled.append(batch)
-                self.batching.journaled(batch)
+                self.batching.journaled(batch, self.now)
             case Finish(batch):
                 self.finished.add(batch)
                 self.batching.finished(batch)
@@ -390,7 +471,7 @@ class BatchingMachine(RuleBasedStateMachine):
                         self.batching.on_chain(batch)
                     case SendPin(batch):
                         self.journaled.append(batch)
-                        self.batching.journaled(batch)
+                        self.batching.journaled(batch, self.now)
                     case Finish(batch):
                         self.finished.add(batch)
                         self.batching.finished(batch)

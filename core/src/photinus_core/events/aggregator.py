@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -37,7 +37,7 @@ from photinus_core.model.network import Identity, VerifierType
 from photinus_core.ports.store import Notification, Reader, Wakeup
 from photinus_core.ports.tasks import Backoff, Wake
 from photinus_core.sequencing.agreement import Agreement
-from photinus_core.sequencing.decisions import Decision, Explanation
+from photinus_core.sequencing.decisions import BatchVoided, Decision, Explanation, MessageDecision
 from photinus_core.sequencing.facts import (
     BatchFacts,
     BatchKey,
@@ -83,12 +83,14 @@ class AgreementSettings:
         contracts: The contracts as configured, by index.
         contract_ended: Called after a commit that ended a contract, with the namespace's new row.
         nodes: Hears of confirmed nodes.
+        batches_decided: Called after each commit with the batches it decided messages of.
     """
 
     key_type: VerifierType
     contracts: Sequence[NetworkContract]
     contract_ended: Callable[[NamespaceRow], Awaitable[None]]
     nodes: NodeRegistry
+    batches_decided: Callable[[Collection[Uuid]], None]
 
 
 class _StartOverError(Exception):
@@ -369,6 +371,13 @@ class Aggregator:
         )
         async with context.store.write(context.namespace, context.fence) as tx:
             row = await commit.write(tx, wanted)
+        self._settings.batches_decided(
+            {
+                Uuid(decision.batch.id)
+                for decision in decisions
+                if isinstance(decision, MessageDecision | BatchVoided)
+            }
+        )
         await self._follow_up(effects, row)
 
     async def _follow_up(self, effects: Effects, row: NamespaceRow | None) -> None:

@@ -9,6 +9,7 @@ in seal order, with the operations they were sealed with, and ready messages are
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -126,11 +127,13 @@ class BatchManager:
                 messages_max=limits.broadcast_messages_max,
                 bytes_max=limits.broadcast_bytes_max,
                 in_flight_max=limits.in_flight_max,
+                collect_max_ns=limits.broadcast_collect_max_ns,
             ),
             False: Batching(
                 messages_max=limits.private_messages_max,
                 bytes_max=limits.private_bytes_max,
                 in_flight_max=limits.in_flight_max,
+                collect_max_ns=limits.private_collect_max_ns,
             ),
         }
 
@@ -196,6 +199,12 @@ class BatchManager:
                     await tx.set_operation_retry(old.id, new.id)
         for batch in batches:
             await self._resume(batch, prepared=batch.dispatched)
+        self._wake.set()
+
+    def decided(self, batches: Collection[Uuid]) -> None:
+        """Agreement has decided these: messages that were collected meanwhile may go."""
+        for machine in self._machines.values():
+            machine.decided(batches)
         self._wake.set()
 
     def _notified(self, notification: Notification) -> None:
@@ -283,7 +292,7 @@ class BatchManager:
                     await self._await_chain(machine, Uuid(batch))
                 case SendPin(batch=batch):
                     await self._dispatcher.send_pin(self._under[Uuid(batch)].journey)
-                    machine.journaled(batch)
+                    machine.journaled(batch, self._now())
                 case Finish(batch=batch):
                     await self._dispatcher.finish(self._under[Uuid(batch)].journey)
                     machine.finished(batch)

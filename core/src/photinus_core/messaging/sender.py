@@ -29,18 +29,21 @@ from photinus_core.model.names import check_idempotency_key, check_tag, check_to
 from photinus_core.ports.group_commit import GroupCommit
 from photinus_core.ports.scope import Scope
 from photinus_core.ports.store import MessageWrite
-from photinus_core.sequencing.batching import estimated_bytes
+from photinus_core.sequencing.batching import COLLECT_MAX_NS, estimated_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """How large batches may be, and how many may be on their way.
+    """How large batches may be, how many may be on their way, and for how long they collect.
 
     Attributes:
         broadcast_bytes_max: Payload of a broadcast batch in estimated bytes.
         private_bytes_max: The same of a private one.
         broadcast_messages_max: Messages in a broadcast batch.
         private_messages_max: Messages in a private one.
+        broadcast_collect_max_ns: Longest time for which broadcasts are collected while the batch
+            before is on its way; an idle pipe never waits.
+        private_collect_max_ns: The same for private messages.
         in_flight_max: Batches of one processor between seal and finish.
     """
 
@@ -48,6 +51,8 @@ class BatchLimits:
     private_bytes_max: int = 800 * 1024
     broadcast_messages_max: int = 200
     private_messages_max: int = 200
+    broadcast_collect_max_ns: int = COLLECT_MAX_NS
+    private_collect_max_ns: int = COLLECT_MAX_NS
     in_flight_max: int = 4
 
 

@@ -78,15 +78,6 @@ class Leadership:
         self.peers = ExchangePeers(
             self.context, parts.exchange, multiparty.node_name, self.peer_intake.retry_parked
         )
-        self.aggregator = Aggregator(
-            self.context,
-            AgreementSettings(
-                key_type=key_type,
-                contracts=parts.contracts.configured,
-                contract_ended=self._contract_ended,
-                nodes=self.peers,
-            ),
-        )
         self.sealer = BatchSealer(scope, parts.identities, plugins, multiparty.node_name)
         self.dispatcher = BatchDispatcher(
             scope,
@@ -96,6 +87,16 @@ class Leadership:
             fence,
         )
         self.batches = BatchManager(scope, self.sealer, self.dispatcher, fence, settings.batch)
+        self.aggregator = Aggregator(
+            self.context,
+            AgreementSettings(
+                key_type=key_type,
+                contracts=parts.contracts.configured,
+                contract_ended=self._contract_ended,
+                nodes=self.peers,
+                batches_decided=self.batches.decided,
+            ),
+        )
         self._chain_stream: EventStream | None = None
 
     async def run(self) -> None:

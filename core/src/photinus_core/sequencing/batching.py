@@ -4,8 +4,9 @@ A processor is what FireFly calls so: the messages of one author (private: and o
 one dispatcher. Processors do not wait for each other. Within one:
 
 - An idle pipe cuts at once, a busy one collects: a batch is cut when all before it are journaled
-  by the connector (recording that does not hold up the next), or when it is full and fewer than
-  `in_flight_max` batches are under way.
+  by the connector and the last of them is decided here or `collect_max_ns` past (a slow ledger
+  holds nothing up for longer; each batch costs every member far more than a message in it), or
+  when it is full and fewer than `in_flight_max` batches are under way.
 - Batches are prepared (blobs and payload sent) in parallel, but their pins go out in the order
   of sealing, the next one once the previous is journaled by the connector (hard case 8). The
   chain keeps the order of one key's transactions only, so the first pin by another key waits
@@ -28,6 +29,8 @@ BATCH_MESSAGES_MAX: Final = 200
 BATCH_BYTES_MAX: Final = 800 * 1024
 IN_FLIGHT_MAX: Final = 4
 """Batches of one processor under way at a time."""
+COLLECT_MAX_NS: Final = 100_000_000
+"""Longest time for which messages are collected after a batch was handed over."""
 
 _BATCH_BYTES: Final = 512
 _MESSAGE_BYTES: Final = 1024
@@ -130,6 +133,8 @@ class BatchStatus:
     stage: Stage = Stage.SEALED
     clear: bool = False
     """Nothing before it is off chain."""
+    decided: bool = False
+    """Agreement here has decided it: its pin is back from the chain."""
     busy: bool = False
     """An action for it is out."""
     attempts: int = 0
@@ -151,6 +156,13 @@ class _Processor:
         self.seal_error = ""
 
 
+class _Collecting(NamedTuple):
+    """For how long a processor collects: until this batch is decided, or this moment."""
+
+    batch: str
+    until: int
+
+
 class Batching:
     """Assembles and paces the batches of one namespace."""
 
@@ -160,7 +172,9 @@ class Batching:
         messages_max: int = BATCH_MESSAGES_MAX,
         bytes_max: int = BATCH_BYTES_MAX,
         in_flight_max: int = IN_FLIGHT_MAX,
+        collect_max_ns: int = COLLECT_MAX_NS,
     ) -> None:
+        self._collect_max_ns = collect_max_ns
         self._messages_max = messages_max
         self._bytes_max = bytes_max
         self._in_flight_max = in_flight_max
@@ -170,6 +184,8 @@ class Batching:
         self._batches: dict[str, tuple[_Processor, ProcessorKey, BatchStatus]] = {}
         self._pinned_by: dict[ProcessorKey, str] = {}
         """Key of the last pin that was handed over, where one was."""
+        self._collecting: dict[ProcessorKey, _Collecting] = {}
+        """Processors whose last pinned batch is not decided, while they collect."""
         self._active: dict[ProcessorKey, None] = {}
         """Processors in which something may be due."""
 
@@ -239,12 +255,27 @@ class Batching:
         self._batches[batch][2].clear = True
         self._progress(batch, Stage.PREPARED)
 
-    def journaled(self, batch: str) -> None:
-        """The connector holds the pin durably: it will reach the chain, and the next may follow."""
+    def journaled(self, batch: str, now: int) -> None:
+        """The connector holds the pin durably: it will reach the chain, and the next may follow.
+
+        The next is collected from now on.
+        """
         _, processor, status = self._batches[batch]
         if status.txtype != UNPINNED:
             self._pinned_by[processor] = status.key
+            if not status.decided:
+                self._collect(processor, batch, now)
         self._progress(batch, Stage.JOURNALED)
+
+    def decided(self, batches: Iterable[str]) -> None:
+        """Agreement decided these, own or others': who collected for one of them does no more."""
+        done = set(batches)
+        for batch in done & self._batches.keys():
+            self._batches[batch][2].decided = True
+        for key in [k for k, waits in self._collecting.items() if waits.batch in done]:
+            del self._collecting[key]
+            if key in self._processors:
+                self._active[key] = None
 
     def failed(self, batch: str, error: str, now: int) -> None:
         """An action for the batch failed and had no effect, or one that its key makes repeatable."""
@@ -283,10 +314,11 @@ class Batching:
         actions: list[Action] = []
         for key in list(self._active):
             state = self._processors[key]
+            self._forget_past(key, state, now)
             later = self._poll_batches(key, state, now, actions)
-            if (seal := self._cut(key, state, now)) is not None:
+            if (seal := self._cut(key, state)) is not None:
                 actions.append(seal)
-            elif state.waiting and not state.sealing and state.seal_due > now:
+            elif state.waiting and not state.sealing and self._opens(key, state):
                 later = True
             if not later:
                 del self._active[key]
@@ -296,15 +328,12 @@ class Batching:
 
     def next_due(self) -> int | None:
         """When to poll again if nothing happens before, in nanoseconds; None = never."""
-        due = [
-            moment
-            for key in self._active
-            for state in (self._processors[key],)
-            for moment in (
-                *(status.due for status in state.in_flight if not status.busy and status.due),
-                *((state.seal_due,) if state.waiting and state.seal_due else ()),
-            )
-        ]
+        due: list[int] = []
+        for key in self._active:
+            state = self._processors[key]
+            due += (status.due for status in state.in_flight if not status.busy and status.due)
+            if state.waiting and (opens := self._opens(key, state)):
+                due.append(opens)
         return min(due, default=None)
 
     def status(self) -> dict[ProcessorKey, list[BatchStatus]]:
@@ -342,17 +371,37 @@ class Batching:
             return SendPin(status.id)
         return AwaitChain(status.id)
 
-    def _cut(self, key: ProcessorKey, state: _Processor, now: int) -> Seal | None:
-        if state.sealing or not state.waiting or state.seal_due > now:
+    def _cut(self, key: ProcessorKey, state: _Processor) -> Seal | None:
+        if state.sealing or not state.waiting or state.seal_due:
             return None
         if len(state.in_flight) >= self._in_flight_max:
             return None
         taken, full = self._assemble(state.waiting)
         if not full and any(status.stage is not Stage.JOURNALED for status in state.in_flight):
             return None
+        if not full and key in self._collecting:
+            return None
         state.sealing = state.waiting[:taken]
         del state.waiting[:taken]
         return Seal(key, tuple(ready.id for ready in state.sealing))
+
+    def _collect(self, processor: ProcessorKey, batch: str, now: int) -> None:
+        for key in [key for key, waits in self._collecting.items() if waits.until <= now]:
+            del self._collecting[key]
+        self._collecting[processor] = _Collecting(batch, now + self._collect_max_ns)
+
+    def _opens(self, key: ProcessorKey, state: _Processor) -> int:
+        """Until when no batch is cut for the lack of time alone; 0 = nothing holds it up."""
+        collecting = self._collecting.get(key)
+        return max(state.seal_due, collecting.until if collecting else 0)
+
+    def _forget_past(self, key: ProcessorKey, state: _Processor, now: int) -> None:
+        """Clears moments that have come, so that nobody waits for them again."""
+        if state.seal_due <= now:
+            state.seal_due = 0
+        collecting = self._collecting.get(key)
+        if collecting is not None and collecting.until <= now:
+            del self._collecting[key]
 
     def _assemble(self, waiting: list[Ready]) -> tuple[int, bool]:
         """How many messages from the front make a batch, and whether no later one could join."""

@@ -105,7 +105,13 @@ def _batch(root: Node) -> BatchLimits:
         private_bytes_max=private.size_bytes("payloadLimit", defaults.private_bytes_max),
         broadcast_messages_max=broadcast.integer("size", defaults.broadcast_messages_max, 1, 1_000),
         private_messages_max=private.integer("size", defaults.private_messages_max, 1, 1_000),
+        broadcast_collect_max_ns=_collect_max_ns(broadcast, defaults.broadcast_collect_max_ns),
+        private_collect_max_ns=_collect_max_ns(private, defaults.private_collect_max_ns),
     )
+
+
+def _collect_max_ns(batch: Node, default: int) -> int:
+    return round(batch.duration_s("timeout", default / 1e9) * 1e9)
 
 
 @dataclass(frozen=True, slots=True)
