@@ -48,10 +48,10 @@ async def _run(arguments: argparse.Namespace) -> int:
 
 async def _measure(arguments: argparse.Namespace, network: Network) -> dict[str, Any]:
     first, second = network.members[:2]
-    sender = Sender(f"127.0.0.1:{first.grpc_port}", arguments.size)
+    sender = Sender(first.grpc_address, arguments.size)
     actions: dict[str, Action] = {"broadcast": sender.broadcast, "private": sender.private}
     runs = []
-    async with Confirmations(f"127.0.0.1:{second.grpc_port}") as confirmations:
+    async with Confirmations(second.grpc_address) as confirmations:
         for kind in arguments.kinds:
             action = actions[kind]
             await closed_loop(kind, action, confirmations, 10, WARM_UP_S)

@@ -18,7 +18,8 @@ import aiohttp
 import pytest
 from photinus_client import Client, PhotinusError
 
-from tests.support.network import Member, RunningNetwork, wait_until
+from tests.support.network import Member, RunningNetwork
+from tests.support.rest import wait_until
 
 JSON = {"Content-Type": "application/json"}
 BLOB = bytes(range(256)) * 4096 + b"the end"

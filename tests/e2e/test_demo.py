@@ -20,7 +20,8 @@ import psutil
 import pytest
 
 from tests.support.golden import REPOSITORY
-from tests.support.network import RunningNetwork, wait_until
+from tests.support.network import RunningNetwork
+from tests.support.rest import wait_until
 
 README = (REPOSITORY / "README.md").read_text()
 RUN_S = 200.0

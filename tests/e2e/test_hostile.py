@@ -25,7 +25,8 @@ from eth_utils.crypto import keccak
 from photinus_core.app.devnet.layout import DEV_ADDRESSES
 
 from tests.integration.dx.firefly_peer import certified, context_of
-from tests.support.network import Member, RunningNetwork, network_up, wait_until
+from tests.support.network import Member, RunningNetwork, network_up
+from tests.support.rest import wait_until
 
 STRANGER: Final = "0x9965507d1a55bcc2695c58ba16fb37d819b0a4dc"
 ABSENT: Final = "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG"

@@ -14,7 +14,8 @@ from typing import Any
 from photinus.api.v1 import message_pb2, message_service_pb2
 from photinus_client import Client
 
-from tests.support.network import Member, RunningNetwork, wait_until
+from tests.support.network import Member, RunningNetwork
+from tests.support.rest import wait_until
 
 MESSAGES = 24
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.golden import REPOSITORY
-from tests.support.network import RunningNetwork, wait_until
+from tests.support.network import RunningNetwork
+from tests.support.rest import wait_until
 
 README = (REPOSITORY / "README.md").read_text()
 LINES_MAX = 150

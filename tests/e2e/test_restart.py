@@ -22,7 +22,8 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from tests.support.network import Member, RunningNetwork, network_up, wait_until
+from tests.support.network import Member, RunningNetwork, network_up
+from tests.support.rest import wait_until
 
 BEFORE: Final = 6
 """Messages acknowledged before the kill."""

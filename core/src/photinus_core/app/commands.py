@@ -43,8 +43,8 @@ async def up(directory: Path, members: int, *, fresh: bool) -> int:
             tell(f"  {member.org}")
             tell(f"    REST         {member.url}/api/v1")
             tell(f"    API explorer {member.url}/api")
-            tell(f"    WebSocket    ws://127.0.0.1:{member.http_port}/ws")
-            tell(f"    gRPC         127.0.0.1:{member.grpc_port}")
+            tell(f"    WebSocket    {member.ws_url}")
+            tell(f"    gRPC         {member.grpc_address}")
             tell(f"    second key   {SPARE_ADDRESSES[member.index]}")
         if network.state is not None:
             tell(f"  chain          http://127.0.0.1:{network.state.chain_port}")
@@ -71,7 +71,7 @@ async def status(directory: Path) -> int:
         return 1
     down_count = 0
     for member in known.members:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{member.grpc_port}") as channel:
+        async with grpc.aio.insecure_channel(member.grpc_address) as channel:
             stub = node_service_pb2_grpc.NodeServiceStub(channel)
             try:
                 info = await stub.GetNodeInfo(node_service_pb2.GetNodeInfoRequest(), timeout=CALL_S)

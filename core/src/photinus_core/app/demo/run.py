@@ -94,13 +94,11 @@ async def _play(network: Network, tell: Tell) -> None:
     try:
         async with (
             asyncio.timeout(STORY_S),
-            Client(f"127.0.0.1:{first.grpc_port}") as client,
+            Client(first.grpc_address) as client,
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(sock_read=ANSWER_S)) as http,
             asyncio.TaskGroup() as group,
         ):
-            tell(
-                f"  {first.org} sells; it speaks gRPC                    127.0.0.1:{first.grpc_port}"
-            )
+            tell(f"  {first.org} sells; it speaks gRPC                    {first.grpc_address}")
             tell(f"  {second.org} buys; it speaks REST and WebSocket       {second.url}/api/v1")
             tell("")
             seller = GrpcSide(first.org, client)

@@ -85,8 +85,18 @@ class MemberState(msgspec.Struct, frozen=True):
 
     @property
     def url(self) -> str:
-        """Where its REST API is."""
+        """Where its gateway is; REST paths begin with `/api/v1`."""
         return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def ws_url(self) -> str:
+        """Where applications listen."""
+        return f"ws://127.0.0.1:{self.http_port}/ws"
+
+    @property
+    def grpc_address(self) -> str:
+        """Where its core serves gRPC."""
+        return f"127.0.0.1:{self.grpc_port}"
 
 
 class NetworkState(msgspec.Struct, frozen=True):

@@ -47,7 +47,7 @@ def _config(layout: Layout, member: MemberState, chain_port: int, contract: str)
         "wsUrl": f"ws://127.0.0.1:{chain_port}",
     }
     return {
-        "grpc": {"address": f"127.0.0.1:{member.grpc_port}"},
+        "grpc": {"address": member.grpc_address},
         "log": {"level": "info"},
         "plugins": {
             "database": [{"name": "database0", "type": "sqlite3", "sqlite3": {"url": "core.db"}}],
@@ -130,7 +130,7 @@ async def start_gateway(processes: Processes, member: MemberState) -> None:
     command = [
         find_program("photinus-gateway", "PHOTINUS_GATEWAY"),
         *("-listen", f"127.0.0.1:{member.http_port}"),
-        *("-core", f"dns:///127.0.0.1:{member.grpc_port}"),
+        *("-core", f"dns:///{member.grpc_address}"),
     ]
     child = await processes.start(f"member{member.index}-gateway", command)
     await processes.wait_ready(child, lambda: _serves_http(member.http_port), READY_S)

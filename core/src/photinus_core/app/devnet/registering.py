@@ -29,7 +29,7 @@ async def register_members(members: Sequence[MemberState], say: Callable[[str], 
     Raises:
         StartError: a member does not start, or a registration is not confirmed.
     """
-    channels = [grpc.aio.insecure_channel(f"127.0.0.1:{m.grpc_port}") for m in members]
+    channels = [grpc.aio.insecure_channel(m.grpc_address) for m in members]
     try:
         for member, channel in zip(members, channels, strict=True):
             status = await _started(member, channel)
