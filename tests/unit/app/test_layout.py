@@ -11,6 +11,7 @@ from photinus_core.app.config import load
 from photinus_core.app.devnet import layout
 from photinus_core.app.devnet.layout import Layout, MemberState, NetworkState, free_port
 from photinus_core.app.devnet.member import write_config
+from photinus_core.app.devnet.processes import StartError
 
 
 def listener() -> socket.socket:
@@ -66,3 +67,24 @@ def test_a_members_configuration_is_valid_and_its_keys_are_private(tmp_path: Pat
     assert settings.listen.address == "127.0.0.1:5101"
     assert settings.namespaces[0].multiparty is not None
     assert settings.namespaces[0].multiparty.org_name == "org_1"
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b'{"chain_port": "x"}', b"\xff"])
+def test_a_damaged_state_names_the_file_and_the_way_out(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / layout.STATE_FILE).write_bytes(text)
+    with pytest.raises(StartError, match=r"network\.json is damaged .* --fresh"):
+        Layout(tmp_path).load()
+
+
+def test_only_what_is_a_networks_own_is_its_to_throw_away(tmp_path: Path) -> None:
+    place = Layout(tmp_path)
+    place.save(NetworkState(5545, "0xabc", (MemberState(0, 5000, 5001, 5002),)))
+    for folder in (place.chain, place.content, place.logs, place.member(0), place.member(7)):
+        folder.mkdir()
+    (tmp_path / f"{layout.STATE_FILE}.part").touch()
+    (tmp_path / "thesis.tex").touch()
+    (tmp_path / "member_list").mkdir()
+    assert {path.name for path in place.entries()} == {
+        *("chain", "content", "logs", "member0", "member7"),
+        *("network.json", "network.json.part"),
+    }

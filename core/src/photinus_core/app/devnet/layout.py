@@ -15,10 +15,13 @@ from typing import Final
 
 import msgspec
 
+from photinus_core.app.devnet.processes import StartError
+
 FIRST_PORT: Final = 5000
 PORT_STEP: Final = 100
 PORTS_TRIED: Final = 50
 STATE_FILE: Final = "network.json"
+FRESH: Final = "`photinus up --fresh`"
 
 # The first of anvil's well-known development keys, one for each member; public on purpose.
 DEV_KEYS: Final = (
@@ -142,12 +145,26 @@ class Layout:
         """Everything of one member."""
         return self.root / f"member{index}"
 
+    def entries(self) -> list[Path]:
+        """Everything of the network that is there, the lock apart."""
+        places = (self.chain, self.content, self.logs, *self.root.glob(f"{STATE_FILE}*"))
+        members = (self.member(index) for index in range(MEMBERS_MAX))
+        return [place for place in (*places, *members) if place.exists()]
+
     def load(self) -> NetworkState | None:
-        """What was written before; None for a new folder."""
+        """What was written before; None for a new folder.
+
+        Raises:
+            StartError: it cannot be read.
+        """
+        path = self.root / STATE_FILE
         try:
-            return msgspec.json.decode((self.root / STATE_FILE).read_bytes(), type=NetworkState)
+            return msgspec.json.decode(path.read_bytes(), type=NetworkState)
         except FileNotFoundError:
             return None
+        except msgspec.MsgspecError as failure:
+            message = f"{path} is damaged ({failure}); start over with {FRESH}"
+            raise StartError(message) from failure
 
     def save(self, state: NetworkState) -> None:
         """Remembers what the network is made of; whole or not at all."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ import psutil
 from photinus_core.app.devnet import chain
 from photinus_core.app.devnet.layout import (
     FIRST_PORT,
+    FRESH,
     MEMBERS_MAX,
     Layout,
     MemberState,
@@ -32,6 +34,8 @@ from photinus_core.ports.tasks import Background
 
 CHAIN_PORT: Final = FIRST_PORT + 545
 STOP_WAIT_S: Final = 30.0
+PORTS_WAIT_S: Final = 5.0
+"""How long processes of a network that was killed may take to end and give their ports back."""
 
 Say = Callable[[str], None]
 """Where progress is told, one line at a time."""
@@ -109,6 +113,16 @@ class Network:
     async def _start_processes(self) -> None:
         layout = self._layout
         known = layout.load()
+        try:
+            await self._start_members(known)
+        except StartError as failure:
+            if known is None or FRESH in str(failure):
+                raise
+            message = f"{failure}\nif what is kept in {layout.root} is damaged, {FRESH} starts over"
+            raise StartError(message) from failure
+
+    async def _start_members(self, known: NetworkState | None) -> None:
+        layout = self._layout
         if known is not None and len(known.members) != self._wanted:
             self._say(f"going on with the {len(known.members)} members of {layout.root}")
         self.state = await (self._new() if known is None else self._again(known))
@@ -130,11 +144,14 @@ class Network:
         return state
 
     async def _again(self, known: NetworkState) -> NetworkState:
+        taken_until = time.monotonic() + PORTS_WAIT_S
         for port in (known.chain_port, *(p for m in known.members for p in _ports(m))):
+            while not is_free(port) and time.monotonic() < taken_until:  # noqa: ASYNC110 - nothing tells of a port
+                await asyncio.sleep(0.1)
             if not is_free(port):
                 message = (
                     f"port {port} of this network is in use by another program; end that one, "
-                    f"or start over with --fresh"
+                    f"or start over with {FRESH}"
                 )
                 raise StartError(message)
         self._say(f"starting the chain on port {known.chain_port}")
@@ -142,7 +159,7 @@ class Network:
         if not await chain.has_contract(known.chain_port, known.contract):
             message = (
                 "the chain lost its last state (it was ended before it could write it), so the "
-                "members no longer fit it; start over with --fresh"
+                f"members no longer fit it; start over with {FRESH}"
             )
             raise StartError(message)
         return known
@@ -205,9 +222,8 @@ def _owner(layout: Layout) -> int | None:
 
 
 def _clear(layout: Layout) -> None:
-    for entry in layout.root.iterdir():
-        if entry == layout.lock:
-            continue
+    """Removes a network's own files and folders; whatever else is in the folder stays."""
+    for entry in layout.entries():
         if entry.is_dir():
             shutil.rmtree(entry)
         else:
