@@ -316,6 +316,188 @@ func (x *WebSocketSubscription) GetFilter() *SubscriptionFilter {
 	return nil
 }
 
+// One replica of the member's core.
+type Replica struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the replica; another one after each start.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Where it serves gRPC, as it says itself.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// Version of its software.
+	Version string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	// When it started.
+	Since *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	// `serving` or `draining`.
+	State string `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`
+	// True for the replica that answers.
+	Self          bool `protobuf:"varint,6,opt,name=self,proto3" json:"self,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Replica) Reset() {
+	*x = Replica{}
+	mi := &file_photinus_api_v1_node_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Replica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Replica) ProtoMessage() {}
+
+func (x *Replica) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_node_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Replica.ProtoReflect.Descriptor instead.
+func (*Replica) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_node_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Replica) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Replica) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Replica) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Replica) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Replica) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Replica) GetSelf() bool {
+	if x != nil {
+		return x.Self
+	}
+	return false
+}
+
+// Who does a namespace's work that is done once, and how much of it waits.
+type NamespaceLeadership struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Replica that leads it; empty while none does.
+	Leader string `protobuf:"bytes,2,opt,name=leader,proto3" json:"leader,omitempty"`
+	// Fencing epoch of the newest leadership; 0 before the first.
+	Epoch int64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Pins that wait for a decision.
+	UndecidedPins int64 `protobuf:"varint,4,opt,name=undecided_pins,json=undecidedPins,proto3" json:"undecided_pins,omitempty"`
+	// Messages of this member that no batch holds yet.
+	UnsentMessages int64 `protobuf:"varint,5,opt,name=unsent_messages,json=unsentMessages,proto3" json:"unsent_messages,omitempty"`
+	// Events between the slowest durable subscription and the end of the log; 0 without subscriptions.
+	EventsBehind  int64 `protobuf:"varint,6,opt,name=events_behind,json=eventsBehind,proto3" json:"events_behind,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NamespaceLeadership) Reset() {
+	*x = NamespaceLeadership{}
+	mi := &file_photinus_api_v1_node_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NamespaceLeadership) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NamespaceLeadership) ProtoMessage() {}
+
+func (x *NamespaceLeadership) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_node_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NamespaceLeadership.ProtoReflect.Descriptor instead.
+func (*NamespaceLeadership) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_node_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *NamespaceLeadership) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *NamespaceLeadership) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
+}
+
+func (x *NamespaceLeadership) GetEpoch() int64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *NamespaceLeadership) GetUndecidedPins() int64 {
+	if x != nil {
+		return x.UndecidedPins
+	}
+	return 0
+}
+
+func (x *NamespaceLeadership) GetUnsentMessages() int64 {
+	if x != nil {
+		return x.UnsentMessages
+	}
+	return 0
+}
+
+func (x *NamespaceLeadership) GetEventsBehind() int64 {
+	if x != nil {
+		return x.EventsBehind
+	}
+	return 0
+}
+
 var File_photinus_api_v1_node_proto protoreflect.FileDescriptor
 
 const file_photinus_api_v1_node_proto_rawDesc = "" +
@@ -348,7 +530,21 @@ const file_photinus_api_v1_node_proto_rawDesc = "" +
 	"\tephemeral\x18\x02 \x01(\bB\x06\xaa\xbb\x18\x02 \x02R\tephemeral\x12$\n" +
 	"\tnamespace\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\tnamespace\x12\x12\n" +
 	"\x04name\x18\x04 \x01(\tR\x04name\x12C\n" +
-	"\x06filter\x18\x05 \x01(\v2#.photinus.api.v1.SubscriptionFilterB\x06\xaa\xbb\x18\x02 \x02R\x06filterBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3"
+	"\x06filter\x18\x05 \x01(\v2#.photinus.api.v1.SubscriptionFilterB\x06\xaa\xbb\x18\x02 \x02R\x06filter\"\xd1\x01\n" +
+	"\aReplica\x12\x16\n" +
+	"\x02id\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\x02id\x12 \n" +
+	"\aaddress\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\aaddress\x12 \n" +
+	"\aversion\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\aversion\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1c\n" +
+	"\x05state\x18\x05 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\x05state\x12\x1a\n" +
+	"\x04self\x18\x06 \x01(\bB\x06\xaa\xbb\x18\x02 \x02R\x04self\"\x86\x02\n" +
+	"\x13NamespaceLeadership\x12$\n" +
+	"\tnamespace\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\tnamespace\x12\x1e\n" +
+	"\x06leader\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\x06leader\x12\x1c\n" +
+	"\x05epoch\x18\x03 \x01(\x03B\x06\xaa\xbb\x18\x02 \x02R\x05epoch\x12-\n" +
+	"\x0eundecided_pins\x18\x04 \x01(\x03B\x06\xaa\xbb\x18\x02 \x02R\rundecidedPins\x12/\n" +
+	"\x0funsent_messages\x18\x05 \x01(\x03B\x06\xaa\xbb\x18\x02 \x02R\x0eunsentMessages\x12+\n" +
+	"\revents_behind\x18\x06 \x01(\x03B\x06\xaa\xbb\x18\x02 \x02R\feventsBehindBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3"
 
 var (
 	file_photinus_api_v1_node_proto_rawDescOnce sync.Once
@@ -362,24 +558,27 @@ func file_photinus_api_v1_node_proto_rawDescGZIP() []byte {
 	return file_photinus_api_v1_node_proto_rawDescData
 }
 
-var file_photinus_api_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_photinus_api_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_photinus_api_v1_node_proto_goTypes = []any{
 	(*Connector)(nil),             // 0: photinus.api.v1.Connector
 	(*WebSocketConnection)(nil),   // 1: photinus.api.v1.WebSocketConnection
 	(*WebSocketSubscription)(nil), // 2: photinus.api.v1.WebSocketSubscription
-	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
-	(*SubscriptionFilter)(nil),    // 4: photinus.api.v1.SubscriptionFilter
+	(*Replica)(nil),               // 3: photinus.api.v1.Replica
+	(*NamespaceLeadership)(nil),   // 4: photinus.api.v1.NamespaceLeadership
+	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*SubscriptionFilter)(nil),    // 6: photinus.api.v1.SubscriptionFilter
 }
 var file_photinus_api_v1_node_proto_depIdxs = []int32{
-	3, // 0: photinus.api.v1.Connector.since:type_name -> google.protobuf.Timestamp
+	5, // 0: photinus.api.v1.Connector.since:type_name -> google.protobuf.Timestamp
 	2, // 1: photinus.api.v1.WebSocketConnection.subscriptions:type_name -> photinus.api.v1.WebSocketSubscription
-	3, // 2: photinus.api.v1.WebSocketSubscription.start_time:type_name -> google.protobuf.Timestamp
-	4, // 3: photinus.api.v1.WebSocketSubscription.filter:type_name -> photinus.api.v1.SubscriptionFilter
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	5, // 2: photinus.api.v1.WebSocketSubscription.start_time:type_name -> google.protobuf.Timestamp
+	6, // 3: photinus.api.v1.WebSocketSubscription.filter:type_name -> photinus.api.v1.SubscriptionFilter
+	5, // 4: photinus.api.v1.Replica.since:type_name -> google.protobuf.Timestamp
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_photinus_api_v1_node_proto_init() }
@@ -394,7 +593,7 @@ func file_photinus_api_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_photinus_api_v1_node_proto_rawDesc), len(file_photinus_api_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -328,6 +328,336 @@ func (x *GetWebSocketsResponse) GetConnections() []*WebSocketConnection {
 	return nil
 }
 
+// Request of GetCluster.
+type GetClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetClusterRequest) Reset() {
+	*x = GetClusterRequest{}
+	mi := &file_photinus_api_v1_node_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetClusterRequest) ProtoMessage() {}
+
+func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_node_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
+func (*GetClusterRequest) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_node_service_proto_rawDescGZIP(), []int{6}
+}
+
+// Response of GetCluster.
+type GetClusterResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the core cluster; the same for all replicas.
+	ClusterId string `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// The replicas that are there, oldest first.
+	Replicas []*Replica `protobuf:"bytes,2,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	// The namespaces, sorted by name.
+	Namespaces    []*NamespaceLeadership `protobuf:"bytes,3,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetClusterResponse) Reset() {
+	*x = GetClusterResponse{}
+	mi := &file_photinus_api_v1_node_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetClusterResponse) ProtoMessage() {}
+
+func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_node_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetClusterResponse.ProtoReflect.Descriptor instead.
+func (*GetClusterResponse) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_node_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GetClusterResponse) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *GetClusterResponse) GetReplicas() []*Replica {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+func (x *GetClusterResponse) GetNamespaces() []*NamespaceLeadership {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
+// Request of Drain.
+type DrainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainRequest) Reset() {
+	*x = DrainRequest{}
+	mi := &file_photinus_api_v1_node_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainRequest) ProtoMessage() {}
+
+func (x *DrainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_node_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
+func (*DrainRequest) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_node_service_proto_rawDescGZIP(), []int{8}
+}
+
+// Response of Drain.
+type DrainResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Namespaces whose leadership was given up by this call, sorted.
+	Released []string `protobuf:"bytes,1,rep,name=released,proto3" json:"released,omitempty"`
+	// Event streams that this call ended.
+	StreamsEnded  int32 `protobuf:"varint,2,opt,name=streams_ended,json=streamsEnded,proto3" json:"streams_ended,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainResponse) Reset() {
+	*x = DrainResponse{}
+	mi := &file_photinus_api_v1_node_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainResponse) ProtoMessage() {}
+
+func (x *DrainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_node_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
+func (*DrainResponse) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_node_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DrainResponse) GetReleased() []string {
+	if x != nil {
+		return x.Released
+	}
+	return nil
+}
+
+func (x *DrainResponse) GetStreamsEnded() int32 {
+	if x != nil {
+		return x.StreamsEnded
+	}
+	return 0
+}
+
+// Request of PruneCollection.
+type PruneCollectionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Namespace; empty is the default one.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// `events`, `blockchainevents`, `operations` or `transactions`.
+	Collection string `protobuf:"bytes,2,opt,name=collection,proto3" json:"collection,omitempty"`
+	// Only what was created before this moment goes; it must lie in the past.
+	Before *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=before,proto3" json:"before,omitempty"`
+	// Count only.
+	DryRun        bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneCollectionRequest) Reset() {
+	*x = PruneCollectionRequest{}
+	mi := &file_photinus_api_v1_node_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneCollectionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneCollectionRequest) ProtoMessage() {}
+
+func (x *PruneCollectionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_node_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneCollectionRequest.ProtoReflect.Descriptor instead.
+func (*PruneCollectionRequest) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_node_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PruneCollectionRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *PruneCollectionRequest) GetCollection() string {
+	if x != nil {
+		return x.Collection
+	}
+	return ""
+}
+
+func (x *PruneCollectionRequest) GetBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *PruneCollectionRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// Response of PruneCollection.
+type PruneCollectionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Rows deleted, or, in a dry run, rows that would be.
+	Pruned int64 `protobuf:"varint,1,opt,name=pruned,proto3" json:"pruned,omitempty"`
+	// Rows old enough that are still needed. Only a dry run counts them.
+	Kept int64 `protobuf:"varint,2,opt,name=kept,proto3" json:"kept,omitempty"`
+	// True when there is more to delete.
+	More          bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneCollectionResponse) Reset() {
+	*x = PruneCollectionResponse{}
+	mi := &file_photinus_api_v1_node_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneCollectionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneCollectionResponse) ProtoMessage() {}
+
+func (x *PruneCollectionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_node_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneCollectionResponse.ProtoReflect.Descriptor instead.
+func (*PruneCollectionResponse) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_node_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PruneCollectionResponse) GetPruned() int64 {
+	if x != nil {
+		return x.Pruned
+	}
+	return 0
+}
+
+func (x *PruneCollectionResponse) GetKept() int64 {
+	if x != nil {
+		return x.Kept
+	}
+	return 0
+}
+
+func (x *PruneCollectionResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
 var File_photinus_api_v1_node_service_proto protoreflect.FileDescriptor
 
 const file_photinus_api_v1_node_service_proto_rawDesc = "" +
@@ -350,11 +680,38 @@ const file_photinus_api_v1_node_service_proto_rawDesc = "" +
 	"\x14GetWebSocketsRequest\"\x89\x01\n" +
 	"\x15GetWebSocketsResponse\x12 \n" +
 	"\aenabled\x18\x01 \x01(\bB\x06\xaa\xbb\x18\x02 \x02R\aenabled\x12N\n" +
-	"\vconnections\x18\x02 \x03(\v2$.photinus.api.v1.WebSocketConnectionB\x06\xaa\xbb\x18\x02 \x02R\vconnections2\xaa\x02\n" +
+	"\vconnections\x18\x02 \x03(\v2$.photinus.api.v1.WebSocketConnectionB\x06\xaa\xbb\x18\x02 \x02R\vconnections\"\x13\n" +
+	"\x11GetClusterRequest\"\xbf\x01\n" +
+	"\x12GetClusterResponse\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12<\n" +
+	"\breplicas\x18\x02 \x03(\v2\x18.photinus.api.v1.ReplicaB\x06\xaa\xbb\x18\x02 \x02R\breplicas\x12L\n" +
+	"\n" +
+	"namespaces\x18\x03 \x03(\v2$.photinus.api.v1.NamespaceLeadershipB\x06\xaa\xbb\x18\x02 \x02R\n" +
+	"namespaces\"\x0e\n" +
+	"\fDrainRequest\"`\n" +
+	"\rDrainResponse\x12\"\n" +
+	"\breleased\x18\x01 \x03(\tB\x06\xaa\xbb\x18\x02 \x02R\breleased\x12+\n" +
+	"\rstreams_ended\x18\x02 \x01(\x05B\x06\xaa\xbb\x18\x02 \x02R\fstreamsEnded\"\xa3\x01\n" +
+	"\x16PruneCollectionRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x1e\n" +
+	"\n" +
+	"collection\x18\x02 \x01(\tR\n" +
+	"collection\x122\n" +
+	"\x06before\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"q\n" +
+	"\x17PruneCollectionResponse\x12\x1e\n" +
+	"\x06pruned\x18\x01 \x01(\x03B\x06\xaa\xbb\x18\x02 \x02R\x06pruned\x12\x1a\n" +
+	"\x04kept\x18\x02 \x01(\x03B\x06\xaa\xbb\x18\x02 \x02R\x04kept\x12\x1a\n" +
+	"\x04more\x18\x03 \x01(\bB\x06\xaa\xbb\x18\x02 \x02R\x04more2\xaf\x04\n" +
 	"\vNodeService\x12X\n" +
 	"\vGetNodeInfo\x12#.photinus.api.v1.GetNodeInfoRequest\x1a$.photinus.api.v1.GetNodeInfoResponse\x12a\n" +
 	"\x0eListConnectors\x12&.photinus.api.v1.ListConnectorsRequest\x1a'.photinus.api.v1.ListConnectorsResponse\x12^\n" +
-	"\rGetWebSockets\x12%.photinus.api.v1.GetWebSocketsRequest\x1a&.photinus.api.v1.GetWebSocketsResponseBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3"
+	"\rGetWebSockets\x12%.photinus.api.v1.GetWebSocketsRequest\x1a&.photinus.api.v1.GetWebSocketsResponse\x12U\n" +
+	"\n" +
+	"GetCluster\x12\".photinus.api.v1.GetClusterRequest\x1a#.photinus.api.v1.GetClusterResponse\x12F\n" +
+	"\x05Drain\x12\x1d.photinus.api.v1.DrainRequest\x1a\x1e.photinus.api.v1.DrainResponse\x12d\n" +
+	"\x0fPruneCollection\x12'.photinus.api.v1.PruneCollectionRequest\x1a(.photinus.api.v1.PruneCollectionResponseBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3"
 
 var (
 	file_photinus_api_v1_node_service_proto_rawDescOnce sync.Once
@@ -368,33 +725,50 @@ func file_photinus_api_v1_node_service_proto_rawDescGZIP() []byte {
 	return file_photinus_api_v1_node_service_proto_rawDescData
 }
 
-var file_photinus_api_v1_node_service_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_photinus_api_v1_node_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_photinus_api_v1_node_service_proto_goTypes = []any{
-	(*GetNodeInfoRequest)(nil),     // 0: photinus.api.v1.GetNodeInfoRequest
-	(*GetNodeInfoResponse)(nil),    // 1: photinus.api.v1.GetNodeInfoResponse
-	(*ListConnectorsRequest)(nil),  // 2: photinus.api.v1.ListConnectorsRequest
-	(*ListConnectorsResponse)(nil), // 3: photinus.api.v1.ListConnectorsResponse
-	(*GetWebSocketsRequest)(nil),   // 4: photinus.api.v1.GetWebSocketsRequest
-	(*GetWebSocketsResponse)(nil),  // 5: photinus.api.v1.GetWebSocketsResponse
-	(*timestamppb.Timestamp)(nil),  // 6: google.protobuf.Timestamp
-	(*Connector)(nil),              // 7: photinus.api.v1.Connector
-	(*WebSocketConnection)(nil),    // 8: photinus.api.v1.WebSocketConnection
+	(*GetNodeInfoRequest)(nil),      // 0: photinus.api.v1.GetNodeInfoRequest
+	(*GetNodeInfoResponse)(nil),     // 1: photinus.api.v1.GetNodeInfoResponse
+	(*ListConnectorsRequest)(nil),   // 2: photinus.api.v1.ListConnectorsRequest
+	(*ListConnectorsResponse)(nil),  // 3: photinus.api.v1.ListConnectorsResponse
+	(*GetWebSocketsRequest)(nil),    // 4: photinus.api.v1.GetWebSocketsRequest
+	(*GetWebSocketsResponse)(nil),   // 5: photinus.api.v1.GetWebSocketsResponse
+	(*GetClusterRequest)(nil),       // 6: photinus.api.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),      // 7: photinus.api.v1.GetClusterResponse
+	(*DrainRequest)(nil),            // 8: photinus.api.v1.DrainRequest
+	(*DrainResponse)(nil),           // 9: photinus.api.v1.DrainResponse
+	(*PruneCollectionRequest)(nil),  // 10: photinus.api.v1.PruneCollectionRequest
+	(*PruneCollectionResponse)(nil), // 11: photinus.api.v1.PruneCollectionResponse
+	(*timestamppb.Timestamp)(nil),   // 12: google.protobuf.Timestamp
+	(*Connector)(nil),               // 13: photinus.api.v1.Connector
+	(*WebSocketConnection)(nil),     // 14: photinus.api.v1.WebSocketConnection
+	(*Replica)(nil),                 // 15: photinus.api.v1.Replica
+	(*NamespaceLeadership)(nil),     // 16: photinus.api.v1.NamespaceLeadership
 }
 var file_photinus_api_v1_node_service_proto_depIdxs = []int32{
-	6, // 0: photinus.api.v1.GetNodeInfoResponse.started:type_name -> google.protobuf.Timestamp
-	7, // 1: photinus.api.v1.ListConnectorsResponse.items:type_name -> photinus.api.v1.Connector
-	8, // 2: photinus.api.v1.GetWebSocketsResponse.connections:type_name -> photinus.api.v1.WebSocketConnection
-	0, // 3: photinus.api.v1.NodeService.GetNodeInfo:input_type -> photinus.api.v1.GetNodeInfoRequest
-	2, // 4: photinus.api.v1.NodeService.ListConnectors:input_type -> photinus.api.v1.ListConnectorsRequest
-	4, // 5: photinus.api.v1.NodeService.GetWebSockets:input_type -> photinus.api.v1.GetWebSocketsRequest
-	1, // 6: photinus.api.v1.NodeService.GetNodeInfo:output_type -> photinus.api.v1.GetNodeInfoResponse
-	3, // 7: photinus.api.v1.NodeService.ListConnectors:output_type -> photinus.api.v1.ListConnectorsResponse
-	5, // 8: photinus.api.v1.NodeService.GetWebSockets:output_type -> photinus.api.v1.GetWebSocketsResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	12, // 0: photinus.api.v1.GetNodeInfoResponse.started:type_name -> google.protobuf.Timestamp
+	13, // 1: photinus.api.v1.ListConnectorsResponse.items:type_name -> photinus.api.v1.Connector
+	14, // 2: photinus.api.v1.GetWebSocketsResponse.connections:type_name -> photinus.api.v1.WebSocketConnection
+	15, // 3: photinus.api.v1.GetClusterResponse.replicas:type_name -> photinus.api.v1.Replica
+	16, // 4: photinus.api.v1.GetClusterResponse.namespaces:type_name -> photinus.api.v1.NamespaceLeadership
+	12, // 5: photinus.api.v1.PruneCollectionRequest.before:type_name -> google.protobuf.Timestamp
+	0,  // 6: photinus.api.v1.NodeService.GetNodeInfo:input_type -> photinus.api.v1.GetNodeInfoRequest
+	2,  // 7: photinus.api.v1.NodeService.ListConnectors:input_type -> photinus.api.v1.ListConnectorsRequest
+	4,  // 8: photinus.api.v1.NodeService.GetWebSockets:input_type -> photinus.api.v1.GetWebSocketsRequest
+	6,  // 9: photinus.api.v1.NodeService.GetCluster:input_type -> photinus.api.v1.GetClusterRequest
+	8,  // 10: photinus.api.v1.NodeService.Drain:input_type -> photinus.api.v1.DrainRequest
+	10, // 11: photinus.api.v1.NodeService.PruneCollection:input_type -> photinus.api.v1.PruneCollectionRequest
+	1,  // 12: photinus.api.v1.NodeService.GetNodeInfo:output_type -> photinus.api.v1.GetNodeInfoResponse
+	3,  // 13: photinus.api.v1.NodeService.ListConnectors:output_type -> photinus.api.v1.ListConnectorsResponse
+	5,  // 14: photinus.api.v1.NodeService.GetWebSockets:output_type -> photinus.api.v1.GetWebSocketsResponse
+	7,  // 15: photinus.api.v1.NodeService.GetCluster:output_type -> photinus.api.v1.GetClusterResponse
+	9,  // 16: photinus.api.v1.NodeService.Drain:output_type -> photinus.api.v1.DrainResponse
+	11, // 17: photinus.api.v1.NodeService.PruneCollection:output_type -> photinus.api.v1.PruneCollectionResponse
+	12, // [12:18] is the sub-list for method output_type
+	6,  // [6:12] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_photinus_api_v1_node_service_proto_init() }
@@ -410,7 +784,7 @@ func file_photinus_api_v1_node_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_photinus_api_v1_node_service_proto_rawDesc), len(file_photinus_api_v1_node_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

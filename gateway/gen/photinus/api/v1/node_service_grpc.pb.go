@@ -21,9 +21,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	NodeService_GetNodeInfo_FullMethodName    = "/photinus.api.v1.NodeService/GetNodeInfo"
-	NodeService_ListConnectors_FullMethodName = "/photinus.api.v1.NodeService/ListConnectors"
-	NodeService_GetWebSockets_FullMethodName  = "/photinus.api.v1.NodeService/GetWebSockets"
+	NodeService_GetNodeInfo_FullMethodName     = "/photinus.api.v1.NodeService/GetNodeInfo"
+	NodeService_ListConnectors_FullMethodName  = "/photinus.api.v1.NodeService/ListConnectors"
+	NodeService_GetWebSockets_FullMethodName   = "/photinus.api.v1.NodeService/GetWebSockets"
+	NodeService_GetCluster_FullMethodName      = "/photinus.api.v1.NodeService/GetCluster"
+	NodeService_Drain_FullMethodName           = "/photinus.api.v1.NodeService/Drain"
+	NodeService_PruneCollection_FullMethodName = "/photinus.api.v1.NodeService/PruneCollection"
 )
 
 // NodeServiceClient is the client API for NodeService service.
@@ -38,6 +41,16 @@ type NodeServiceClient interface {
 	ListConnectors(ctx context.Context, in *ListConnectorsRequest, opts ...grpc.CallOption) (*ListConnectorsResponse, error)
 	// Event connections of the replica that answers (WebSockets and gRPC streams) and what each has started.
 	GetWebSockets(ctx context.Context, in *GetWebSocketsRequest, opts ...grpc.CallOption) (*GetWebSocketsResponse, error)
+	// Replicas of this member's core, who leads which namespace, and what is still to be done there. The same from every
+	// replica, but for a moment of delay.
+	GetCluster(ctx context.Context, in *GetClusterRequest, opts ...grpc.CallOption) (*GetClusterResponse, error)
+	// Has the replica that answers give up what it leads and end its clients' event streams with `UNAVAILABLE`, so that they
+	// go to another replica. Its health turns to `NOT_SERVING`; calls are still served until the process is ended. Answers
+	// once that is done, or fails with `DEADLINE_EXCEEDED` while it goes on. Idempotent; only a restart takes it back.
+	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*DrainResponse, error)
+	// Deletes old rows of one collection of a namespace, for good. Kept is whatever something undecided, unsent, undelivered
+	// or unfinished still needs. Every call deletes a bounded number: call again while `more` is set.
+	PruneCollection(ctx context.Context, in *PruneCollectionRequest, opts ...grpc.CallOption) (*PruneCollectionResponse, error)
 }
 
 type nodeServiceClient struct {
@@ -78,6 +91,36 @@ func (c *nodeServiceClient) GetWebSockets(ctx context.Context, in *GetWebSockets
 	return out, nil
 }
 
+func (c *nodeServiceClient) GetCluster(ctx context.Context, in *GetClusterRequest, opts ...grpc.CallOption) (*GetClusterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetClusterResponse)
+	err := c.cc.Invoke(ctx, NodeService_GetCluster_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *nodeServiceClient) Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*DrainResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DrainResponse)
+	err := c.cc.Invoke(ctx, NodeService_Drain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *nodeServiceClient) PruneCollection(ctx context.Context, in *PruneCollectionRequest, opts ...grpc.CallOption) (*PruneCollectionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PruneCollectionResponse)
+	err := c.cc.Invoke(ctx, NodeService_PruneCollection_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NodeServiceServer is the server API for NodeService service.
 // All implementations must embed UnimplementedNodeServiceServer
 // for forward compatibility.
@@ -90,6 +133,16 @@ type NodeServiceServer interface {
 	ListConnectors(context.Context, *ListConnectorsRequest) (*ListConnectorsResponse, error)
 	// Event connections of the replica that answers (WebSockets and gRPC streams) and what each has started.
 	GetWebSockets(context.Context, *GetWebSocketsRequest) (*GetWebSocketsResponse, error)
+	// Replicas of this member's core, who leads which namespace, and what is still to be done there. The same from every
+	// replica, but for a moment of delay.
+	GetCluster(context.Context, *GetClusterRequest) (*GetClusterResponse, error)
+	// Has the replica that answers give up what it leads and end its clients' event streams with `UNAVAILABLE`, so that they
+	// go to another replica. Its health turns to `NOT_SERVING`; calls are still served until the process is ended. Answers
+	// once that is done, or fails with `DEADLINE_EXCEEDED` while it goes on. Idempotent; only a restart takes it back.
+	Drain(context.Context, *DrainRequest) (*DrainResponse, error)
+	// Deletes old rows of one collection of a namespace, for good. Kept is whatever something undecided, unsent, undelivered
+	// or unfinished still needs. Every call deletes a bounded number: call again while `more` is set.
+	PruneCollection(context.Context, *PruneCollectionRequest) (*PruneCollectionResponse, error)
 	mustEmbedUnimplementedNodeServiceServer()
 }
 
@@ -108,6 +161,15 @@ func (UnimplementedNodeServiceServer) ListConnectors(context.Context, *ListConne
 }
 func (UnimplementedNodeServiceServer) GetWebSockets(context.Context, *GetWebSocketsRequest) (*GetWebSocketsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetWebSockets not implemented")
+}
+func (UnimplementedNodeServiceServer) GetCluster(context.Context, *GetClusterRequest) (*GetClusterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCluster not implemented")
+}
+func (UnimplementedNodeServiceServer) Drain(context.Context, *DrainRequest) (*DrainResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Drain not implemented")
+}
+func (UnimplementedNodeServiceServer) PruneCollection(context.Context, *PruneCollectionRequest) (*PruneCollectionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PruneCollection not implemented")
 }
 func (UnimplementedNodeServiceServer) mustEmbedUnimplementedNodeServiceServer() {}
 func (UnimplementedNodeServiceServer) testEmbeddedByValue()                     {}
@@ -184,6 +246,60 @@ func _NodeService_GetWebSockets_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _NodeService_GetCluster_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetClusterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).GetCluster(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_GetCluster_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).GetCluster(ctx, req.(*GetClusterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NodeService_Drain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).Drain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_Drain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).Drain(ctx, req.(*DrainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NodeService_PruneCollection_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PruneCollectionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).PruneCollection(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_PruneCollection_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).PruneCollection(ctx, req.(*PruneCollectionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // NodeService_ServiceDesc is the grpc.ServiceDesc for NodeService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -202,6 +318,18 @@ var NodeService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetWebSockets",
 			Handler:    _NodeService_GetWebSockets_Handler,
+		},
+		{
+			MethodName: "GetCluster",
+			Handler:    _NodeService_GetCluster_Handler,
+		},
+		{
+			MethodName: "Drain",
+			Handler:    _NodeService_Drain_Handler,
+		},
+		{
+			MethodName: "PruneCollection",
+			Handler:    _NodeService_PruneCollection_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

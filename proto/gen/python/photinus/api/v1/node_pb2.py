@@ -27,7 +27,7 @@ from photinus.api.v1 import subscription_pb2 as photinus_dot_api_dot_v1_dot_subs
 from photinus.options.v1 import json_pb2 as photinus_dot_options_dot_v1_dot_json__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aphotinus/api/v1/node.proto\x12\x0fphotinus.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"photinus/api/v1/subscription.proto\x1a\x1ephotinus/options/v1/json.proto\"\x88\x02\n\tConnector\x12\x14\n\x04name\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x18\n\x08\x63\x61tegory\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x14\n\x04type\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x15\n\x05state\x18\x05 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\t \x03(\t\x12\x1a\n\nnamespaces\x18\n \x03(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x10\n\x08restarts\x18\x0b \x01(\x05\"\xac\x01\n\x13WebSocketConnection\x12\x12\n\x02id\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x1e\n\x0eremote_address\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x1a\n\nuser_agent\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x45\n\rsubscriptions\x18\x04 \x03(\x0b\x32&.photinus.api.v1.WebSocketSubscriptionB\x06\xaa\xbb\x18\x02 \x02\"\xd0\x01\n\x15WebSocketSubscription\x12\x36\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xaa\xbb\x18\x02 \x03\x12\x19\n\tephemeral\x18\x02 \x01(\x08\x42\x06\xaa\xbb\x18\x02 \x02\x12\x19\n\tnamespace\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x0c\n\x04name\x18\x04 \x01(\t\x12;\n\x06\x66ilter\x18\x05 \x01(\x0b\x32#.photinus.api.v1.SubscriptionFilterB\x06\xaa\xbb\x18\x02 \x02\x42HZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aphotinus/api/v1/node.proto\x12\x0fphotinus.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"photinus/api/v1/subscription.proto\x1a\x1ephotinus/options/v1/json.proto\"\x88\x02\n\tConnector\x12\x14\n\x04name\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x18\n\x08\x63\x61tegory\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x14\n\x04type\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x15\n\x05state\x18\x05 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\t \x03(\t\x12\x1a\n\nnamespaces\x18\n \x03(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x10\n\x08restarts\x18\x0b \x01(\x05\"\xac\x01\n\x13WebSocketConnection\x12\x12\n\x02id\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x1e\n\x0eremote_address\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x1a\n\nuser_agent\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x45\n\rsubscriptions\x18\x04 \x03(\x0b\x32&.photinus.api.v1.WebSocketSubscriptionB\x06\xaa\xbb\x18\x02 \x02\"\xd0\x01\n\x15WebSocketSubscription\x12\x36\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xaa\xbb\x18\x02 \x03\x12\x19\n\tephemeral\x18\x02 \x01(\x08\x42\x06\xaa\xbb\x18\x02 \x02\x12\x19\n\tnamespace\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x0c\n\x04name\x18\x04 \x01(\t\x12;\n\x06\x66ilter\x18\x05 \x01(\x0b\x32#.photinus.api.v1.SubscriptionFilterB\x06\xaa\xbb\x18\x02 \x02\"\xa7\x01\n\x07Replica\x12\x12\n\x02id\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x17\n\x07\x61\x64\x64ress\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x17\n\x07version\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\x05state\x18\x05 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x14\n\x04self\x18\x06 \x01(\x08\x42\x06\xaa\xbb\x18\x02 \x02\"\xbf\x01\n\x13NamespaceLeadership\x12\x19\n\tnamespace\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x16\n\x06leader\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x15\n\x05\x65poch\x18\x03 \x01(\x03\x42\x06\xaa\xbb\x18\x02 \x02\x12\x1e\n\x0eundecided_pins\x18\x04 \x01(\x03\x42\x06\xaa\xbb\x18\x02 \x02\x12\x1f\n\x0funsent_messages\x18\x05 \x01(\x03\x42\x06\xaa\xbb\x18\x02 \x02\x12\x1d\n\revents_behind\x18\x06 \x01(\x03\x42\x06\xaa\xbb\x18\x02 \x02\x42HZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,10 +61,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WEBSOCKETSUBSCRIPTION'].fields_by_name['namespace']._serialized_options = b'\252\273\030\002 \002'
   _globals['_WEBSOCKETSUBSCRIPTION'].fields_by_name['filter']._loaded_options = None
   _globals['_WEBSOCKETSUBSCRIPTION'].fields_by_name['filter']._serialized_options = b'\252\273\030\002 \002'
+  _globals['_REPLICA'].fields_by_name['id']._loaded_options = None
+  _globals['_REPLICA'].fields_by_name['id']._serialized_options = b'\252\273\030\002 \002'
+  _globals['_REPLICA'].fields_by_name['address']._loaded_options = None
+  _globals['_REPLICA'].fields_by_name['address']._serialized_options = b'\252\273\030\002 \002'
+  _globals['_REPLICA'].fields_by_name['version']._loaded_options = None
+  _globals['_REPLICA'].fields_by_name['version']._serialized_options = b'\252\273\030\002 \002'
+  _globals['_REPLICA'].fields_by_name['state']._loaded_options = None
+  _globals['_REPLICA'].fields_by_name['state']._serialized_options = b'\252\273\030\002 \002'
+  _globals['_REPLICA'].fields_by_name['self']._loaded_options = None
+  _globals['_REPLICA'].fields_by_name['self']._serialized_options = b'\252\273\030\002 \002'
+  _globals['_NAMESPACELEADERSHIP'].fields_by_name['namespace']._loaded_options = None
+  _globals['_NAMESPACELEADERSHIP'].fields_by_name['namespace']._serialized_options = b'\252\273\030\002 \002'
+  _globals['_NAMESPACELEADERSHIP'].fields_by_name['leader']._loaded_options = None
+  _globals['_NAMESPACELEADERSHIP'].fields_by_name['leader']._serialized_options = b'\252\273\030\002 \002'
+  _globals['_NAMESPACELEADERSHIP'].fields_by_name['epoch']._loaded_options = None
+  _globals['_NAMESPACELEADERSHIP'].fields_by_name['epoch']._serialized_options = b'\252\273\030\002 \002'
+  _globals['_NAMESPACELEADERSHIP'].fields_by_name['undecided_pins']._loaded_options = None
+  _globals['_NAMESPACELEADERSHIP'].fields_by_name['undecided_pins']._serialized_options = b'\252\273\030\002 \002'
+  _globals['_NAMESPACELEADERSHIP'].fields_by_name['unsent_messages']._loaded_options = None
+  _globals['_NAMESPACELEADERSHIP'].fields_by_name['unsent_messages']._serialized_options = b'\252\273\030\002 \002'
+  _globals['_NAMESPACELEADERSHIP'].fields_by_name['events_behind']._loaded_options = None
+  _globals['_NAMESPACELEADERSHIP'].fields_by_name['events_behind']._serialized_options = b'\252\273\030\002 \002'
   _globals['_CONNECTOR']._serialized_start=149
   _globals['_CONNECTOR']._serialized_end=413
   _globals['_WEBSOCKETCONNECTION']._serialized_start=416
   _globals['_WEBSOCKETCONNECTION']._serialized_end=588
   _globals['_WEBSOCKETSUBSCRIPTION']._serialized_start=591
   _globals['_WEBSOCKETSUBSCRIPTION']._serialized_end=799
+  _globals['_REPLICA']._serialized_start=802
+  _globals['_REPLICA']._serialized_end=969
+  _globals['_NAMESPACELEADERSHIP']._serialized_start=972
+  _globals['_NAMESPACELEADERSHIP']._serialized_end=1163
 # @@protoc_insertion_point(module_scope)

@@ -165,3 +165,89 @@ class WebSocketSubscription(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WebSocketSubscription: _TypeAlias = WebSocketSubscription  # noqa: Y015
+
+@_typing.final
+class Replica(_message.Message):
+    """One replica of the member's core."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    SELF_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Name of the replica; another one after each start."""
+    address: _builtins.str
+    """Where it serves gRPC, as it says itself."""
+    version: _builtins.str
+    """Version of its software."""
+    state: _builtins.str
+    """`serving` or `draining`."""
+    self: _builtins.bool
+    """True for the replica that answers."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """When it started."""
+
+    def __init__(
+        self_,  # pyright: ignore[reportSelfClsParameterName]
+        *,
+        id: _builtins.str = ...,
+        address: _builtins.str = ...,
+        version: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        state: _builtins.str = ...,
+        self: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "id", b"id", "self", b"self", "since", b"since", "state", b"state", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Replica: _TypeAlias = Replica  # noqa: Y015
+
+@_typing.final
+class NamespaceLeadership(_message.Message):
+    """Who does a namespace's work that is done once, and how much of it waits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    LEADER_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    UNDECIDED_PINS_FIELD_NUMBER: _builtins.int
+    UNSENT_MESSAGES_FIELD_NUMBER: _builtins.int
+    EVENTS_BEHIND_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """The namespace."""
+    leader: _builtins.str
+    """Replica that leads it; empty while none does."""
+    epoch: _builtins.int
+    """Fencing epoch of the newest leadership; 0 before the first."""
+    undecided_pins: _builtins.int
+    """Pins that wait for a decision."""
+    unsent_messages: _builtins.int
+    """Messages of this member that no batch holds yet."""
+    events_behind: _builtins.int
+    """Events between the slowest durable subscription and the end of the log; 0 without subscriptions."""
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        leader: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        undecided_pins: _builtins.int = ...,
+        unsent_messages: _builtins.int = ...,
+        events_behind: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "events_behind", b"events_behind", "leader", b"leader", "namespace", b"namespace", "undecided_pins", b"undecided_pins", "unsent_messages", b"unsent_messages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NamespaceLeadership: _TypeAlias = NamespaceLeadership  # noqa: Y015

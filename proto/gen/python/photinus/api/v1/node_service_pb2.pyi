@@ -170,3 +170,165 @@ class GetWebSocketsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetWebSocketsResponse: _TypeAlias = GetWebSocketsResponse  # noqa: Y015
+
+@_typing.final
+class GetClusterRequest(_message.Message):
+    """Request of GetCluster."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetClusterRequest: _TypeAlias = GetClusterRequest  # noqa: Y015
+
+@_typing.final
+class GetClusterResponse(_message.Message):
+    """Response of GetCluster."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    NAMESPACES_FIELD_NUMBER: _builtins.int
+    cluster_id: _builtins.str
+    """Id of the core cluster; the same for all replicas."""
+    @_builtins.property
+    def replicas(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Replica]:
+        """The replicas that are there, oldest first."""
+
+    @_builtins.property
+    def namespaces(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.NamespaceLeadership]:
+        """The namespaces, sorted by name."""
+
+    def __init__(
+        self,
+        *,
+        cluster_id: _builtins.str = ...,
+        replicas: _abc.Iterable[_node_pb2.Replica] | None = ...,
+        namespaces: _abc.Iterable[_node_pb2.NamespaceLeadership] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "namespaces", b"namespaces", "replicas", b"replicas"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetClusterResponse: _TypeAlias = GetClusterResponse  # noqa: Y015
+
+@_typing.final
+class DrainRequest(_message.Message):
+    """Request of Drain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainRequest: _TypeAlias = DrainRequest  # noqa: Y015
+
+@_typing.final
+class DrainResponse(_message.Message):
+    """Response of Drain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASED_FIELD_NUMBER: _builtins.int
+    STREAMS_ENDED_FIELD_NUMBER: _builtins.int
+    streams_ended: _builtins.int
+    """Event streams that this call ended."""
+    @_builtins.property
+    def released(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Namespaces whose leadership was given up by this call, sorted."""
+
+    def __init__(
+        self,
+        *,
+        released: _abc.Iterable[_builtins.str] | None = ...,
+        streams_ended: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["released", b"released", "streams_ended", b"streams_ended"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainResponse: _TypeAlias = DrainResponse  # noqa: Y015
+
+@_typing.final
+class PruneCollectionRequest(_message.Message):
+    """Request of PruneCollection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Namespace; empty is the default one."""
+    collection: _builtins.str
+    """`events`, `blockchainevents`, `operations` or `transactions`."""
+    dry_run: _builtins.bool
+    """Count only."""
+    @_builtins.property
+    def before(self) -> _timestamp_pb2.Timestamp:
+        """Only what was created before this moment goes; it must lie in the past."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        collection: _builtins.str = ...,
+        before: _timestamp_pb2.Timestamp | None = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "collection", b"collection", "dry_run", b"dry_run", "namespace", b"namespace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PruneCollectionRequest: _TypeAlias = PruneCollectionRequest  # noqa: Y015
+
+@_typing.final
+class PruneCollectionResponse(_message.Message):
+    """Response of PruneCollection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRUNED_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    pruned: _builtins.int
+    """Rows deleted, or, in a dry run, rows that would be."""
+    kept: _builtins.int
+    """Rows old enough that are still needed. Only a dry run counts them."""
+    more: _builtins.bool
+    """True when there is more to delete."""
+    def __init__(
+        self,
+        *,
+        pruned: _builtins.int = ...,
+        kept: _builtins.int = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept", b"kept", "more", b"more", "pruned", b"pruned"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PruneCollectionResponse: _TypeAlias = PruneCollectionResponse  # noqa: Y015

@@ -50,6 +50,21 @@ class NodeServiceStub:
                 request_serializer=photinus_dot_api_dot_v1_dot_node__service__pb2.GetWebSocketsRequest.SerializeToString,
                 response_deserializer=photinus_dot_api_dot_v1_dot_node__service__pb2.GetWebSocketsResponse.FromString,
                 _registered_method=True)
+        self.GetCluster = channel.unary_unary(
+                '/photinus.api.v1.NodeService/GetCluster',
+                request_serializer=photinus_dot_api_dot_v1_dot_node__service__pb2.GetClusterRequest.SerializeToString,
+                response_deserializer=photinus_dot_api_dot_v1_dot_node__service__pb2.GetClusterResponse.FromString,
+                _registered_method=True)
+        self.Drain = channel.unary_unary(
+                '/photinus.api.v1.NodeService/Drain',
+                request_serializer=photinus_dot_api_dot_v1_dot_node__service__pb2.DrainRequest.SerializeToString,
+                response_deserializer=photinus_dot_api_dot_v1_dot_node__service__pb2.DrainResponse.FromString,
+                _registered_method=True)
+        self.PruneCollection = channel.unary_unary(
+                '/photinus.api.v1.NodeService/PruneCollection',
+                request_serializer=photinus_dot_api_dot_v1_dot_node__service__pb2.PruneCollectionRequest.SerializeToString,
+                response_deserializer=photinus_dot_api_dot_v1_dot_node__service__pb2.PruneCollectionResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -77,6 +92,31 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCluster(self, request, context):
+        """Replicas of this member's core, who leads which namespace, and what is still to be done there. The same from every
+        replica, but for a moment of delay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Drain(self, request, context):
+        """Has the replica that answers give up what it leads and end its clients' event streams with `UNAVAILABLE`, so that they
+        go to another replica. Its health turns to `NOT_SERVING`; calls are still served until the process is ended. Answers
+        once that is done, or fails with `DEADLINE_EXCEEDED` while it goes on. Idempotent; only a restart takes it back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PruneCollection(self, request, context):
+        """Deletes old rows of one collection of a namespace, for good. Kept is whatever something undecided, unsent, undelivered
+        or unfinished still needs. Every call deletes a bounded number: call again while `more` is set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +134,21 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.GetWebSockets,
                     request_deserializer=photinus_dot_api_dot_v1_dot_node__service__pb2.GetWebSocketsRequest.FromString,
                     response_serializer=photinus_dot_api_dot_v1_dot_node__service__pb2.GetWebSocketsResponse.SerializeToString,
+            ),
+            'GetCluster': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCluster,
+                    request_deserializer=photinus_dot_api_dot_v1_dot_node__service__pb2.GetClusterRequest.FromString,
+                    response_serializer=photinus_dot_api_dot_v1_dot_node__service__pb2.GetClusterResponse.SerializeToString,
+            ),
+            'Drain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Drain,
+                    request_deserializer=photinus_dot_api_dot_v1_dot_node__service__pb2.DrainRequest.FromString,
+                    response_serializer=photinus_dot_api_dot_v1_dot_node__service__pb2.DrainResponse.SerializeToString,
+            ),
+            'PruneCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.PruneCollection,
+                    request_deserializer=photinus_dot_api_dot_v1_dot_node__service__pb2.PruneCollectionRequest.FromString,
+                    response_serializer=photinus_dot_api_dot_v1_dot_node__service__pb2.PruneCollectionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +233,87 @@ class NodeService:
             '/photinus.api.v1.NodeService/GetWebSockets',
             photinus_dot_api_dot_v1_dot_node__service__pb2.GetWebSocketsRequest.SerializeToString,
             photinus_dot_api_dot_v1_dot_node__service__pb2.GetWebSocketsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/photinus.api.v1.NodeService/GetCluster',
+            photinus_dot_api_dot_v1_dot_node__service__pb2.GetClusterRequest.SerializeToString,
+            photinus_dot_api_dot_v1_dot_node__service__pb2.GetClusterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/photinus.api.v1.NodeService/Drain',
+            photinus_dot_api_dot_v1_dot_node__service__pb2.DrainRequest.SerializeToString,
+            photinus_dot_api_dot_v1_dot_node__service__pb2.DrainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PruneCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/photinus.api.v1.NodeService/PruneCollection',
+            photinus_dot_api_dot_v1_dot_node__service__pb2.PruneCollectionRequest.SerializeToString,
+            photinus_dot_api_dot_v1_dot_node__service__pb2.PruneCollectionResponse.FromString,
             options,
             channel_credentials,
             insecure,

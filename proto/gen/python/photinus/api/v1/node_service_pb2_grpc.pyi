@@ -22,6 +22,19 @@ class NodeServiceStub:
     """Connectors the node is configured with, sorted by name, and how they are."""
     GetWebSockets: _aio.UnaryUnaryMultiCallable[_node_service_pb2.GetWebSocketsRequest, _node_service_pb2.GetWebSocketsResponse]
     """Event connections of the replica that answers (WebSockets and gRPC streams) and what each has started."""
+    GetCluster: _aio.UnaryUnaryMultiCallable[_node_service_pb2.GetClusterRequest, _node_service_pb2.GetClusterResponse]
+    """Replicas of this member's core, who leads which namespace, and what is still to be done there. The same from every
+    replica, but for a moment of delay.
+    """
+    Drain: _aio.UnaryUnaryMultiCallable[_node_service_pb2.DrainRequest, _node_service_pb2.DrainResponse]
+    """Has the replica that answers give up what it leads and end its clients' event streams with `UNAVAILABLE`, so that they
+    go to another replica. Its health turns to `NOT_SERVING`; calls are still served until the process is ended. Answers
+    once that is done, or fails with `DEADLINE_EXCEEDED` while it goes on. Idempotent; only a restart takes it back.
+    """
+    PruneCollection: _aio.UnaryUnaryMultiCallable[_node_service_pb2.PruneCollectionRequest, _node_service_pb2.PruneCollectionResponse]
+    """Deletes old rows of one collection of a namespace, for good. Kept is whatever something undecided, unsent, undelivered
+    or unfinished still needs. Every call deletes a bounded number: call again while `more` is set.
+    """
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the node is made of and who is connected to it."""
@@ -49,5 +62,36 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_node_service_pb2.GetWebSocketsRequest, _abc.Awaitable[_node_service_pb2.GetWebSocketsResponse]],
     ) -> _abc.Awaitable[_node_service_pb2.GetWebSocketsResponse]:
         """Event connections of the replica that answers (WebSockets and gRPC streams) and what each has started."""
+
+    @_abc_1.abstractmethod
+    def GetCluster(
+        self,
+        request: _node_service_pb2.GetClusterRequest,
+        context: _aio.ServicerContext[_node_service_pb2.GetClusterRequest, _abc.Awaitable[_node_service_pb2.GetClusterResponse]],
+    ) -> _abc.Awaitable[_node_service_pb2.GetClusterResponse]:
+        """Replicas of this member's core, who leads which namespace, and what is still to be done there. The same from every
+        replica, but for a moment of delay.
+        """
+
+    @_abc_1.abstractmethod
+    def Drain(
+        self,
+        request: _node_service_pb2.DrainRequest,
+        context: _aio.ServicerContext[_node_service_pb2.DrainRequest, _abc.Awaitable[_node_service_pb2.DrainResponse]],
+    ) -> _abc.Awaitable[_node_service_pb2.DrainResponse]:
+        """Has the replica that answers give up what it leads and end its clients' event streams with `UNAVAILABLE`, so that they
+        go to another replica. Its health turns to `NOT_SERVING`; calls are still served until the process is ended. Answers
+        once that is done, or fails with `DEADLINE_EXCEEDED` while it goes on. Idempotent; only a restart takes it back.
+        """
+
+    @_abc_1.abstractmethod
+    def PruneCollection(
+        self,
+        request: _node_service_pb2.PruneCollectionRequest,
+        context: _aio.ServicerContext[_node_service_pb2.PruneCollectionRequest, _abc.Awaitable[_node_service_pb2.PruneCollectionResponse]],
+    ) -> _abc.Awaitable[_node_service_pb2.PruneCollectionResponse]:
+        """Deletes old rows of one collection of a namespace, for good. Kept is whatever something undecided, unsent, undelivered
+        or unfinished still needs. Every call deletes a bounded number: call again while `more` is set.
+        """
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _aio.Server) -> None: ...
