@@ -9,8 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
-	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -19,16 +17,13 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/photinus-project/photinus/gateway/internal/cores"
 	"github.com/photinus-project/photinus/gateway/internal/server"
 )
 
 const (
-	// Most bytes of one answer of the core: a list of a thousand messages with their data.
-	answerBytesMax = 256 << 20
 	// Most bytes of a JSON body: a core takes requests of 4 MiB, what it adds to the body included.
 	bodyBytesMax = 4<<20 - 64<<10
-	// Calls are spread over all addresses a name has.
-	serviceConfig = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 )
 
 // settings is what the command line says.
@@ -52,7 +47,7 @@ func parse(arguments []string, output io.Writer) (*settings, error) {
 	flags := flag.NewFlagSet("photinus-gateway", flag.ContinueOnError)
 	flags.SetOutput(output)
 	flags.StringVar(&found.listenAddress, "listen", "127.0.0.1:5000", "address to serve on, `host:port`; port 0 takes a free one")
-	flags.StringVar(&found.core, "core", "", "`address` of the core: unix:path or dns:///host:port (required)")
+	flags.StringVar(&found.core, "core", "", "`addresses` of the core's replicas, comma separated: unix:path, host:port, or dns:///name:port for all that a name has (required)")
 	flags.StringVar(&found.coreCA, "core-ca", "", "`file` with the certificates that the core's must descend from; switches TLS on")
 	flags.StringVar(&found.coreCert, "core-cert", "", "`file` with the certificate shown to the core")
 	flags.StringVar(&found.coreKey, "core-key", "", "`file` with its key")
@@ -93,13 +88,17 @@ func (s *settings) check(rest []string) error {
 		return fmt.Errorf("unexpected argument %q", rest[0])
 	case s.core == "":
 		return errors.New("-core is required")
+	case len(cores.Split(s.core)) == 0:
+		return errors.New("-core names no address")
+	case cores.Check(s.core) != nil:
+		return fmt.Errorf("-core: %w", cores.Check(s.core))
 	case prefix != "" && (!strings.HasPrefix(prefix, "/") || strings.HasSuffix(prefix, "/")):
 		return errors.New("-path-prefix must begin with a slash and not end with one")
 	case (s.tlsCertificate == "") != (s.tlsKey == ""):
 		return errors.New("-tls-cert and -tls-key go together")
 	case (s.coreCert == "") != (s.coreKey == ""):
 		return errors.New("-core-cert and -core-key go together")
-	case s.coreCA == "" && !s.coreInsecure && !isLocal(s.core):
+	case s.coreCA == "" && !s.coreInsecure && !cores.AreLocal(s.core):
 		return errors.New("a core on another host needs -core-ca, or -core-insecure to do without TLS")
 	}
 	return nil
@@ -107,22 +106,6 @@ func (s *settings) check(rest []string) error {
 
 func split(text string) []string {
 	return strings.FieldsFunc(text, func(char rune) bool { return char == ',' || char == ' ' })
-}
-
-// isLocal says whether an address is a socket file or on loopback.
-func isLocal(address string) bool {
-	if strings.HasPrefix(address, "unix:") {
-		return true
-	}
-	if parsed, err := url.Parse(address); err == nil && parsed.Scheme == "dns" {
-		address = strings.TrimPrefix(parsed.Path, "/")
-	}
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	numeric, err := netip.ParseAddr(host)
-	return host == "localhost" || (err == nil && numeric.IsLoopback())
 }
 
 // dial makes the connection; it is built when the first call needs it, and again whenever it breaks.
@@ -135,11 +118,7 @@ func (s *settings) dial() (*grpc.ClientConn, error) {
 		}
 		transport = credentials.NewTLS(config)
 	}
-	return grpc.NewClient(s.core,
-		grpc.WithTransportCredentials(transport),
-		grpc.WithDefaultServiceConfig(serviceConfig),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(answerBytesMax)),
-	)
+	return cores.Dial(s.core, transport)
 }
 
 func (s *settings) coreTLS() (*tls.Config, error) {
