@@ -239,6 +239,20 @@ async def test_nonces_of_others_at_the_node_are_passed_over(tmp_path: Path) -> N
         assert foreign.hash in {tx.hash for tx in node.pool.values()}
 
 
+def holding(node: EvmNode) -> asyncio.Event:
+    """From now on the node takes no transaction until the event is set: what is queued stays unseen."""
+    released = asyncio.Event()
+    original = node.call_many
+
+    async def slow(calls: Any) -> Any:
+        if any(method == "eth_sendRawTransaction" for method, _ in calls):
+            await released.wait()
+        return await original(calls)
+
+    node.call_many = slow  # type: ignore[method-assign]  # the network, not the node
+    return released
+
+
 async def test_cancelling_what_no_node_has_seen(tmp_path: Path) -> None:
     node = EvmNode()
     async with rig(node, tmp_path / "j") as rig_:
@@ -246,16 +260,7 @@ async def test_cancelling_what_no_node_has_seen(tmp_path: Path) -> None:
         lane = rig_.engine.pool.lane(SIGNER)
         await rig_.submit("ns1:0", b"first")
         await until(lambda: len(node.pool) == 1)
-        # The sender is busy with a node that does not answer: the next one stays unseen.
-        held = asyncio.Event()
-        original = node.call_many
-
-        async def slow(calls: Any) -> Any:
-            if any(method == "eth_sendRawTransaction" for method, _ in calls):
-                await held.wait()
-            return await original(calls)
-
-        node.call_many = slow  # type: ignore[method-assign]  # the network, not the node
+        held = holding(node)
         await rig_.submit("ns1:1", b"second")
         await until(lambda: lane.open[1].attempted)
         await rig_.submit("ns1:2", b"third")
@@ -269,6 +274,29 @@ async def test_cancelling_what_no_node_has_seen(tmp_path: Path) -> None:
         states = await ended(rig_, 3)
         assert states == {"ns1:0": SUCCEEDED, "ns1:1": SUCCEEDED, "ns1:2": CANCELLED}
         assert [parse(tx.raw).payload.data for tx in node.on_chain()] == [b"first", b"second", b""]
+
+
+async def test_a_cancellation_whose_caller_gave_up_is_whole(tmp_path: Path) -> None:
+    """Cancelled in the journal, the transaction must not be sent, whatever became of the call that asked."""
+    node = EvmNode()
+    async with rig(node, tmp_path / "j") as rig_:
+        await ready(rig_)
+        lane = rig_.engine.pool.lane(SIGNER)
+        held = holding(node)
+        await rig_.submit("ns1:0", b"first")
+        await until(lambda: lane.open[0].attempted)
+        await rig_.submit("ns1:1", b"second")
+        asking = asyncio.create_task(rig_.engine.sender.cancel(STREAM.text, "ns1:1"))
+        await asyncio.sleep(0)
+        assert lane.open[1].held
+        asking.cancel()
+        await asyncio.wait([asking])
+        await ended(rig_, 1)
+        held.set()
+        await until(lambda: len(node.pool) == 2)
+        node.mine()
+        assert await ended(rig_, 2) == {"ns1:0": SUCCEEDED, "ns1:1": CANCELLED}
+        assert [parse(tx.raw).payload.data for tx in node.on_chain()] == [b"first", b""]
 
 
 async def test_a_node_that_is_away_takes_no_new_work_and_keeps_the_old(tmp_path: Path) -> None:

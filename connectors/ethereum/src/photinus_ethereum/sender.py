@@ -348,6 +348,16 @@ class Sender:
             return False
         transaction.held = True
         lane.unqueue(transaction)
+        # To its end, although its caller gives up: what the journal calls cancelled must not be sent.
+        await asyncio.shield(
+            self._tasks.spawn(
+                self._withdraw(lane, transaction), f"cancel {transaction.submitted.hash}"
+            )
+        )
+        return True
+
+    async def _withdraw(self, lane: Lane, transaction: Transaction) -> None:
+        assert lane.signer is not None
         try:
             former = parse(transaction.submitted.raw)
             empty = sign(
@@ -358,14 +368,13 @@ class Sender:
                 lane.signer,
             )
             submitted = _attempt(transaction.submitted, empty, noop=True, error="")
-            await asyncio.shield(self._journal.cancel(transaction.id, submitted))
+            await self._journal.cancel(transaction.id, submitted)
             transaction.take(submitted)
             transaction.told = True
             self._pool.index(transaction)
         finally:
             transaction.held = False
             self.queue(lane, transaction)
-        return True
 
     async def _replace(
         self,
