@@ -122,6 +122,39 @@ async def test_answers_that_make_no_chain_are_not_taken() -> None:
     assert view.tip == before
 
 
+async def test_a_fork_is_told_although_the_first_attempt_to_read_it_failed() -> None:
+    node = EvmNode()
+    view = ChainView(node, SETTINGS)
+    told = Told(view)
+    node.mine(10)
+    await view.look()
+    node.reorganise(3, 8)
+    parent, node.blocks[13].parent = node.blocks[13].parent, "0x" + "99" * 32
+    with pytest.raises(ChainUnreadableError):
+        await view.look()
+    node.blocks[13].parent = parent
+    await view.look()
+    told.check(node)
+    assert told.forks == [7]
+
+
+async def test_being_far_behind_is_no_fork_although_the_first_attempt_to_catch_up_failed() -> None:
+    node = EvmNode()
+    view = ChainView(node, SETTINGS)
+    seen: list[Followed] = []
+    view.watch(seen.append)
+    node.mine(10)
+    await view.look()
+    node.mine(500)
+    parent, node.blocks[480].parent = node.blocks[480].parent, "0x" + "99" * 32
+    with pytest.raises(ChainUnreadableError):
+        await view.look()
+    node.blocks[480].parent = parent
+    await view.look()
+    assert seen[-1].skipped
+    assert seen[-1].forked_at is None
+
+
 @given(
     st.lists(st.tuples(st.sampled_from(["mine", "fork", "cut"]), st.integers(1, 12)), max_size=12)
 )

@@ -153,10 +153,10 @@ class ChainView:
         tip = self.tip
         if tip is None or head.number - tip.number > self._settings.history_blocks:
             # Too far behind to read every block: begin again with the recent ones.
-            first = max(0, head.number - START_BLOCKS)
-            forked = None if tip is None else await self._still_canonical(tip)
+            blocks = await self._range(max(0, head.number - START_BLOCKS), head)
+            forked_at = None if tip is None else await self._still_canonical(tip)
             self._headers.clear()
-            await self._append(await self._range(first, head), forked, skipped=True)
+            self._append(blocks, forked_at, skipped=True)
             return
         known = self._headers.get(head.number)
         if known is not None and known.hash == head.hash:
@@ -166,17 +166,20 @@ class ChainView:
             return
         branch = [head] if head.number <= tip.number else await self._range(tip.number + 1, head)
         if head.number > tip.number and branch[0].parent == tip.hash:
-            await self._append(branch, None)
+            self._append(branch, None)
         else:
             await self._append_fork(branch)
 
     async def _range(self, first: int, head: Header) -> list[Header]:
-        """Blocks from `first`, at most up to `head`, which is not asked for twice."""
+        """Blocks from `first` up to `head`, which is not asked for twice; each the parent of the next."""
         last = head.number
         blocks: list[Header] = []
         for start in range(first, last, FETCH_BLOCKS_MAX):
             blocks += await self.fetch(range(start, min(start + FETCH_BLOCKS_MAX, last)))
-        return [*blocks, head]
+        blocks.append(head)
+        if any(after.parent != before.hash for before, after in pairwise(blocks)):
+            raise ChainUnreadableError("the chain changed while it was read")
+        return blocks
 
     async def _append_fork(self, branch: list[Header]) -> None:
         """Reads back from the new branch to the last common block, and takes the branch."""
@@ -188,7 +191,7 @@ class ChainView:
             if lowest.number == 0 or lowest.number <= self.oldest:
                 logger.error("the chain was replaced below block %d", self.oldest)
                 self._headers.clear()
-                await self._append(branch, max(lowest.number - 1, 0), skipped=True)
+                self._append(branch, max(lowest.number - 1, 0), skipped=True)
                 return
             (parent,) = await self.fetch([lowest.number - 1])
             if parent.hash != lowest.parent:
@@ -197,14 +200,12 @@ class ChainView:
         common = branch[0].number - 1
         logger.warning("the chain was reorganised behind block %d", common)
         self._cut(common)
-        await self._append(branch, common)
+        self._append(branch, common)
 
-    async def _append(
+    def _append(
         self, blocks: list[Header], forked_at: int | None, *, skipped: bool = False
     ) -> None:
-        for before, after in pairwise(blocks):
-            if after.parent != before.hash:
-                raise ChainUnreadableError("the chain changed while it was read")
+        # Nothing here waits or fails: what is dropped, taken and told changes together.
         for block in blocks:
             # The list of transactions is for the watchers; only the rest is kept.
             self._headers[block.number] = Header(
