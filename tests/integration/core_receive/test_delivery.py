@@ -9,8 +9,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from photinus_core.cluster import LocalElector
 from photinus_core.events.delivery import Connection, Delivered, DeliveryService
 from photinus_core.events.subscriptions import SubscriptionInput, SubscriptionService
+from photinus_core.events.turns import SubscriptionTurns
 from photinus_core.model.errors import Conflict, Exhausted, NotFound, Rejected
 from photinus_core.model.events import EventType, NewEvent
 from photinus_core.model.ids import Nanoseconds, Uuid, new_uuid
@@ -54,7 +56,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 @pytest.fixture
 async def service(store: SqliteStore) -> AsyncIterator[DeliveryService]:
-    made = DeliveryService(store, NS, SystemClock())
+    made = DeliveryService(store, NS, SystemClock(), SubscriptionTurns(NS, LocalElector(store)))
     task = asyncio.create_task(made.run())
     yield made
     task.cancel()

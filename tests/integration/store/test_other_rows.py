@@ -14,7 +14,7 @@ from photinus_core.model.ledger import (
     OperationType,
 )
 from photinus_core.model.network import Datatype, IdentityType, VerifierType
-from photinus_core.ports.store import OperationChange, Store
+from photinus_core.ports.store import Fence, OperationChange, Store
 
 from tests.support.store_records import (
     NS,
@@ -224,6 +224,23 @@ async def test_subscriptions_and_offsets(store: Store) -> None:
         assert await tx.delete_subscription(one.id)
         assert not await tx.delete_subscription(one.id)
         assert await tx.offset(one.id) is None
+
+
+async def test_an_offset_under_an_older_epoch_does_not_move(store: Store) -> None:
+    one, two = make_subscription("one"), make_subscription("two")
+    role = f"subscription/{NS}/{one.id}"
+    old = Fence(role, await store.raise_epoch(role, None))
+    async with store.write(NS) as tx:
+        await tx.save_subscription(one, None)
+        await tx.set_offset(one.id, 3, old)
+        assert await tx.offset(one.id) == 3
+    new = Fence(role, await store.raise_epoch(role, None))
+    async with store.write(NS) as tx:
+        await tx.set_offset(one.id, 4, old)
+        await tx.set_offset(two.id, 5)
+        assert (await tx.offset(one.id), await tx.offset(two.id)) == (3, 5)
+        await tx.set_offset(one.id, 6, new)
+        assert await tx.offset(one.id) == 6
 
 
 async def test_a_subscriptions_name_is_taken_once(store: Store) -> None:

@@ -75,6 +75,7 @@ CALLS: dict[str, Call] = {
     "transaction_by_key": lambda tx: tx.transaction_by_key("k"),
     "operations": lambda tx: tx.operations([ID]),
     "operations_of": lambda tx: tx.operations_of(ID),
+    "unsubmitted_operations": lambda tx: tx.unsubmitted_operations(10),
     "unfinished_operations": lambda tx: tx.unfinished_operations(list(OperationType), 10),
     "blockchain_events": lambda tx: tx.blockchain_events([ID]),
     "blockchain_events_of": lambda tx: tx.blockchain_events_of(ID),
@@ -160,6 +161,7 @@ SORTS = {
     "data?id",
     "transactions?id",
     "transactions?idempotencykey",
+    "change_operations",
 }
 
 
@@ -170,6 +172,7 @@ SMALL = {
     "own_batches_off_chain": "batches_undecided",
     "undispatched_pins": "pins_undecided",
     "pins_by_hash": "pins_masked",
+    "unsubmitted_operations": "operations_unfinished",
     "unfinished_operations": "operations_unfinished",
     "delete_pins": "pins_",
 }

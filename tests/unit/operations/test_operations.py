@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 from photinus_core.model import canonical
-from photinus_core.model.errors import NotFound, Rejected, Unavailable
-from photinus_core.model.ids import Nanoseconds, new_uuid
+from photinus_core.model.errors import Deposed, NotFound, Rejected, Unavailable
+from photinus_core.model.ids import Epoch, Nanoseconds, Uuid, new_uuid
 from photinus_core.model.ledger import (
     BlockchainEvent,
     Operation,
@@ -24,9 +24,11 @@ from photinus_core.model.ledger import (
 )
 from photinus_core.model.messages import Batch, BatchType
 from photinus_core.operations.service import OperationService, roll_up
+from photinus_core.operations.submission import Runner, Submissions
 from photinus_core.ports.clock import SystemClock
 from photinus_core.ports.connectors import ConnectorFailure, Disposition
-from photinus_core.ports.store import OperationChange
+from photinus_core.ports.scope import Scope
+from photinus_core.ports.store import Fence, OperationChange
 from photinus_core.store import SqliteStore
 
 from tests.support import golden
@@ -37,8 +39,12 @@ from tests.support.store_records import (
     make_operation,
     make_transaction,
 )
+from tests.support.waiting import POLL_S
 
 PIN = OperationType.BLOCKCHAIN_PIN_BATCH
+NETWORK_ACTION = OperationType.BLOCKCHAIN_NETWORK_ACTION
+FENCE = Fence("namespace/test", Epoch(1))
+BUSY: set[Uuid] = set()
 SUCCEEDED, PENDING, FAILED, INITIALIZED = (
     OperationStatus.SUCCEEDED,
     OperationStatus.PENDING,
@@ -50,6 +56,8 @@ SUCCEEDED, PENDING, FAILED, INITIALIZED = (
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     opened = await SqliteStore.open(tmp_path / "core.db")
+    await opened.raise_epoch(FENCE.role, FENCE.epoch)
+    BUSY.clear()
     yield opened
     await opened.aclose()
 
@@ -62,7 +70,19 @@ async def begin(store: SqliteStore) -> tuple[OperationService, Operation]:
     async with store.write(NS) as tx:
         await tx.insert_transactions([transaction])
         await tx.insert_operations([operation])
-    return OperationService(store, NS, SystemClock()), operation
+    return OperationService(store, NS, SystemClock(), [PIN]), operation
+
+
+def leading(
+    service: OperationService, store: SqliteStore, run: Runner, fence: Fence = FENCE
+) -> Submissions:
+    """Makes the service the leader's."""
+    scope = Scope(store, SystemClock(), NS, NS)
+    submissions = Submissions(
+        scope, fence, {PIN: run, NETWORK_ACTION: run}, lambda transaction: transaction in BUSY
+    )
+    service.lead(submissions)
+    return submissions
 
 
 async def all_of(store: SqliteStore, operation: Operation) -> list[Operation]:
@@ -79,7 +99,7 @@ async def test_a_retry_is_a_copy_with_a_key_of_its_own(store: SqliteStore) -> No
         assert operation in await all_of(store, old), "it is stored before it is carried out"
         return OperationChange(operation.id, PENDING, Nanoseconds(9), output='{"b":2}')
 
-    service.register(PIN, run)
+    leading(service, store, run)
     made = await service.retry(old.id)
     assert made.status is PENDING
     assert (made.output, made.error, made.input) == ('{"b":2}', "", old.input)
@@ -110,7 +130,7 @@ async def test_a_retry_that_fails_shows_it(
     async def run(_: Operation) -> OperationChange:
         raise failure
 
-    service.register(PIN, run)
+    leading(service, store, run)
     with pytest.raises(type(failure)):
         await service.retry(old.id)
     copy = (await all_of(store, old))[1]
@@ -123,7 +143,7 @@ async def test_concurrent_retries_make_one_chain(store: SqliteStore) -> None:
     async def run(operation: Operation) -> OperationChange:
         return OperationChange(operation.id, PENDING, Nanoseconds(9))
 
-    service.register(PIN, run)
+    leading(service, store, run)
     await asyncio.gather(*(service.retry(old.id) for _ in range(5)))
     found = await all_of(store, old)
     assert len(found) == 6
@@ -131,7 +151,8 @@ async def test_concurrent_retries_make_one_chain(store: SqliteStore) -> None:
 
 
 async def test_what_cannot_be_tried_again(store: SqliteStore) -> None:
-    service, old = await begin(store)
+    _, old = await begin(store)
+    service = OperationService(store, NS, SystemClock())
     with pytest.raises(NotFound, match="FF10109"):
         await service.retry(new_uuid())
     with pytest.raises(Rejected, match="FF10414"):
@@ -140,6 +161,72 @@ async def test_what_cannot_be_tried_again(store: SqliteStore) -> None:
     with pytest.raises(NotFound, match="FF10109"):
         await service.transaction_status(new_uuid())
     assert (await service.transaction_status(old.tx)).status is FAILED
+
+
+# On other replicas, and after a crash
+
+
+async def test_a_retry_on_a_follower_is_carried_out_by_the_leader(store: SqliteStore) -> None:
+    follower, old = await begin(store)
+    ran: list[Operation] = []
+
+    async def run(operation: Operation) -> OperationChange:
+        ran.append(operation)
+        return OperationChange(operation.id, PENDING, Nanoseconds(9), output='{"b":2}')
+
+    submissions = leading(OperationService(store, NS, SystemClock(), [PIN]), store, run)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(submissions.run())
+        made = await follower.retry(old.id)
+        task.cancel()
+    assert (made.status, made.output) == (PENDING, '{"b":2}')
+    assert [o.key for o in ran] == [made.key]
+
+
+async def test_what_a_dead_replica_left_is_taken_up_once_with_its_key(store: SqliteStore) -> None:
+    _, old = await begin(store)
+    action = msgspec.structs.replace(make_operation(old.tx, INITIALIZED), type=NETWORK_ACTION)
+    copy = msgspec.structs.replace(make_operation(old.tx, INITIALIZED), type=PIN)
+    busy = msgspec.structs.replace(make_operation(new_uuid(), INITIALIZED), type=NETWORK_ACTION)
+    batch_own = msgspec.structs.replace(make_operation(old.tx, INITIALIZED), type=PIN)
+    async with store.write(NS) as tx:
+        await tx.insert_operations([action, copy, busy, batch_own])
+        await tx.set_operation_retry(old.id, copy.id)
+    BUSY.add(busy.tx)
+    ran: list[str] = []
+
+    async def run(operation: Operation) -> OperationChange:
+        ran.append(operation.key)
+        if operation.id == action.id:
+            raise ConnectorFailure("LOST", "gone", Disposition.MAYBE_SENT)
+        return OperationChange(operation.id, PENDING, Nanoseconds(9))
+
+    submissions = leading(OperationService(store, NS, SystemClock(), [PIN]), store, run)
+
+    async def all_taken() -> bool:
+        states = {o.id: o.status for o in await all_of(store, old)}
+        return states[action.id] is PENDING and states[copy.id] is PENDING
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(submissions.run())
+        async with asyncio.timeout(10):
+            while not await all_taken():
+                await asyncio.sleep(POLL_S)
+        task.cancel()
+    assert sorted(ran) == sorted([action.key, copy.key]), "a batch sends its own operations itself"
+
+
+async def test_a_deposed_leader_changes_no_operation(store: SqliteStore) -> None:
+    service, old = await begin(store)
+
+    async def run(operation: Operation) -> OperationChange:
+        await store.raise_epoch(FENCE.role, Epoch(2))
+        return OperationChange(operation.id, PENDING, Nanoseconds(9))
+
+    leading(service, store, run)
+    with pytest.raises(Deposed):
+        await service.retry(old.id)
+    assert (await all_of(store, old))[1].status is INITIALIZED, "the next leader takes it up"
 
 
 # Roll-up

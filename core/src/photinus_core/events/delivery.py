@@ -2,8 +2,8 @@
 
 Decisions (window, batches, acks in any order, offset) are `sequencing.delivery`'s; here events are
 read, filtered, enriched and handed to the transport. A slow transport holds up its own task and
-nobody else's. Of several connections that started one durable subscription one is served, the
-others stand by in the order in which they came.
+nobody else's. Of several connections that started one durable subscription one is served, whatever
+replica it is on; the others stand by (`turns`).
 
 What is kept for a connection is the plain events of its window; the objects they refer to are read
 again for those that are sent.
@@ -14,8 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,10 +22,13 @@ from photinus_core.events.enrichment import EnrichedEvent, enrich
 from photinus_core.events.filters import EventFilter, compile_filter
 from photinus_core.events.offsets import OffsetWriter
 from photinus_core.events.subscriptions import ephemeral, resolve_first_event
-from photinus_core.model.errors import Rejected, Unavailable
+from photinus_core.events.turns import SubscriptionTurns
+from photinus_core.model.errors import Deposed, Rejected, Unavailable
 from photinus_core.model.events import Event, Subscription
 from photinus_core.model.ids import Namespace, Nanoseconds, Uuid, new_uuid
 from photinus_core.ports.clock import Clock
+from photinus_core.ports.elector import Lease
+from photinus_core.ports.leases import certain, fence_of
 from photinus_core.ports.store import Notification, Store
 from photinus_core.ports.tasks import Background, Wake
 from photinus_core.sequencing.delivery import Delivery, Send
@@ -40,6 +42,8 @@ KNOWN_MAX: Final = 2 * PAGE
 POLL_S: Final = 5.0
 """How often the log is looked at without a notification."""
 RETRY_S: Final = 0.5
+ELSEWHERE_S: Final = 1.0
+"""After this time without winning its turn a connection counts as one that stands by."""
 STALE_IDS_MAX: Final = 1_000
 """Ids of taken-back sends whose late acks are ignored."""
 
@@ -66,13 +70,15 @@ Deliver = Callable[[Delivered], Awaitable[None]]
 class DeliveryService:
     """Delivery of one namespace's events on this replica."""
 
-    def __init__(self, store: Store, namespace: Namespace, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, namespace: Namespace, clock: Clock, turns: SubscriptionTurns
+    ) -> None:
         self._store = store
         self._namespace = namespace
         self._clock = clock
         self._offsets = OffsetWriter(store, namespace)
         self._connections: set[Connection] = set()
-        self._turns: dict[Uuid, _Turn] = {}
+        self.turns: Final = turns
 
     async def run(self) -> None:
         """Wakes connections and stores offsets, until cancelled."""
@@ -134,24 +140,6 @@ class DeliveryService:
         """A connection has ended."""
         self._connections.discard(connection)
 
-    def is_taken(self, subscription: Uuid) -> bool:
-        """Whether another connection is served for a durable subscription."""
-        turn = self._turns.get(subscription)
-        return turn is not None and turn.lock.locked()
-
-    @asynccontextmanager
-    async def turn(self, subscription: Uuid) -> AsyncIterator[None]:
-        """Waits until no other connection is served for a durable subscription."""
-        turn = self._turns.setdefault(subscription, _Turn())
-        turn.users += 1
-        try:
-            async with turn.lock:
-                yield
-        finally:
-            turn.users -= 1
-            if not turn.users:
-                del self._turns[subscription]
-
     def _on_commit(self, notification: Notification) -> None:
         namespace, topic, _ = notification
         if namespace != self._namespace:
@@ -162,14 +150,6 @@ class DeliveryService:
         elif topic == "subscriptions":
             for connection in self._connections:
                 connection.subscriptions_changed()
-
-
-class _Turn:
-    """Who is served for a durable subscription."""
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.users = 0
 
 
 class Connection:
@@ -195,6 +175,7 @@ class Connection:
         self.started: Final = service.clock.now()
         self._subscription: Subscription | None = own
         self._machine: Delivery[Event] | None = None
+        self._lease: Lease | None = None
         self._sent: dict[Uuid, int] = {}
         """Sends that wait for an ack: what the client calls them, and their number."""
         self._stale: deque[Uuid] = deque(maxlen=STALE_IDS_MAX)
@@ -290,15 +271,39 @@ class Connection:
             while not self._changed and await self._wake.wait(POLL_S):
                 pass
             return
-        if self._service.is_taken(self._subscription.id):
+        turns = self._service.turns
+        if turns.is_taken(self._subscription.id):
             # It stands by, and its client's other frames must not wait for that to end.
             self._ready.set()
-        async with self._service.turn(self._subscription.id):
+        elif turns.may_be_elsewhere:
+            asyncio.get_running_loop().call_later(ELSEWHERE_S, self._ready.set)
+        async with turns.turn(self._subscription.id) as lease:
             # Another connection may have been served meanwhile, and the subscription changed.
             await self._service.offsets.flush()
             found = await self._find()
-            if found is not None and found.id == self._subscription.id:
+            if found is None or found.id != self._subscription.id:
+                return
+            if lease is None:
                 await self._serve(found)
+            else:
+                await self._serve_under(lease, found)
+
+    async def _serve_under(self, lease: Lease, subscription: Subscription) -> None:
+        """Serves until the lease is lost; what was acked is stored before it is given back."""
+        self._lease = lease
+        losing = asyncio.get_running_loop().create_task(self._watch(lease))
+        try:
+            await self._serve(subscription)
+        except Deposed as end:
+            log.info("%s is served by another replica: %s", self.name, end)
+        finally:
+            losing.cancel()
+            self._lease = None
+            await self._service.offsets.flush()
+
+    async def _watch(self, lease: Lease) -> None:
+        await lease.lost.wait()
+        self._wake.set()
 
     async def _find(self) -> Subscription | None:
         async with self._service.store.read(self._service.namespace) as reader:
@@ -330,6 +335,8 @@ class Connection:
         known: dict[int, EnrichedEvent] = {}
         try:
             while not await self._has_changed(subscription):
+                if self._lease is not None:
+                    await certain(self._lease)
                 if self._more and machine.room() > 0:
                     await self._read(machine, filters, known)
                 sends = machine.next(self._now())
@@ -440,7 +447,8 @@ class Connection:
 
     def _store_offset(self, machine: Delivery[Event]) -> None:
         if self._own is None and self._subscription is not None:
-            self._service.offsets.move(self._subscription.id, machine.offset)
+            fence = None if self._lease is None else fence_of(self._lease)
+            self._service.offsets.move(self._subscription.id, machine.offset, fence)
 
     def _now(self) -> Nanoseconds:
         return Nanoseconds(int(self._service.clock.monotonic_s() * 1_000_000_000))

@@ -12,7 +12,7 @@ from typing import Final
 
 from photinus_core.model.errors import Unavailable
 from photinus_core.model.ids import Namespace, Uuid
-from photinus_core.ports.store import Store
+from photinus_core.ports.store import Fence, Store
 
 log: Final = logging.getLogger(__name__)
 
@@ -28,13 +28,13 @@ class OffsetWriter:
     def __init__(self, store: Store, namespace: Namespace) -> None:
         self._store = store
         self._namespace = namespace
-        self._moved: dict[Uuid, int] = {}
+        self._moved: dict[Uuid, tuple[int, Fence | None]] = {}
         self._news = asyncio.Event()
         self._writing = asyncio.Lock()
 
-    def move(self, subscription: Uuid, offset: int) -> None:
-        """Notes that an offset moved; it is stored soon."""
-        self._moved[subscription] = offset
+    def move(self, subscription: Uuid, offset: int, fence: Fence | None = None) -> None:
+        """Notes that an offset moved; it is stored soon, unless the fence is down by then."""
+        self._moved[subscription] = (offset, fence)
         self._news.set()
 
     def forget(self, subscription: Uuid) -> None:
@@ -69,8 +69,8 @@ class OffsetWriter:
                 return
             try:
                 async with self._store.write(self._namespace) as tx:
-                    for subscription, offset in moved.items():
-                        await tx.set_offset(subscription, offset)
+                    for subscription, (offset, fence) in moved.items():
+                        await tx.set_offset(subscription, offset, fence)
             except BaseException:
                 self._moved = {**moved, **self._moved}
                 self._news.set()

@@ -234,7 +234,8 @@ class IdentityResolver:
         while current is not None and current.id not in seen:
             node = next((n for n in nodes if n.parent == current.id), None)
             if node is not None:
-                self._first_node[member.id] = node
+                if current is member:  # An ancestor's serves until the member has one of its own.
+                    self._first_node[member.id] = node
                 return node
             seen.add(current.id)
             current = None if current.parent is None else await self.by_id(current.parent)

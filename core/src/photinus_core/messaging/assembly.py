@@ -201,6 +201,12 @@ class BatchManager:
             await self._resume(batch, prepared=batch.dispatched)
         self._wake.set()
 
+    def is_under_way(self, transaction: Uuid) -> bool:
+        """Whether a transaction is that of a batch that is being sent."""
+        return any(
+            under.journey.sealed.wire.batch.tx.id == transaction for under in self._under.values()
+        )
+
     def decided(self, batches: Collection[Uuid]) -> None:
         """Agreement has decided these: messages that were collected meanwhile may go."""
         for machine in self._machines.values():

@@ -1,8 +1,8 @@
 """The multiparty contracts of a namespace: which one is active, and moving on to the next.
 
 The row in the database is the truth; the configuration only says which contract comes next. The
-active contract is read by the dispatcher for every pin, so it is held in memory and replaced when
-the row changes.
+active contract is read by the dispatcher for every pin, so it is held in memory, replaced when the
+row changes, and read again by whoever begins to lead.
 """
 
 from __future__ import annotations
@@ -87,6 +87,13 @@ class ContractBook:
                 await tx.save_namespace_row(row)
         self._row = row
         return row
+
+    async def refresh(self) -> None:
+        """Takes over what the database says now: another replica may have led meanwhile."""
+        async with self._store.read(self._namespace) as reader:
+            row = await reader.namespace_row()
+        if row is not None:
+            self._row = row
 
     def changed(self, row: NamespaceRow) -> None:
         """The row was stored with other contracts: a terminate action was decided."""

@@ -40,9 +40,12 @@ class Governance:
     async def submit(self, action: str) -> None:
         """Records an action on chain. The operation is stored before it is sent.
 
+        Should this replica end between the two, the leader sends it (`send`).
+
         Raises:
             Rejected: FF10396, nothing is configured to go on with after `terminate`.
         """
+        await self._contracts.refresh()
         active = self._contracts.active
         if action == "terminate" and active.index + 1 >= len(self._contracts.configured):
             raise Rejected("FF10396", f"multiparty.contract[{active.index + 1}]")
@@ -55,7 +58,9 @@ class Governance:
             type=OperationType.BLOCKCHAIN_NETWORK_ACTION,
             status=OperationStatus.INITIALIZED,
             plugin=self._plugin,
-            input=json.dumps({"key": key.key, "type": action}, separators=(",", ":")),
+            input=json.dumps(
+                {"key": key.key, "type": action, "contract": active.index}, separators=(",", ":")
+            ),
             created=now,
             updated=now,
         )
@@ -64,9 +69,25 @@ class Governance:
                 [Transaction(transaction, scope.namespace, TransactionType.NETWORK_ACTION, now)]
             )
             await tx.insert_operations([operation])
-        await self._blockchain.submit_network_action(
-            CallKey(operation.key, scope.namespace), key.key, action, "", active.location
-        )
-        change = OperationChange(operation.id, OperationStatus.PENDING, scope.clock.now())
+        change = await self.send(operation)
         async with scope.store.write(scope.namespace) as tx:
             await tx.change_operations([change])
+
+    async def send(self, operation: Operation) -> OperationChange:
+        """Hands a stored action to the ledger's connector, under the operation's key.
+
+        Raises:
+            Rejected: FF10396, the contract that it was for has ended meanwhile; sent now, the action
+                would change the next one.
+        """
+        inputs, active = json.loads(operation.input), self._contracts.active
+        if inputs["contract"] != active.index:
+            raise Rejected("FF10396", f"multiparty.contract[{inputs['contract']}]")
+        await self._blockchain.submit_network_action(
+            CallKey(operation.key, self._scope.namespace),
+            inputs["key"],
+            inputs["type"],
+            "",
+            active.location,
+        )
+        return OperationChange(operation.id, OperationStatus.PENDING, self._scope.clock.now())

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from photinus_core.events.aggregator import Aggregator, AgreementSettings
@@ -26,8 +26,10 @@ from photinus_core.model.ids import Uuid
 from photinus_core.model.ledger import NamespaceRow, Operation, OperationType
 from photinus_core.model.network import VerifierType
 from photinus_core.namespaces.contracts import ContractBook
+from photinus_core.namespaces.governance import Governance
 from photinus_core.namespaces.settings import MultipartySettings, NamespaceSettings
 from photinus_core.operations.service import OperationService
+from photinus_core.operations.submission import Runner, Submissions
 from photinus_core.ports.connectors import (
     BlockchainConnector,
     DataExchangeConnector,
@@ -38,11 +40,26 @@ from photinus_core.ports.connectors import (
     SharedStorage,
 )
 from photinus_core.ports.elector import Lease
+from photinus_core.ports.leases import LeaderStore, fence_of
 from photinus_core.ports.scope import Scope
-from photinus_core.ports.store import Fence, OperationChange
+from photinus_core.ports.store import OperationChange
 from photinus_core.ports.tasks import Background
 
 log: Final = logging.getLogger(__name__)
+
+REPEATABLE: Final = frozenset(
+    {
+        OperationType.BLOCKCHAIN_PIN_BATCH,
+        OperationType.BLOCKCHAIN_NETWORK_ACTION,
+        OperationType.SHAREDSTORAGE_UPLOAD_BATCH,
+        OperationType.SHAREDSTORAGE_UPLOAD_BLOB,
+        OperationType.DATAEXCHANGE_SEND_BATCH,
+        OperationType.DATAEXCHANGE_SEND_BLOB,
+        OperationType.SHAREDSTORAGE_DOWNLOAD_BATCH,
+        OperationType.SHAREDSTORAGE_DOWNLOAD_BLOB,
+    }
+)
+"""Types of operations that a leader can carry out again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +75,18 @@ class LeaderParts:
     identities: IdentityResolver
     operations: OperationService
     contracts: ContractBook
+    governance: Governance
 
 
 class Leadership:
-    """One leadership of a namespace."""
+    """One leadership of a namespace. Its transactions rest while the lease is in doubt."""
 
     def __init__(self, parts: LeaderParts, lease: Lease, key_type: VerifierType) -> None:
         self._parts = parts
         self._lease = lease
-        scope, settings, multiparty = parts.scope, parts.settings, parts.multiparty
-        fence = Fence(lease.role, lease.epoch)
+        settings, multiparty = parts.settings, parts.multiparty
+        scope = replace(parts.scope, store=LeaderStore(parts.scope.store, lease))
+        fence = fence_of(lease)
         plugins = plugins_of(settings)
         self.context = IntakeContext(
             scope.store, scope.namespace, scope.network_name, fence, scope.clock
@@ -97,6 +116,7 @@ class Leadership:
                 batches_decided=self.batches.decided,
             ),
         )
+        self.submissions = Submissions(scope, fence, self._runners(), self.batches.is_under_way)
         self._chain_stream: EventStream | None = None
 
     async def run(self) -> None:
@@ -105,15 +125,16 @@ class Leadership:
         Raises:
             ExceptionGroup: what ended the leadership, `Deposed` among it when it was taken.
         """
-        self._register_retries()
         scope, epoch = self._parts.scope, self._lease.epoch
         streams: list[EventStream] = []
+        self._parts.operations.lead(self.submissions)
         try:
             async with Background(f"{scope.namespace}/leader") as work:
                 work.start("peers", self.peers.run())
                 work.start("agreement", self.aggregator.run())
                 work.start("downloads", self.downloads.run())
                 work.start("batches", self.batches.run())
+                work.start("submissions", self.submissions.run())
                 self._chain_stream = await self._parts.blockchain.open_stream(
                     scope.namespace,
                     scope.network_name,
@@ -136,6 +157,7 @@ class Leadership:
                 )
                 await self._lease.lost.wait()
         finally:
+            self._parts.operations.lead(None)
             for stream in streams:
                 await stream.aclose()
 
@@ -168,15 +190,17 @@ class Leadership:
             )
         await self.batches.contract_changed()
 
-    def _register_retries(self) -> None:
-        operations = self._parts.operations
-        operations.register(OperationType.BLOCKCHAIN_PIN_BATCH, self._again_pin)
-        operations.register(OperationType.SHAREDSTORAGE_UPLOAD_BATCH, self._again_upload)
-        operations.register(OperationType.SHAREDSTORAGE_UPLOAD_BLOB, self._again_upload_blob)
-        operations.register(OperationType.DATAEXCHANGE_SEND_BATCH, self._again_send)
-        operations.register(OperationType.DATAEXCHANGE_SEND_BLOB, self._again_send_blob)
-        operations.register(OperationType.SHAREDSTORAGE_DOWNLOAD_BATCH, self.downloads.rerun)
-        operations.register(OperationType.SHAREDSTORAGE_DOWNLOAD_BLOB, self.downloads.rerun)
+    def _runners(self) -> Mapping[OperationType, Runner]:
+        return {
+            OperationType.BLOCKCHAIN_PIN_BATCH: self._again_pin,
+            OperationType.BLOCKCHAIN_NETWORK_ACTION: self._parts.governance.send,
+            OperationType.SHAREDSTORAGE_UPLOAD_BATCH: self._again_upload,
+            OperationType.SHAREDSTORAGE_UPLOAD_BLOB: self._again_upload_blob,
+            OperationType.DATAEXCHANGE_SEND_BATCH: self._again_send,
+            OperationType.DATAEXCHANGE_SEND_BLOB: self._again_send_blob,
+            OperationType.SHAREDSTORAGE_DOWNLOAD_BATCH: self.downloads.rerun,
+            OperationType.SHAREDSTORAGE_DOWNLOAD_BLOB: self.downloads.rerun,
+        }
 
     async def _again_pin(self, operation: Operation) -> OperationChange:
         sealed = await self.sealer.of_transaction(operation.tx)

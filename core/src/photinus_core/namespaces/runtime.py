@@ -19,6 +19,7 @@ from photinus_core.data.service import DataService
 from photinus_core.events.delivery import DeliveryService
 from photinus_core.events.explain import Explainer
 from photinus_core.events.subscriptions import SubscriptionService
+from photinus_core.events.turns import SubscriptionTurns
 from photinus_core.events.waiting import OutcomeWaiter
 from photinus_core.events.wakeups import WakeupKind
 from photinus_core.identity.registration import (
@@ -40,7 +41,7 @@ from photinus_core.model.network import Identity, VerifierType
 from photinus_core.namespaces.connectors import NamespaceConnectors
 from photinus_core.namespaces.contracts import ContractBook
 from photinus_core.namespaces.governance import Governance
-from photinus_core.namespaces.leading import LeaderParts, Leadership, plugins_of
+from photinus_core.namespaces.leading import REPEATABLE, LeaderParts, Leadership, plugins_of
 from photinus_core.namespaces.settings import MultipartySettings, NamespaceSettings
 from photinus_core.namespaces.status import Condition, ListenerState, NamespaceState
 from photinus_core.namespaces.survey import survey
@@ -103,14 +104,18 @@ class NamespaceRuntime:
             default_key=settings.default_key,
         )
         self.data = DataService(scope.store, scope.namespace, scope.clock, connectors.data_exchange)
-        self.operations = OperationService(scope.store, scope.namespace, scope.clock)
+        self.operations = OperationService(
+            scope.store, scope.namespace, scope.clock, REPEATABLE if multiparty else ()
+        )
         self.receipts = ReceiptService(
             scope.store,
             scope.namespace,
             self.identities,
             multiparty.node_name if multiparty else "",
         )
-        self.delivery = DeliveryService(scope.store, scope.namespace, scope.clock)
+        self.delivery = DeliveryService(
+            scope.store, scope.namespace, scope.clock, SubscriptionTurns(scope.namespace, elector)
+        )
         self.waiting = OutcomeWaiter(scope.store, scope.namespace, scope.clock)
         self.subscriptions = SubscriptionService(
             scope.store, scope.namespace, scope.clock, settings.subscriptions_max
@@ -120,8 +125,9 @@ class NamespaceRuntime:
         self._started = asyncio.Event()
         self._error = "" if self._multiparty or multiparty is None else _incomplete(settings)
         self._error_since = scope.clock.now()
-        self._row: NamespaceRow | None = None
         self._leadership: Leadership | None = None
+        self._rests = asyncio.Event()
+        self._rests.set()
 
     # Services
 
@@ -250,18 +256,22 @@ class NamespaceRuntime:
                 )
             await asyncio.sleep(pause_s)
 
+    async def wait_rest(self) -> None:
+        """Waits until this replica does not lead the namespace."""
+        await self._rests.wait()
+
     async def aclose(self) -> None:
         """Waits for writes under way."""
         if self._multiparty is not None:
             await self._multiparty.sender.aclose()
 
     async def _start(self) -> VerifierType | None:
-        row = self._row = await self._own_row()
+        row = await self._own_row()
         if self.settings.multiparty is None:
             return None
         if self._multiparty is None:
             raise NotReady("FF19307", self.settings.name, _incomplete(self.settings))
-        self._row = await self._multiparty.contracts.open(row)
+        await self._multiparty.contracts.open(row)
         return VerifierType((await self.identities.org_key()).verifier_type)
 
     async def _own_row(self) -> NamespaceRow:
@@ -319,13 +329,17 @@ class NamespaceRuntime:
             identities=self.identities,
             operations=self.operations,
             contracts=services.contracts,
+            governance=services.governance,
         )
+        await services.contracts.refresh()
         leadership = Leadership(parts, lease, key_type)
         self._leadership = leadership
+        self._rests.clear()
         try:
             await leadership.run()
         finally:
             self._leadership = None
+            self._rests.set()
 
     def _failed(self, failure: Exception) -> None:
         self._error = str(failure) or type(failure).__name__

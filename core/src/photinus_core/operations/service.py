@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Collection
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 
-from photinus_core.model.errors import NotFound, PhotinusError, Rejected
+from photinus_core.model.errors import NotFound, Rejected
 from photinus_core.model.ids import Namespace, Nanoseconds, Uuid, new_uuid
 from photinus_core.model.ledger import (
     FINAL_STATUSES,
@@ -19,12 +21,14 @@ from photinus_core.model.ledger import (
     TransactionType,
 )
 from photinus_core.model.messages import Batch
+from photinus_core.operations.submission import Submissions
 from photinus_core.ports.clock import Clock
-from photinus_core.ports.connectors import ConnectorFailure, Disposition
-from photinus_core.ports.store import OperationChange, Store
+from photinus_core.ports.store import Store
 
-Runner = Callable[[Operation], Awaitable[OperationChange]]
-"""Carries out an operation once more, under its own key; says how it stands then."""
+LEADER_WAIT_S: Final = 10.0
+"""How long a retry waits for the leader on another replica."""
+LOOK_S: Final = 1.0
+"""How often it looks without a notification."""
 
 
 class StatusDetail(msgspec.Struct, frozen=True):
@@ -57,26 +61,44 @@ _PINNED: Final = frozenset({TransactionType.BATCH_PIN, TransactionType.CONTRACT_
 class OperationService:
     """Operations of one namespace."""
 
-    def __init__(self, store: Store, namespace: Namespace, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        namespace: Namespace,
+        clock: Clock,
+        repeatable: Collection[OperationType] = (),
+    ) -> None:
         self._store = store
         self._namespace = namespace
         self._clock = clock
-        self._runners: dict[OperationType, Runner] = {}
+        self._repeatable = frozenset(repeatable)
+        self._submissions: Submissions | None = None
 
-    def register(self, kind: OperationType, runner: Runner) -> None:
-        """Says how operations of one type are carried out again."""
-        self._runners[kind] = runner
+    def lead(self, submissions: Submissions | None) -> None:
+        """This replica carries operations out from now on; None: another one does."""
+        self._submissions = submissions
 
     async def retry(self, operation_id: Uuid) -> Operation:
-        """Makes a copy of an operation with an id (and key) of its own and carries it out.
+        """Makes a copy of an operation with an id (and key) of its own and has it carried out.
 
         The newest copy in a chain of retries is what is copied. The copy is stored before it is
-        carried out.
+        carried out, by the leader: on another replica this waits until the leader has taken it up,
+        for at most `LEADER_WAIT_S`; a later leader takes it up otherwise.
 
         Raises:
             NotFound: FF10109, there is no such operation.
             Rejected: FF10414, operations of this type cannot be repeated here.
         """
+        copy_id, submissions = new_uuid(), self._submissions
+        if submissions is None:
+            return await self._elsewhere(await self._copy(operation_id, copy_id))
+        submissions.reserve(copy_id)
+        try:
+            return await submissions.carry_out(await self._copy(operation_id, copy_id))
+        finally:
+            submissions.release(copy_id)
+
+    async def _copy(self, operation_id: Uuid, copy_id: Uuid) -> Operation:
         now = self._clock.now()
         async with self._store.write(self._namespace) as tx:
             old = (await tx.operations([operation_id])).get(operation_id)
@@ -84,12 +106,11 @@ class OperationService:
                 old = (await tx.operations([old.retry])).get(old.retry)
             if old is None:
                 raise NotFound("FF10109")
-            runner = self._runners.get(old.type)
-            if runner is None:
+            if old.type not in self._repeatable:
                 raise Rejected("FF10414")
             copy = msgspec.structs.replace(
                 old,
-                id=new_uuid(),
+                id=copy_id,
                 status=OperationStatus.INITIALIZED,
                 created=now,
                 updated=now,
@@ -99,23 +120,19 @@ class OperationService:
             )
             await tx.insert_operations([copy])
             await tx.set_operation_retry(old.id, copy.id)
-        try:
-            change = await runner(copy)
-        except (PhotinusError, ConnectorFailure) as failure:
-            # Work that may have been taken on ends by the connector's update, not here.
-            sent = isinstance(failure, ConnectorFailure) and (
-                failure.disposition is not Disposition.NOT_SENT
-            )
-            status = OperationStatus.PENDING if sent else OperationStatus.FAILED
-            now = self._clock.now()
-            await self._change(OperationChange(copy.id, status, now, error=str(failure)))
-            raise
-        return await self._change(change) or copy
+        return copy
 
-    async def _change(self, change: OperationChange) -> Operation | None:
-        async with self._store.write(self._namespace) as tx:
-            changed = await tx.change_operations([change])
-        return changed[0] if changed else None
+    async def _elsewhere(self, operation: Operation) -> Operation:
+        changes = self._store.notifications(self._namespace, ["operations"])
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEADER_WAIT_S):
+                while operation.status is OperationStatus.INITIALIZED:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(LOOK_S):
+                            await anext(changes)
+                    async with self._store.read(self._namespace) as reader:
+                        operation = (await reader.operations([operation.id]))[operation.id]
+        return operation
 
     async def transaction_status(self, transaction_id: Uuid) -> TransactionStatus:
         """Rolls up what became of a transaction (FireFly features 7.3).

@@ -320,6 +320,10 @@ class LedgerReads(Protocol):
         """Operations of some types that are unfinished and not retried, oldest first."""
         ...
 
+    async def unsubmitted_operations(self, limit: int) -> list[Operation]:
+        """Network actions and retries of operations that were stored and not sent, oldest first."""
+        ...
+
     async def blockchain_events(self, ids: Sequence[Uuid]) -> dict[Uuid, BlockchainEvent]:
         """Finds blockchain events by id."""
         ...
@@ -595,8 +599,12 @@ class EventWrites(Protocol):
         """Deletes a subscription and its offset; False when there was none."""
         ...
 
-    async def set_offset(self, subscription: Uuid, offset: int) -> None:
-        """Moves the offset of a subscription."""
+    async def set_offset(self, subscription: Uuid, offset: int, fence: Fence | None = None) -> None:
+        """Moves the offset of a subscription.
+
+        Of one that is served under a lease only while the fence's epoch is the current one; else
+        nothing happens, and the other offsets of the transaction are stored.
+        """
         ...
 
 

@@ -16,6 +16,7 @@ from photinus_core.model.events import (
     SubscriptionFilter,
 )
 from photinus_core.model.ids import Namespace, Nanoseconds, Uuid
+from photinus_core.ports.store import Fence
 from photinus_core.store.batch_writes import to_json
 from photinus_core.store.rows import uuid_or_none
 from photinus_core.store.session import Row, Session, WriteSession
@@ -154,10 +155,17 @@ class EventReading(Session):
         return row[0] if row else None
 
 
+_INSERT_OFFSET: Final = "INSERT INTO offsets (namespace, subscription, current)"
+_MOVE_OFFSET: Final = (
+    "ON CONFLICT (namespace, subscription) DO UPDATE SET current = excluded.current"
+)
+
+
 class EventWriting(WriteSession):
     """Writes subscriptions and offsets; events are the adapter's, for their sequences."""
 
     async def save_subscription(self, subscription: Subscription, offset: int | None) -> None:
+        self.in_turn("subscriptions")
         holder = await self.fetch_one(
             "SELECT id FROM subscriptions WHERE namespace = $1 AND name = $2", subscription.name
         )
@@ -201,10 +209,17 @@ class EventWriting(WriteSession):
         self.touch("subscriptions")
         return bool(deleted)
 
-    async def set_offset(self, subscription: Uuid, offset: int) -> None:
-        self.later(
-            "INSERT INTO offsets (namespace, subscription, current) VALUES ($1, $2, $3) "
-            "ON CONFLICT (namespace, subscription) DO UPDATE SET current = excluded.current",
-            subscription,
-            offset,
-        )
+    async def set_offset(
+        self, subscription: Uuid, offset: int, fence: Fence | None = None
+    ) -> None:
+        if fence is None:
+            self.later(f"{_INSERT_OFFSET} VALUES ($1, $2, $3) {_MOVE_OFFSET}", subscription, offset)
+        else:
+            self.later(
+                f"{_INSERT_OFFSET} SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS BIGINT) "
+                f"WHERE EXISTS (SELECT 1 FROM leases WHERE role = $4 AND epoch = $5) {_MOVE_OFFSET}",
+                subscription,
+                offset,
+                fence.role,
+                fence.epoch,
+            )

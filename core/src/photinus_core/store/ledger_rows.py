@@ -133,6 +133,18 @@ class LedgerReading(Session):
         )
         return [decode_operation(row) for row in rows]
 
+    async def unsubmitted_operations(self, limit: int) -> list[Operation]:
+        # The first condition on the status is the index's, word for word, as SQLite wants it.
+        rows = await self.fetch(
+            f"SELECT {OPERATION_COLUMNS} FROM operations o WHERE namespace = $1 "
+            "AND status IN ('Initialized', 'Pending') AND status = 'Initialized' AND retry = '' "
+            "AND (type = $2 OR EXISTS (SELECT 1 FROM operations p WHERE p.namespace = o.namespace "
+            "AND p.tx = o.tx AND p.retry = o.id)) ORDER BY sequence LIMIT $3",
+            OperationType.BLOCKCHAIN_NETWORK_ACTION.value,
+            limit,
+        )
+        return [decode_operation(row) for row in rows]
+
     async def blockchain_events(self, ids: Sequence[Uuid]) -> dict[Uuid, BlockchainEvent]:
         rows = await self.fetch(
             f"SELECT {BLOCKCHAIN_EVENT_COLUMNS} FROM blockchain_events "
@@ -254,7 +266,7 @@ class LedgerWriting(WriteSession):
                 decode_operation,
                 await self.fetch(
                     f"SELECT {OPERATION_COLUMNS} FROM operations "
-                    "WHERE namespace = $1 AND id = ANY($2)",
+                    "WHERE namespace = $1 AND id = ANY($2) ORDER BY sequence FOR UPDATE",
                     list({change.id for change in changes}),
                 ),
             )
