@@ -49,6 +49,63 @@ _DATABASE: Final = (
     ("FF19112", 400, "A value cannot be stored: {}"),
     ("FF19120", 503, "Another replica leads {}: epoch {} is over"),
     ("FF19121", 503, "The leadership of {} cannot begin with epoch {}: a later one is recorded"),
+    ("FF19122", 503, "All {} connections to the database stayed busy for {} s"),
+    ("FF19130", 400, "The URL of the database is wrong: {}"),
+    ("FF19131", 503, "PostgreSQL at {} cannot be reached: {}"),
+    ("FF19132", 503, "PostgreSQL at {} refuses the login: {}"),
+    ("FF19133", 503, "PostgreSQL at {} has no such database: {}. Create it first"),
+    (
+        "FF19134",
+        503,
+        "PostgreSQL at {} has no connection left: {}. Raise its max_connections or lower maxConns",
+    ),
+    ("FF19135", 503, "The connection to PostgreSQL at {} is lost: {}. Nothing was stored"),
+    (
+        "FF19136",
+        503,
+        "The connection to PostgreSQL at {} was lost during a commit: {}. "
+        "Look whether it was stored, or repeat the request with the same idempotency key",
+    ),
+    ("FF19137", 503, "PostgreSQL at {} wants the transaction repeated: {}. Nothing was stored"),
+    ("FF19138", 503, "PostgreSQL at {} ended the transaction: {}. Nothing was stored"),
+    ("FF19139", 500, "PostgreSQL at {} cannot serve as database: {}"),
+    (
+        "FF19150",
+        503,
+        "ZooKeeper ({}) cannot be reached: {}. This replica leads nothing until it can",
+    ),
+    (
+        "FF19151",
+        500,
+        "The chroot {} of ZooKeeper belongs to the cluster with database {}, this one's is {}. Give each cluster a chroot of its own",
+    ),
+    (
+        "FF19152",
+        500,
+        "The database was last used with another ZooKeeper ensemble than the one at {}. If that was replaced or emptied, stop all replicas and run `photinus cluster rebind`; else correct the hosts or the chroot",
+    ),
+    (
+        "FF19153",
+        500,
+        "ZooKeeper ({}) refuses this replica: {}. Check its user, password and certificate",
+    ),
+    ("FF19154", 500, "ZooKeeper failed: {}"),
+    (
+        "FF19155",
+        500,
+        "A ZooKeeper session of {:g} s is no good: it must be between {:g} s (commits under way must end before it does) and {:g} s (so long a leader that died is waited for)",
+    ),
+    (
+        "FF19156",
+        500,
+        "ZooKeeper gives sessions of {:g} s instead of the {:g} s configured; see its tickTime, minSessionTimeout and maxSessionTimeout",
+    ),
+    (
+        "FF19157",
+        500,
+        "Replicas '{}' and '{}' have different configurations; start both with the same",
+    ),
+    ("FF19158", 500, "Two replicas are called '{}' ({} and {}); give each a name of its own"),
 )
 
 _CONNECTORS: Final = (

@@ -149,6 +149,12 @@ class Leadership:
             return []
         return self._end()
 
+    def hand_over(self) -> list[LeaderAction]:
+        """A replica that is preferred for the role waits, and all is calm."""
+        if self.state is not LeaderState.LEADING:
+            return []
+        return self._end()
+
     def stop(self) -> list[LeaderAction]:
         """Hands over and takes no part any more (drain)."""
         self._stopping = True

@@ -1,0 +1,69 @@
+"""A ZooKeeper server for the module, electors over a database they share, and the local elector beside them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from photinus_core.cluster import ElectionRules, EnsembleSettings, LocalElector, ZooKeeperElector
+from photinus_core.ports.elector import Elector, Replica
+from photinus_core.store import SqliteStore
+
+from tests.support.zookeeper import ZooKeeperServer
+
+SESSION_S = 3.0
+_chroots = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeperServer]:
+    """A server for all tests of a file; each takes a chroot of its own."""
+    with ZooKeeperServer.started(tmp_path_factory.mktemp("zookeeper")) as server:
+        yield server
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    opened = await SqliteStore.open(tmp_path / "core.db")
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+def chroot() -> str:
+    return f"/photinus/test{next(_chroots)}"
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as opened:
+        yield opened
+
+
+MakeElector = Callable[..., Awaitable[ZooKeeperElector]]
+
+
+@pytest.fixture
+def replica(
+    ensemble: ZooKeeperServer, store: SqliteStore, chroot: str, stack: AsyncExitStack
+) -> MakeElector:
+    """Makes a replica's elector by name; they share database and chroot."""
+
+    async def make(name: str, *, quiet_s: float = 60.0, fingerprint: str = "f") -> ZooKeeperElector:
+        settings = EnsembleSettings(ensemble.hosts, chroot, SESSION_S)
+        facts = Replica(name, f"unix:{name}.sock", "1.0", fingerprint)
+        rules = ElectionRules(session_min_s=0.5, quiet_s=quiet_s)
+        return await stack.enter_async_context(ZooKeeperElector(settings, store, facts, rules))
+
+    return make
+
+
+@pytest.fixture(params=["local", "zookeeper"])
+async def elector(
+    request: pytest.FixtureRequest, store: SqliteStore, replica: MakeElector
+) -> Elector:
+    """Each kind of elector, alone."""
+    return LocalElector(store) if request.param == "local" else await replica("alone")

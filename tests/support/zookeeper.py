@@ -1,0 +1,132 @@
+"""A real ZooKeeper of a test's own: a child process on a loopback port, which can be killed, restarted and frozen.
+
+    with ZooKeeperServer.started(tmp_path) as server:
+        settings = EnsembleSettings(server.hosts, ...)
+        server.kill()
+        await asyncio.to_thread(server.start)
+
+The program is the one that the set-up provides (`zookeeper-server`); its data survive a restart.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = ROOT / ".toolchain" / "bin" / "zookeeper-server"
+JVM = "-Xmx96m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+START_S = 30.0
+POLL_S = 0.02
+TICK_MS = 250
+"""Sessions are between 2 and 20 ticks: 0.5 s to 5 s, so that tests need not wait for long."""
+
+
+class ZooKeeperServer:
+    """One server, stopped and started at will.
+
+    Args:
+        folder: Where its configuration, data and log are.
+        extra: More lines of its configuration; with `secureClientPort={port}` it serves TLS alone.
+        jvm: More options of its Java.
+    """
+
+    def __init__(self, folder: Path, extra: str = "", jvm: str = "") -> None:
+        self.folder = folder
+        self.port = _free_port()
+        self.hosts = f"127.0.0.1:{self.port}"
+        self._extra = extra
+        self._jvm = jvm
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    @contextmanager
+    def started(cls, folder: Path, extra: str = "", jvm: str = "") -> Iterator[ZooKeeperServer]:
+        """A running server, killed at the end."""
+        server = cls(folder, extra, jvm)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()
+
+    def start(self) -> None:
+        """Starts it and waits until it serves; what was stored before is there again. Blocks."""
+        assert self._process is None
+        program = str(PROGRAM) if PROGRAM.exists() else shutil.which("zookeeper-server")
+        assert program is not None, "no zookeeper-server: run scripts/setup test"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = self.folder / "zoo.cfg"
+        config.write_text(self._config())
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [program, str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "ZOOKEEPER_JVM": f"{JVM} {self._jvm}"},
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_S
+        while not self._serves():
+            output = (self.folder / "log").read_text(errors="replace")[-2000:]
+            assert self._process.poll() is None, output
+            assert time.monotonic() < deadline, output
+            time.sleep(POLL_S)
+
+    def kill(self) -> None:
+        """Kills it (SIGKILL) and waits until it is gone. Idempotent."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def freeze(self) -> None:
+        """Stops its process (SIGSTOP): connections stay open and nothing is answered."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Lets a frozen process go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        os.killpg(self._process.pid, number)
+
+    def _config(self) -> str:
+        plain = "" if self._is_secure else f"clientPort={self.port}\n"
+        return (
+            f"tickTime={TICK_MS}\ndataDir={self.folder / 'data'}\n{plain}"
+            "clientPortAddress=127.0.0.1\nadmin.enableServer=false\n"
+            f"4lw.commands.whitelist=srvr\n{self._extra.format(port=self.port)}\n"
+        )
+
+    @property
+    def _is_secure(self) -> bool:
+        return "secureClientPort" in self._extra
+
+    def _serves(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:
+                if self._is_secure:
+                    return True
+                probe.sendall(b"srvr")
+                return b"Mode:" in probe.recv(4096)
+        except OSError:
+            return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
