@@ -32,6 +32,7 @@ LOGS = TOOLCHAIN / "log"
 
 GO_MIN = (1, 26)  # what the dependencies of the gateway ask for in their go.mod
 NODE_MIN = (20, 0)  # what anvil's package asks for
+JAVA_MIN = (11,)  # what ZooKeeper 3.8 asks for
 
 # Built into the gateway, which never fetches them from elsewhere.
 SWAGGER_UI = ROOT / "gateway" / "internal" / "apidocs" / "swagger-ui"
@@ -67,7 +68,8 @@ def main() -> None:
         nargs="?",
         default="run",
         choices=tuple(LEVELS),
-        help="python: packages only; run: to start a network; dev: to check; test: everything",
+        help="python: packages only; run: to start a network; cluster: ... with replicas; "
+        "dev: to check; test: everything",
     )
     level = parser.parse_args().level
     STAMPS.mkdir(parents=True, exist_ok=True)
@@ -360,6 +362,138 @@ def go_build_step(name: str, doing: str, module: Path, package: str) -> list[Ste
     ]
 
 
+# ------------------------------------------------------------------------------------- ZooKeeper
+
+
+ZOOKEEPER_PACKAGES = (
+    "libzookeeper-java",
+    "libslf4j-java",
+    "libnetty-java",
+    "libdropwizard-metrics-java",
+    "libsnappy-java",
+    "libcommons-cli-java",
+    "libcommons-io-java",
+    "libjackson2-core-java",
+    "libjackson2-databind-java",
+    "libjackson2-annotations-java",
+)
+# What of these packages a server needs on its class path; the rest binds to other loggers.
+ZOOKEEPER_JARS = (
+    *("zookeeper", "zookeeper-jute", "slf4j-api", "slf4j-simple", "metrics-core", "snappy-java"),
+    *("commons-cli", "commons-io", "jackson-*", "netty-*"),
+)
+ZOOKEEPER_MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+
+
+def zookeeper_step() -> Step:
+    """`zookeeper-server <zoo.cfg>`: a ZooKeeper that nobody has to install or be root for.
+
+    Debian's packages, checked by apt and unpacked below .toolchain; a Java, too, where the machine
+    has none. Where there is no apt, the `zkServer.sh` on PATH.
+    """
+    folder = TOOLCHAIN / "zookeeper"
+    program = BIN / "zookeeper-server"
+    link = VENV / "bin" / "zookeeper-server"  # beside `photinus`
+
+    def install(log: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+            script = zookeeper_of_the_machine()
+        else:
+            script = unpacked_zookeeper(folder, log)
+        program.write_text(f"#!/bin/sh\n# usage: zookeeper-server <zoo.cfg>\n{script}\n")
+        program.chmod(0o755)
+        relink(link, program)
+
+    return Step(
+        name="zookeeper",
+        doing="installing ZooKeeper (for tests and clusters on one machine)",
+        inputs=list,
+        outputs=lambda: [program, link],
+        run=install,
+        settings=f"{ZOOKEEPER_PACKAGES} {ZOOKEEPER_JARS} {java_of_the_machine()} {ROOT}",
+    )
+
+
+def zookeeper_of_the_machine() -> str:
+    """A script around an installed ZooKeeper."""
+    found = shutil.which("zkServer.sh", path=system_path())
+    if found is None:
+        message = "there is no apt here to take ZooKeeper from; put its zkServer.sh on PATH"
+        raise StepError(message)
+    return f'exec "{found}" start-foreground "$1"'
+
+
+def java_of_the_machine() -> str | None:
+    """The Java on PATH, when it is new enough."""
+    found = version_of(["java", "--version"], r"\b(\d+)\.")
+    return shutil.which("java", path=system_path()) if found and found >= JAVA_MIN else None
+
+
+def unpacked_zookeeper(folder: Path, log: Path) -> str:
+    """Fetches and unpacks Debian's packages; gives the script that runs the server."""
+    java = java_of_the_machine()
+    packages = [*ZOOKEEPER_PACKAGES, *([] if java else [java_package()])]
+    try:
+        fetch_packages([], packages, folder, log)
+    except StepError:
+        # No lists yet, or old ones: lists of our own, for which nobody has to be root.
+        print("setup: apt knows too little; fetching its lists", flush=True)
+        lists = folder / "apt"
+        for part in ("state/lists/partial", "cache/archives/partial"):
+            (lists / part).mkdir(parents=True, exist_ok=True)
+        ours = ["-o", f"Dir::State={lists}/state", "-o", f"Dir::Cache={lists}/cache"]
+        call(["apt-get", *ours, "-o", "APT::Sandbox::User=", "update"], log)
+        fetch_packages(ours, packages, folder, log)
+        shutil.rmtree(lists)
+    root = folder / "root"
+    for package in sorted(folder.glob("*.deb")):
+        call(["dpkg-deb", "-x", package, root], log)
+        package.unlink()
+    if java is None:
+        java = str(unpacked_java(root))
+    jars = sorted(
+        str(path) for name in ZOOKEEPER_JARS for path in root.glob(f"usr/share/java/{name}.jar")
+    )
+    if not any(jar.endswith("/zookeeper.jar") for jar in jars):
+        raise StepError(f"the packages held no zookeeper.jar; all of apt's output: {log}")
+    path = os.pathsep.join(jars)
+    return (
+        f'exec "{java}" ${{ZOOKEEPER_JVM:--Xmx256m -XX:+UseSerialGC}} \\\n'
+        f'    -cp "{path}" \\\n    {ZOOKEEPER_MAIN} "$@"'
+    )
+
+
+def fetch_packages(options: Sequence[str], packages: Sequence[str], into: Path, log: Path) -> None:
+    """Downloads packages with apt, which checks their signatures; nothing is installed."""
+    download = ["apt-get", *options, "-o", "APT::Sandbox::User=", "download", *packages]
+    call(download, log, cwd=into)
+
+
+def java_package() -> str:
+    """The package with the Java of this release of Debian or Ubuntu."""
+    text = subprocess.run(
+        ["apt-cache", "depends", "default-jre-headless"],
+        check=False,
+        capture_output=True,
+        text=True,
+    ).stdout
+    found = re.search(r"openjdk-\d+-jre-headless", text)
+    return found[0] if found else "openjdk-17-jre-headless"
+
+
+def unpacked_java(root: Path) -> Path:
+    """The unpacked Java, with its links into /etc pointed at what was unpacked."""
+    java = next(root.glob("usr/lib/jvm/*/bin/java"), None)
+    if java is None:
+        raise StepError("the package of Java held no Java; install one and try again")
+    for link in java.parents[1].rglob("*"):
+        if link.is_symlink() and str(link.readlink()).startswith("/etc/"):
+            relink(link, root / str(link.readlink()).lstrip("/"))
+    return java
+
+
 # ---------------------------------------------------------------------------------------- levels
 
 
@@ -381,6 +515,11 @@ def run_level() -> list[Step]:
     ]
 
 
+def cluster_level() -> list[Step]:
+    """What `photinus up --cluster` needs beyond a network."""
+    return [*run_level(), zookeeper_step()]
+
+
 def dev_level() -> list[Step]:
     """What `make check` and `make proto` need; no gateway, which may not build yet."""
     plugins = ("protoc-gen-go", "protoc-gen-go-grpc", "protoc-gen-grpc-gateway")
@@ -395,7 +534,7 @@ def test_level() -> list[Step]:
     """What `make test` needs: all of it, and what only tests use."""
     return [
         *dev_level(),
-        *run_level(),
+        *cluster_level(),
         go_tools_step("geth", "building geth, the second test chain (some minutes)", ("geth",)),
         *go_build_step(
             "ipfs-node",
@@ -406,7 +545,13 @@ def test_level() -> list[Step]:
     ]
 
 
-LEVELS = {"python": python_level, "run": run_level, "dev": dev_level, "test": test_level}
+LEVELS = {
+    "python": python_level,
+    "run": run_level,
+    "cluster": cluster_level,
+    "dev": dev_level,
+    "test": test_level,
+}
 
 
 if __name__ == "__main__":
