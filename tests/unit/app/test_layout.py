@@ -10,7 +10,7 @@ import pytest
 from photinus_core.app.config import load
 from photinus_core.app.devnet import layout
 from photinus_core.app.devnet.layout import Layout, MemberState, NetworkState, free_port
-from photinus_core.app.devnet.member import write_config
+from photinus_core.app.devnet.member import Surroundings, write_configs
 from photinus_core.app.devnet.processes import StartError
 
 
@@ -58,9 +58,10 @@ def test_what_a_network_is_made_of_is_found_again(tmp_path: Path) -> None:
 
 def test_a_members_configuration_is_valid_and_its_keys_are_private(tmp_path: Path) -> None:
     member = MemberState(1, 5100, 5101, 5102)
-    path = write_config(Layout(tmp_path), member, 5545, "0x" + "ab" * 20)
+    around = Surroundings(5545, "0x" + "ab" * 20)
+    (path,) = write_configs(Layout(tmp_path), member, around)
     path.chmod(0o644)
-    assert write_config(Layout(tmp_path), member, 5545, "0x" + "ab" * 20) == path
+    assert write_configs(Layout(tmp_path), member, around) == [path]
     assert path.stat().st_mode & 0o777 == 0o600
     settings = load(path, {})
     assert settings.warnings == ()

@@ -16,6 +16,7 @@ import uvloop
 
 from photinus_core.app import commands
 from photinus_core.app.config import ConfigError, load
+from photinus_core.app.devnet.cluster import ClusterPlan
 from photinus_core.app.devnet.layout import MEMBERS_MAX
 from photinus_core.app.devnet.processes import StartError
 from photinus_core.app.logs import set_up_logs
@@ -24,6 +25,7 @@ from photinus_core.model.errors import PhotinusError
 DEFAULT_DIRECTORY: Final = Path(".photinus")
 DEFAULT_API: Final = "127.0.0.1:5001"
 INTERRUPTED: Final = 130
+CLUSTER_REPLICAS: Final = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,9 +52,21 @@ def _parser() -> argparse.ArgumentParser:
 
     up = parsers.add_parser("up", help="start a network on this machine, until Ctrl-C")
     up.add_argument("--members", type=int, default=2, help=f"how many members (1-{MEMBERS_MAX})")
+    up.add_argument(
+        "--cluster",
+        action="store_true",
+        help="run several replicas of each member, over a PostgreSQL and a ZooKeeper started here",
+    )
+    up.add_argument(
+        "--replicas", type=int, default=None, help="replicas of each member (1; in a cluster 2)"
+    )
+    up.add_argument("--postgres", default="", metavar="URL", help="a PostgreSQL server to use")
+    up.add_argument("--zookeeper", default="", metavar="HOSTS", help="a ZooKeeper ensemble to use")
     up.add_argument("--fresh", action="store_true", help="throw away the former network first")
     _add_directory(up)
-    up.set_defaults(run=lambda a: _run(commands.up(a.dir, a.members, fresh=a.fresh)))
+    up.set_defaults(
+        run=lambda a: _run(commands.up(a.dir, a.members, _cluster_plan(a), fresh=a.fresh))
+    )
 
     down = parsers.add_parser("down", help="end the network of this folder")
     _add_directory(down)
@@ -91,6 +105,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.set_defaults(run=_serve)
     return parser
+
+
+def _cluster_plan(parsed: argparse.Namespace) -> ClusterPlan:
+    shared = parsed.cluster or parsed.zookeeper
+    replicas = parsed.replicas or (CLUSTER_REPLICAS if shared else 1)
+    return ClusterPlan(
+        replicas=replicas, postgres=parsed.postgres, zookeeper=parsed.zookeeper, own=parsed.cluster
+    )
 
 
 def _serve(parsed: argparse.Namespace) -> int:

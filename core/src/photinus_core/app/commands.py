@@ -16,8 +16,10 @@ from photinus.api.v1 import (
 )
 
 from photinus_core.app.config import load
-from photinus_core.app.devnet.layout import SPARE_ADDRESSES, Layout
+from photinus_core.app.devnet.cluster import ClusterPlan
+from photinus_core.app.devnet.layout import SPARE_ADDRESSES, ClusterState, Layout
 from photinus_core.app.devnet.network import Network, stop_network
+from photinus_core.app.devnet.postgres import place
 
 CALL_S: Final = 10.0
 
@@ -32,10 +34,12 @@ def complain(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201 - likewise
 
 
-async def up(directory: Path, members: int, *, fresh: bool) -> int:
+async def up(directory: Path, members: int, plan: ClusterPlan, *, fresh: bool) -> int:
     """Runs a network until it is told to stop, or a part of it ends."""
     began = time.monotonic()
-    async with Network(directory, members, fresh=fresh, say=lambda t: tell(f"· {t}")) as network:
+    async with Network(
+        directory, members, fresh=fresh, say=lambda t: tell(f"· {t}"), plan=plan
+    ) as network:
         tell()
         tell(f"The network is up after {time.monotonic() - began:.1f} s.")
         tell()
@@ -44,16 +48,24 @@ async def up(directory: Path, members: int, *, fresh: bool) -> int:
             tell(f"    REST         {member.url}/api/v1")
             tell(f"    API explorer {member.url}/api")
             tell(f"    WebSocket    {member.ws_url}")
-            tell(f"    gRPC         {member.grpc_address}")
+            tell(f"    gRPC         {', '.join(member.grpc_addresses)}")
             tell(f"    second key   {SPARE_ADDRESSES[member.index]}")
         if network.state is not None:
             tell(f"  chain          http://127.0.0.1:{network.state.chain_port}")
+            _tell_servers(network.state.cluster)
         tell(f"  data and logs  {directory}")
         tell()
         tell("Ctrl-C ends it; `photinus up` goes on where it was.")
         ended = await network.first_to_end()
         complain(f"photinus: {ended.name} has ended; see {ended.log_path}")
     return 1
+
+
+def _tell_servers(cluster: ClusterState | None) -> None:
+    if cluster is not None:
+        tell(f"  PostgreSQL     {place(cluster.postgres)}")
+        if cluster.zookeeper:
+            tell(f"  ZooKeeper      {cluster.zookeeper}")
 
 
 async def down(directory: Path) -> int:
@@ -71,18 +83,30 @@ async def status(directory: Path) -> int:
         return 1
     down_count = 0
     for member in known.members:
-        async with grpc.aio.insecure_channel(member.grpc_address) as channel:
-            stub = node_service_pb2_grpc.NodeServiceStub(channel)
-            try:
-                info = await stub.GetNodeInfo(node_service_pb2.GetNodeInfoRequest(), timeout=CALL_S)
-            except grpc.aio.AioRpcError:
-                tell(f"{member.org}  {member.url}  down")
-                down_count += 1
-                continue
-            leads = ", ".join(info.leading) or "nothing"
-            tell(f"{member.org}  {member.url}  up, version {info.version}, leads {leads}")
-            await _show_connectors(stub, "  ")
+        answered = None
+        many = len(member.grpc_addresses) > 1
+        if many:
+            tell(f"{member.org}  {member.url}")
+        for address in member.grpc_addresses:
+            line, is_up = await _replica_line(address)
+            tell(f"  {address}  {line}" if many else f"{member.org}  {member.url}  {line}")
+            down_count += not is_up
+            answered = address if is_up else answered
+        if answered is not None:
+            async with grpc.aio.insecure_channel(answered) as channel:
+                await _show_connectors(node_service_pb2_grpc.NodeServiceStub(channel), "  ")
     return 1 if down_count else 0
+
+
+async def _replica_line(address: str) -> tuple[str, bool]:
+    """What a replica says of itself, and whether it is there."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = node_service_pb2_grpc.NodeServiceStub(channel)
+        try:
+            info = await stub.GetNodeInfo(node_service_pb2.GetNodeInfoRequest(), timeout=CALL_S)
+        except grpc.aio.AioRpcError:
+            return "down", False
+    return f"up, version {info.version}, leads {', '.join(info.leading) or 'nothing'}", True
 
 
 async def connectors(api: str) -> int:

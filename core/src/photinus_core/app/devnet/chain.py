@@ -13,6 +13,7 @@ from typing import Any, Final
 from photinus_core.app.devnet.layout import DEV_ADDRESSES, MEMBERS_MAX, Layout
 from photinus_core.app.devnet.processes import Child, Processes, StartError, find_program
 
+NAME: Final = "chain"
 CHAIN_ID: Final = 2021
 STATE_INTERVAL_S: Final = 1
 READY_S: Final = 20.0
@@ -35,7 +36,7 @@ async def start_chain(processes: Processes, layout: Layout, port: int) -> Child:
         *("--state", str(layout.chain_state), "--state-interval", str(STATE_INTERVAL_S)),
         *("--gas-limit", "1000000000", "--silent"),
     ]
-    child = await processes.start("chain", command)
+    child = await processes.start(NAME, command)
     await processes.wait_ready(child, lambda: answers(port), READY_S)
     return child
 

@@ -75,6 +75,10 @@ class MemberState(msgspec.Struct, frozen=True):
     http_port: int
     grpc_port: int
     dx_port: int
+    more_grpc_ports: tuple[int, ...] = ()
+    """Of the replicas behind the first one."""
+    connector_ports: tuple[int, ...] = ()
+    """Of connectors that run on their own; empty where the core launches them."""
 
     @property
     def org(self) -> str:
@@ -98,8 +102,44 @@ class MemberState(msgspec.Struct, frozen=True):
 
     @property
     def grpc_address(self) -> str:
-        """Where its core serves gRPC."""
+        """Where its core serves gRPC; of several replicas, the first."""
         return f"127.0.0.1:{self.grpc_port}"
+
+    @property
+    def grpc_addresses(self) -> tuple[str, ...]:
+        """Where all its replicas serve gRPC."""
+        return tuple(f"127.0.0.1:{port}" for port in (self.grpc_port, *self.more_grpc_ports))
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """All ports it listens on."""
+        own = (self.http_port, self.grpc_port, self.dx_port)
+        return (*own, *self.more_grpc_ports, *self.connector_ports)
+
+
+class ClusterState(msgspec.Struct, frozen=True):
+    """What the replicas of the members share.
+
+    Attributes:
+        id: Names the databases and chroots of this network, so that others may use the same servers.
+        replicas: Replicas of each member.
+        postgres: URL of a database on the server, from which the members' are made.
+        zookeeper: Hosts of the ensemble; empty while one replica leads without asking anybody.
+        postgres_port: Where our own server listens; 0 when it is somebody else's.
+        zookeeper_port: Likewise.
+    """
+
+    id: str
+    replicas: int
+    postgres: str
+    zookeeper: str = ""
+    postgres_port: int = 0
+    zookeeper_port: int = 0
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Ports of our own servers."""
+        return tuple(port for port in (self.postgres_port, self.zookeeper_port) if port)
 
 
 class NetworkState(msgspec.Struct, frozen=True):
@@ -108,6 +148,14 @@ class NetworkState(msgspec.Struct, frozen=True):
     chain_port: int
     contract: str
     members: tuple[MemberState, ...]
+    cluster: ClusterState | None = None
+    """None when each member keeps its things in an SQLite file."""
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """All ports of the network."""
+        shared = () if self.cluster is None else self.cluster.ports
+        return (self.chain_port, *shared, *(port for m in self.members for port in m.ports))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +185,16 @@ class Layout:
         return self.root / "logs"
 
     @property
+    def postgres(self) -> Path:
+        """Our own PostgreSQL server."""
+        return self.root / "postgres"
+
+    @property
+    def zookeeper(self) -> Path:
+        """Our own ZooKeeper server."""
+        return self.root / "zookeeper"
+
+    @property
     def lock(self) -> Path:
         """Held by the `up` that runs; holds its process id."""
         return self.root / "up.pid"
@@ -147,7 +205,8 @@ class Layout:
 
     def entries(self) -> list[Path]:
         """Everything of the network that is there, the lock apart."""
-        places = (self.chain, self.content, self.logs, *self.root.glob(f"{STATE_FILE}*"))
+        servers = (self.chain, self.postgres, self.zookeeper)
+        places = (*servers, self.content, self.logs, *self.root.glob(f"{STATE_FILE}*"))
         members = (self.member(index) for index in range(MEMBERS_MAX))
         return [place for place in (*places, *members) if place.exists()]
 
@@ -169,6 +228,7 @@ class Layout:
     def save(self, state: NetworkState) -> None:
         """Remembers what the network is made of; whole or not at all."""
         part = self.root / f"{STATE_FILE}.part"
+        part.touch(mode=0o600)  # it may hold the database's password
         with part.open("wb") as file:
             file.write(msgspec.json.format(msgspec.json.encode(state)))
             file.flush()
@@ -210,8 +270,10 @@ def is_free(port: int) -> bool:
     return True
 
 
-def new_members(count: int, taken: set[int]) -> tuple[MemberState, ...]:
-    """Gives each member its ports: 5000, 5100, … for REST, those behind for gRPC and peers."""
+def new_members(
+    count: int, taken: set[int], replicas: int = 1, connectors: int = 0
+) -> tuple[MemberState, ...]:
+    """Gives each member its ports: 5000, 5100, … for REST, those behind for everything else."""
     made = []
     for index in range(count):
         base = FIRST_PORT + PORT_STEP * index
@@ -221,6 +283,8 @@ def new_members(count: int, taken: set[int]) -> tuple[MemberState, ...]:
                 http_port=free_port(base, taken),
                 grpc_port=free_port(base + 1, taken),
                 dx_port=free_port(base + 2, taken),
+                more_grpc_ports=tuple(free_port(base + 3, taken) for _ in range(replicas - 1)),
+                connector_ports=tuple(free_port(base + 20, taken) for _ in range(connectors)),
             )
         )
     return tuple(made)

@@ -1,4 +1,4 @@
-"""One member of a development network: its configuration, its core and its gateway."""
+"""One member of a development network: its configuration, connectors, core replicas and gateway."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import sys
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,45 +19,68 @@ from photinus_core.app.devnet.layout import (
     DEV_ADDRESSES,
     DEV_KEYS,
     SPARE_KEYS,
+    ClusterState,
     Layout,
     MemberState,
 )
+from photinus_core.app.devnet.postgres import member_url
 from photinus_core.app.devnet.processes import Processes, find_program
+from photinus_core.app.devnet.zookeeper import chroot
 
 NAMESPACE: Final = "default"
+CONNECTORS: Final = ("photinus-ethereum", "photinus-dx", "photinus-ipfs")
 READY_S: Final = 60.0
 PROBE_S: Final = 2.0
 
 
-def write_config(layout: Layout, member: MemberState, chain_port: int, contract: str) -> Path:
-    """Writes a member's configuration; gives its path. The same input gives the same file."""
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a member's configuration says of the network around it."""
+
+    chain_port: int
+    contract: str
+    cluster: ClusterState | None = None
+
+
+def write_configs(layout: Layout, member: MemberState, around: Surroundings) -> list[Path]:
+    """Writes the configuration of each replica; gives their paths.
+
+    The same input gives the same files.
+    """
     folder = layout.member(member.index)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "photinus.core.yaml"
-    text = "# Written by `photinus up`; changes are lost at the next start.\n" + yaml.safe_dump(
-        _config(layout, member, chain_port, contract), sort_keys=False
-    )
-    path.unlink(missing_ok=True)
-    path.touch(mode=0o600)  # before anything is in it: it holds keys
-    path.write_text(text, encoding="utf-8")
-    return path
+    paths = []
+    for replica, address in enumerate(member.grpc_addresses):
+        config = _config(layout, member, around)
+        config["grpc"]["address"] = address
+        if "cluster" in config:
+            config["cluster"]["replica"] = f"{member.node}-{replica}"
+        path = folder / (f"photinus.core.{replica}.yaml" if replica else "photinus.core.yaml")
+        text = "# Written by `photinus up`; changes are lost at the next start.\n"
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600)  # before anything is in it: it holds keys
+        path.write_text(text + yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        paths.append(path)
+    return paths
 
 
-def _config(layout: Layout, member: MemberState, chain_port: int, contract: str) -> dict[str, Any]:
+def _config(layout: Layout, member: MemberState, around: Surroundings) -> dict[str, Any]:
     rpc = {
-        "url": f"http://127.0.0.1:{chain_port}",
-        "wsUrl": f"ws://127.0.0.1:{chain_port}",
+        "url": f"http://127.0.0.1:{around.chain_port}",
+        "wsUrl": f"ws://127.0.0.1:{around.chain_port}",
     }
+    ethereum, exchange, storage = (_reached(member, n) for n in range(len(CONNECTORS)))
     return {
-        "grpc": {"address": member.grpc_address},
+        "grpc": {},
         "log": {"level": "info"},
+        **_cluster(member, around.cluster),
         "plugins": {
-            "database": [{"name": "database0", "type": "sqlite3", "sqlite3": {"url": "core.db"}}],
+            "database": [_database(member, around.cluster)],
             "blockchain": [
                 {
                     "name": "blockchain0",
                     "type": "ethereum",
-                    "connector": {"launch": [_beside("photinus-ethereum")]},
+                    "connector": ethereum,
                     "ethereum": {
                         "rpc": rpc,
                         "chainId": CHAIN_ID,
@@ -71,7 +96,7 @@ def _config(layout: Layout, member: MemberState, chain_port: int, contract: str)
                 {
                     "name": "dataexchange0",
                     "type": "ffdx",
-                    "connector": {"launch": [_beside("photinus-dx")]},
+                    "connector": exchange,
                     "ffdx": {
                         "listen": f"127.0.0.1:{member.dx_port}",
                         "organization": member.org,
@@ -82,7 +107,7 @@ def _config(layout: Layout, member: MemberState, chain_port: int, contract: str)
                 {
                     "name": "sharedstorage0",
                     "type": "ipfs",
-                    "connector": {"launch": [_beside("photinus-ipfs")]},
+                    "connector": storage,
                     "ipfs": {"directory": str(layout.content.absolute())},
                 }
             ],
@@ -99,7 +124,9 @@ def _config(layout: Layout, member: MemberState, chain_port: int, contract: str)
                         "networkNamespace": NAMESPACE,
                         "org": {"name": member.org, "key": DEV_ADDRESSES[member.index]},
                         "node": {"name": member.node},
-                        "contract": [{"location": {"address": contract}, "firstEvent": "oldest"}],
+                        "contract": [
+                            {"location": {"address": around.contract}, "firstEvent": "oldest"}
+                        ],
                     },
                 }
             ],
@@ -107,18 +134,56 @@ def _config(layout: Layout, member: MemberState, chain_port: int, contract: str)
     }
 
 
+def _reached(member: MemberState, connector: int) -> dict[str, Any]:
+    """How the core reaches a connector: launches it, or is told where it runs on its own."""
+    if not member.connector_ports:
+        return {"launch": [_beside(CONNECTORS[connector])]}
+    return {"address": f"127.0.0.1:{member.connector_ports[connector]}", "insecure": True}
+
+
+def _database(member: MemberState, cluster: ClusterState | None) -> dict[str, Any]:
+    if cluster is None:
+        return {"name": "database0", "type": "sqlite3", "sqlite3": {"url": "core.db"}}
+    url = member_url(cluster.postgres, cluster.id, member.index)
+    return {"name": "database0", "type": "postgres", "postgres": {"url": url}}
+
+
+def _cluster(member: MemberState, cluster: ClusterState | None) -> dict[str, Any]:
+    if cluster is None or not cluster.zookeeper:
+        return {}
+    place = {"hosts": cluster.zookeeper, "chroot": chroot(cluster.id, member.index)}
+    return {"cluster": {"zookeeper": place}}
+
+
+async def start_connectors(processes: Processes, layout: Layout, member: MemberState) -> None:
+    """Starts the connectors that several replicas attach to, and waits until they listen.
+
+    Raises:
+        StartError: one did not come up.
+    """
+    for program, port in zip(CONNECTORS, member.connector_ports, strict=False):
+        name = program.removeprefix("photinus-")
+        command = [
+            *(_beside(program), "--address", f"127.0.0.1:{port}", "--insecure"),
+            *("--data-dir", str(layout.member(member.index) / "connectors" / name)),
+        ]
+        child = await processes.start(f"member{member.index}-{name}", command)
+        await processes.wait_ready(child, partial(_serves_grpc, port), READY_S)
+
+
 async def start_core(
-    processes: Processes, layout: Layout, member: MemberState, config: Path
+    processes: Processes, layout: Layout, member: MemberState, replica: int, config: Path
 ) -> None:
-    """Starts a member's core with its connectors, and waits until its API answers.
+    """Starts a replica of a member's core, and waits until its API answers.
 
     Raises:
         StartError: it did not come up.
     """
-    name = f"member{member.index}-core"
+    name = f"member{member.index}-core{f'-{replica}' if replica else ''}"
     command = [sys.executable, "-m", "photinus_core.app.cli", "serve", "--config", str(config)]
     child = await processes.start(name, [*command, "--dir", str(layout.member(member.index))])
-    await processes.wait_ready(child, lambda: _serves_grpc(member.grpc_port), READY_S)
+    port = (member.grpc_port, *member.more_grpc_ports)[replica]
+    await processes.wait_ready(child, lambda: _serves_grpc(port), READY_S)
 
 
 async def start_gateway(processes: Processes, member: MemberState) -> None:
@@ -130,7 +195,7 @@ async def start_gateway(processes: Processes, member: MemberState) -> None:
     command = [
         find_program("photinus-gateway", "PHOTINUS_GATEWAY"),
         *("-listen", f"127.0.0.1:{member.http_port}"),
-        *("-core", f"dns:///{member.grpc_address}"),
+        *("-core", ",".join(member.grpc_addresses)),
     ]
     child = await processes.start(f"member{member.index}-gateway", command)
     await processes.wait_ready(child, lambda: _serves_http(member.http_port), READY_S)

@@ -7,7 +7,8 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -15,6 +16,7 @@ from typing import Final, Self
 import psutil
 
 from photinus_core.app.devnet import chain
+from photinus_core.app.devnet.cluster import ClusterPlan, discard, start_servers
 from photinus_core.app.devnet.layout import (
     FIRST_PORT,
     FRESH,
@@ -27,13 +29,23 @@ from photinus_core.app.devnet.layout import (
     new_members,
     ports_lock,
 )
-from photinus_core.app.devnet.member import start_core, start_gateway, write_config
+from photinus_core.app.devnet.member import (
+    CONNECTORS,
+    Surroundings,
+    start_connectors,
+    start_core,
+    start_gateway,
+    write_configs,
+)
 from photinus_core.app.devnet.processes import Child, Processes, StartError
 from photinus_core.app.devnet.registering import register_members
 from photinus_core.ports.tasks import Background
 
 CHAIN_PORT: Final = FIRST_PORT + 545
-STOP_WAIT_S: Final = 30.0
+STOP_WAIT_S: Final = 60.0
+RESTART_PAUSE_S: Final = 1.0
+QUICK_END_S: Final = 5.0
+QUICK_ENDS_MAX: Final = 5
 PORTS_WAIT_S: Final = 5.0
 """How long processes of a network that was killed may take to end and give their ports back."""
 
@@ -49,11 +61,21 @@ class Network:
         members: How many members a new network gets; an existing one keeps its own.
         fresh: Throw away what is in the directory first.
         say: Hears of progress.
+        plan: What a new network's members share; nothing when left out.
     """
 
-    def __init__(self, directory: Path, members: int, *, fresh: bool, say: Say) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        members: int,
+        *,
+        fresh: bool,
+        say: Say,
+        plan: ClusterPlan | None = None,
+    ) -> None:
         self._layout = Layout(directory)
         self._wanted = members
+        self._plan = plan or ClusterPlan()
         self._fresh = fresh
         self._say = say
         self._processes = Processes(self._layout.logs)
@@ -85,27 +107,50 @@ class Network:
         return list(self._processes.children)
 
     async def first_to_end(self) -> Child:
-        """Waits until one of the processes ends that should run; keeps their logs in bounds."""
-        ended: asyncio.Queue[Child] = asyncio.Queue(len(self._processes.children))
+        """Waits until a process ends that the network does not go on without.
+
+        Keeps logs in bounds. In a cluster everything but the chain is started again, as a service
+        manager would do; only what ends again and again, just started, is given up.
+        """
+        ended: asyncio.Queue[Child] = asyncio.Queue()
 
         async def watch(child: Child) -> None:
             await child.wait()
             ended.put_nowait(child)
 
+        quick: Counter[str] = Counter()
         async with Background("watch") as work:
             work.start("logs", self._processes.rotate_logs())
             for child in self._processes.children:
                 work.start(child.name, watch(child))
-            return await ended.get()
+            while True:
+                child = await ended.get()
+                is_quick = time.monotonic() - child.started_s < QUICK_END_S
+                quick[child.name] = quick[child.name] + 1 if is_quick else 0
+                if not self._goes_on_without(child) or quick[child.name] > QUICK_ENDS_MAX:
+                    return child
+                self._say(f"{child.name} has ended; starting it again")
+                await asyncio.sleep(RESTART_PAUSE_S)
+                again = await self._processes.run_again(child)
+                work.start(f"{again.name} {again.pid}", watch(again))
+
+    def _goes_on_without(self, child: Child) -> bool:
+        return (
+            self.state is not None
+            and self.state.cluster is not None
+            and bool(self.state.cluster.zookeeper)
+            and child.name != chain.NAME
+        )
 
     async def _start(self) -> None:
         layout = self._layout
         if not 1 <= self._wanted <= MEMBERS_MAX:
             message = f"a network has 1 to {MEMBERS_MAX} members"
             raise StartError(message)
+        self._plan.check()
         self._take_lock()
         if self._fresh:
-            _clear(layout)
+            await _clear(layout)
         async with ports_lock():
             await self._start_processes()
         await register_members(self.members, self._say)
@@ -126,43 +171,63 @@ class Network:
         if known is not None and len(known.members) != self._wanted:
             self._say(f"going on with the {len(known.members)} members of {layout.root}")
         self.state = await (self._new() if known is None else self._again(known))
+        around = Surroundings(self.state.chain_port, self.state.contract, self.state.cluster)
         for member in self.members:
-            self._say(f"starting {member.org} on {member.url}")
-            config = write_config(layout, member, self.state.chain_port, self.state.contract)
-            await start_core(self._processes, layout, member, config)
-            await start_gateway(self._processes, member)
+            await self._start_member(member, around)
+
+    async def _start_member(self, member: MemberState, around: Surroundings) -> None:
+        processes, layout = self._processes, self._layout
+        count = len(member.grpc_addresses)
+        replicas = f" with {count} replicas" if count > 1 else ""
+        self._say(f"starting {member.org} on {member.url}{replicas}")
+        first, *others = write_configs(layout, member, around)
+        await start_connectors(processes, layout, member)
+        await start_core(processes, layout, member, 0, first)  # it makes the database's tables
+        await asyncio.gather(
+            *(start_core(processes, layout, member, n, c) for n, c in enumerate(others, 1))
+        )
+        await start_gateway(processes, member)
 
     async def _new(self) -> NetworkState:
         taken: set[int] = set()
         chain_port = free_port(CHAIN_PORT, taken)
-        members = new_members(self._wanted, taken)
-        self._say(f"starting the chain on port {chain_port}")
-        await chain.start_chain(self._processes, self._layout, chain_port)
+        cluster = self._plan.new_state(taken)
+        shared = cluster is not None and bool(cluster.zookeeper)
+        members = new_members(
+            self._wanted, taken, self._plan.replicas, len(CONNECTORS) if shared else 0
+        )
+        await self._start_chain(chain_port)
         contract = await chain.deploy_contract(chain_port)
-        state = NetworkState(chain_port, contract, members)
+        state = NetworkState(chain_port, contract, members, cluster)
         self._layout.save(state)
+        await self._start_servers(state)
         return state
 
     async def _again(self, known: NetworkState) -> NetworkState:
-        taken_until = time.monotonic() + PORTS_WAIT_S
-        for port in (known.chain_port, *(p for m in known.members for p in _ports(m))):
-            while not is_free(port) and time.monotonic() < taken_until:  # noqa: ASYNC110 - nothing tells of a port
-                await asyncio.sleep(0.1)
-            if not is_free(port):
-                message = (
-                    f"port {port} of this network is in use by another program; end that one, "
-                    f"or start over with {FRESH}"
-                )
-                raise StartError(message)
-        self._say(f"starting the chain on port {known.chain_port}")
-        await chain.start_chain(self._processes, self._layout, known.chain_port)
+        await _wait_ports(known.ports)
+        await self._start_chain(known.chain_port)
         if not await chain.has_contract(known.chain_port, known.contract):
             message = (
                 "the chain lost its last state (it was ended before it could write it), so the "
                 f"members no longer fit it; start over with {FRESH}"
             )
             raise StartError(message)
+        await self._start_servers(known)
         return known
+
+    async def _start_chain(self, port: int) -> None:
+        self._say(f"starting the chain on port {port}")
+        await chain.start_chain(self._processes, self._layout, port)
+
+    async def _start_servers(self, state: NetworkState) -> None:
+        cluster = state.cluster
+        if cluster is None:
+            return
+        if cluster.postgres_port:
+            self._say(f"starting PostgreSQL on port {cluster.postgres_port}")
+        if cluster.zookeeper_port:
+            self._say(f"starting ZooKeeper on port {cluster.zookeeper_port}")
+        await start_servers(self._processes, self._layout, cluster, len(state.members))
 
     async def _stop(self) -> None:
         if self._processes.children:
@@ -221,8 +286,14 @@ def _owner(layout: Layout) -> int | None:
     return owner if "photinus" in command or "bench" in command or "pytest" in command else None
 
 
-def _clear(layout: Layout) -> None:
-    """Removes a network's own files and folders; whatever else is in the folder stays."""
+async def _clear(layout: Layout) -> None:
+    """Removes a network's own files, folders and databases; whatever else is there stays."""
+    try:
+        known = layout.load()
+    except StartError:
+        known = None  # damaged: what it names cannot be found
+    if known is not None and known.cluster is not None:
+        await discard(known.cluster, len(known.members))
     for entry in layout.entries():
         if entry.is_dir():
             shutil.rmtree(entry)
@@ -230,5 +301,19 @@ def _clear(layout: Layout) -> None:
             entry.unlink()
 
 
-def _ports(member: MemberState) -> tuple[int, ...]:
-    return (member.http_port, member.grpc_port, member.dx_port)
+async def _wait_ports(ports: Iterable[int]) -> None:
+    """Waits until the ports of a network that was killed are free.
+
+    Raises:
+        StartError: somebody else has one.
+    """
+    taken_until = time.monotonic() + PORTS_WAIT_S
+    for port in ports:
+        while not is_free(port) and time.monotonic() < taken_until:  # noqa: ASYNC110 - nothing tells of a port
+            await asyncio.sleep(0.1)
+        if not is_free(port):
+            message = (
+                f"port {port} of this network is in use by another program; end that one, "
+                f"or start over with {FRESH}"
+            )
+            raise StartError(message)

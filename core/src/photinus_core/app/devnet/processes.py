@@ -13,7 +13,9 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -31,13 +33,40 @@ class StartError(Exception):
     """Something of the network did not start; the text says what to do."""
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to start.
+
+    Attributes:
+        name: For people and for the log's name.
+        command: Program and arguments.
+        environment: Beside that of this process.
+        stop: Signal that asks it to end, sent to itself; SIGTERM goes to what it started, too.
+        folder: Where it runs.
+    """
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stop: signal.Signals = signal.SIGTERM
+    folder: Path | None = None
+
+
 class Child:
     """One process of the network."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, log_path: Path) -> None:
-        self.name = name
+    def __init__(
+        self, program: Program, process: asyncio.subprocess.Process, log_path: Path
+    ) -> None:
+        self.program = program
         self.log_path = log_path
+        self.started_s = time.monotonic()
         self._process = process
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.program.name
 
     @property
     def pid(self) -> int:
@@ -56,7 +85,10 @@ class Child:
     async def stop(self) -> None:
         """Ends it with everything it started: asks first, insists later."""
         if self.is_running:
-            self._signal(signal.SIGTERM)
+            if self.program.stop is signal.SIGTERM:
+                self._signal(signal.SIGTERM)
+            else:
+                self._process.send_signal(self.program.stop)
             try:
                 await asyncio.wait_for(self._process.wait(), TERM_WAIT_S)
             except TimeoutError:
@@ -88,30 +120,46 @@ class Processes:
     async def start(
         self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
     ) -> Child:
+        """Starts a process; errors as `run`."""
+        return await self.run(Program(name, command, environment or {}))
+
+    async def run(self, program: Program) -> Child:
         """Starts a process.
 
         Raises:
             StartError: the program is not there.
         """
+        child = await self._spawn(program)
+        self._children.append(child)
+        return child
+
+    async def run_again(self, former: Child) -> Child:
+        """Starts a process again that has ended, in its former place; errors as `run`."""
+        child = await self._spawn(former.program)
+        self._children[self._children.index(former)] = child
+        return child
+
+    async def _spawn(self, program: Program) -> Child:
         self._logs.mkdir(parents=True, exist_ok=True)
-        path = self._logs / f"{name}.log"
+        path = self._logs / f"{program.name}.log"
         with path.open("ab") as output:
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *command,
+                    *program.command,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    env={**os.environ, **(environment or {})},
+                    env={**os.environ, **program.environment},
+                    cwd=program.folder,
                     start_new_session=True,
                     preexec_fn=_end_with_parent if sys.platform == "linux" else None,
                 )
             except OSError as failure:
-                message = f"{name} cannot be started: {command[0]}: {failure.strerror}"
+                message = (
+                    f"{program.name} cannot be started: {program.command[0]}: {failure.strerror}"
+                )
                 raise StartError(message) from failure
-        child = Child(name, process, path)
-        self._children.append(child)
-        return child
+        return Child(program, process, path)
 
     async def wait_ready(
         self, child: Child, ready: Callable[[], Awaitable[bool]], timeout_s: float
