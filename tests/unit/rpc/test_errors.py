@@ -168,6 +168,24 @@ async def test_streams_keep_what_came_before_the_error() -> None:
         assert (context.ended is None) == (request == "abort")
 
 
+async def test_a_stream_may_write_to_its_context() -> None:
+    """As health's Watch does, on which the gateway waits."""
+    written = []
+
+    async def watch(request: str, context: Any) -> None:
+        written.append(request)
+        if request == "b":
+            raise NotFound("FF10109")
+
+    wrapped = await intercepted(watch, "unary_stream")
+    assert await wrapped("a", FakeContext()) is None
+    context = FakeContext()
+    with pytest.raises(Ended):
+        await wrapped("b", context)
+    assert written == ["a", "b"]
+    assert context.ended is not None
+
+
 async def test_an_unknown_method_stays_unknown() -> None:
     async def nothing(_: object) -> None:
         return None

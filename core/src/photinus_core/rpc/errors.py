@@ -6,6 +6,7 @@ Every failed call carries `google.rpc.ErrorInfo{reason: "FF10109", domain: "phot
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, NoReturn, TypeAlias
@@ -85,7 +86,9 @@ class ErrorInterceptor(ServerInterceptor):
             f"{_CARDINALITY[handler.request_streaming]}_{_CARDINALITY[handler.response_streaming]}"
         )
         method: Method = getattr(handler, name)
-        wrapped = _stream(method) if handler.response_streaming else _unary(method)
+        # A method that streams by writing to its context, as health's Watch, is awaited like a unary one.
+        yields = handler.response_streaming and not inspect.iscoroutinefunction(method)
+        wrapped = _stream(method) if yields else _unary(method)
         make = getattr(grpc, f"{name}_rpc_method_handler")
         made: Handler = make(wrapped, handler.request_deserializer, handler.response_serializer)
         return made
