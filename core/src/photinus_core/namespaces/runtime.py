@@ -94,6 +94,7 @@ class NamespaceRuntime:
         self.settings = settings
         self.scope = scope
         self._elector = elector
+        self._role = f"namespace/{settings.name}"
         multiparty = settings.multiparty
         self.identities = IdentityResolver(
             scope.store,
@@ -158,6 +159,19 @@ class NamespaceRuntime:
     def leadership(self) -> Leadership | None:
         """What this replica does as the namespace's leader; None while it is not."""
         return self._leadership
+
+    async def leader_elsewhere(self) -> str:
+        """Address of the replica that leads, if it is another one; else, or if none does, empty.
+
+        Raises:
+            Unavailable: FF19130, the ensemble cannot be reached.
+        """
+        if self._leadership is not None or self._elector.is_local:
+            return ""
+        cluster = await self._elector.members()
+        leaders = {standing.role: standing.leader for standing in cluster.roles}
+        name = leaders.get(self._role, "")
+        return next((r.address for r in cluster.replicas if r.name == name and not r.is_self), "")
 
     def require_multiparty(self) -> None:
         """Refuses what a gateway namespace cannot do.
@@ -297,7 +311,7 @@ class NamespaceRuntime:
     ) -> None:
         pauses = Backoff(LEAD_AGAIN_FIRST_S, LEAD_AGAIN_CAP_S)
         while True:
-            lease = await self._elector.campaign(f"namespace/{self.settings.name}")
+            lease = await self._elector.campaign(self._role)
             began = self.scope.clock.monotonic_s()
             log.info("leading namespace %s with epoch %d", self.settings.name, lease.epoch)
             try:

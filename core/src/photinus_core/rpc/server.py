@@ -47,6 +47,7 @@ from photinus.api.v1 import (
 from photinus_core.model.errors import Unavailable
 from photinus_core.namespaces.node import Node
 from photinus_core.rpc.errors import ErrorInterceptor
+from photinus_core.rpc.leader_calls import LeaderCalls
 from photinus_core.rpc.services.data import DataServicer, DatatypeServicer
 from photinus_core.rpc.services.events import EventServicer
 from photinus_core.rpc.services.explain import ExplainServicer
@@ -87,6 +88,7 @@ class ApiServer:
         self._server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
         self._health = health.aio.HealthServicer()
         self._events = EventServicer(node)
+        self._leader_calls = LeaderCalls()
         self._add_services(node)
         self._bound = [self._bind(address) for address in addresses]
 
@@ -105,6 +107,7 @@ class ApiServer:
         await self._health.enter_graceful_shutdown()
         await self._events.aclose()
         await self._server.stop(GRACE_S)
+        await self._leader_calls.aclose()
 
     def _bind(self, address: str) -> str:
         try:
@@ -128,14 +131,16 @@ class ApiServer:
             DatatypeServicer(node), server
         )
         event_service_pb2_grpc.add_EventServiceServicer_to_server(self._events, server)
-        explain_service_pb2_grpc.add_ExplainServiceServicer_to_server(ExplainServicer(node), server)
+        explain_service_pb2_grpc.add_ExplainServiceServicer_to_server(
+            ExplainServicer(node, self._leader_calls), server
+        )
         group_service_pb2_grpc.add_GroupServiceServicer_to_server(GroupServicer(node), server)
         identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(
             IdentityServicer(node), server
         )
         message_service_pb2_grpc.add_MessageServiceServicer_to_server(MessageServicer(node), server)
         namespace_service_pb2_grpc.add_NamespaceServiceServicer_to_server(
-            NamespaceServicer(node), server
+            NamespaceServicer(node, self._leader_calls), server
         )
         network_service_pb2_grpc.add_NetworkServiceServicer_to_server(NetworkServicer(node), server)
         node_service_pb2_grpc.add_NodeServiceServicer_to_server(

@@ -7,14 +7,23 @@ from photinus.api.v1 import explain_service_pb2 as pb
 
 from photinus_core.events.explain import PinExplanation
 from photinus_core.model.ids import parse_uuid
+from photinus_core.namespaces.node import Node
 from photinus_core.rpc import convert
 from photinus_core.rpc.errors import Context
+from photinus_core.rpc.leader_calls import LeaderCalls, leader_knows
 from photinus_core.rpc.services.base import Servicer
+
+_SERVICE = pb.DESCRIPTOR.services_by_name["ExplainService"]
 
 
 class ExplainServicer(Servicer, explain_service_pb2_grpc.ExplainServiceServicer):
     """Serves explanations."""
 
+    def __init__(self, node: Node, leader_calls: LeaderCalls) -> None:
+        super().__init__(node)
+        self.leader_calls = leader_calls
+
+    @leader_knows(_SERVICE)
     async def ExplainMessage(
         self, request: pb.ExplainMessageRequest, context: Context
     ) -> pb.ExplainMessageResponse:
@@ -31,6 +40,7 @@ class ExplainServicer(Servicer, explain_service_pb2_grpc.ExplainServiceServicer)
             operations=found.operations,
         )
 
+    @leader_knows(_SERVICE)
     async def ExplainPin(
         self, request: pb.ExplainPinRequest, context: Context
     ) -> pb.ExplainPinResponse:

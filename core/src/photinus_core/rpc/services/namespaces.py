@@ -8,12 +8,16 @@ from photinus.api.v1 import identity_pb2, namespace_pb2, namespace_service_pb2_g
 from photinus.api.v1 import namespace_service_pb2 as pb
 
 from photinus_core.model.ledger import NetworkContract
+from photinus_core.namespaces.node import Node
 from photinus_core.namespaces.runtime import NamespaceRuntime
 from photinus_core.namespaces.settings import PluginRef
 from photinus_core.namespaces.status import MultipartyState, NamespaceState, Registration
 from photinus_core.rpc import convert
 from photinus_core.rpc.errors import Context
+from photinus_core.rpc.leader_calls import LeaderCalls, leader_knows
 from photinus_core.rpc.services.base import Servicer
+
+_SERVICE = pb.DESCRIPTOR.services_by_name["NamespaceService"]
 
 TRANSPORTS = ("websockets",)
 """Event transports that subscriptions can use."""
@@ -21,6 +25,10 @@ TRANSPORTS = ("websockets",)
 
 class NamespaceServicer(Servicer, namespace_service_pb2_grpc.NamespaceServiceServicer):
     """Serves namespaces and their status."""
+
+    def __init__(self, node: Node, leader_calls: LeaderCalls) -> None:
+        super().__init__(node)
+        self.leader_calls = leader_calls
 
     async def ListNamespaces(
         self, request: pb.ListNamespacesRequest, context: Context
@@ -80,6 +88,7 @@ class NamespaceServicer(Servicer, namespace_service_pb2_grpc.NamespaceServiceSer
         answer.multiparty.contract.CopyFrom(contracts(multiparty))
         return answer
 
+    @leader_knows(_SERVICE)
     async def GetMultipartyStatus(
         self, request: pb.GetMultipartyStatusRequest, context: Context
     ) -> pb.GetMultipartyStatusResponse:
@@ -106,6 +115,7 @@ class NamespaceServicer(Servicer, namespace_service_pb2_grpc.NamespaceServiceSer
             contracts=shown_contracts,
         )
 
+    @leader_knows(_SERVICE)
     async def GetBatchManagerStatus(
         self, request: pb.GetBatchManagerStatusRequest, context: Context
     ) -> pb.GetBatchManagerStatusResponse:
