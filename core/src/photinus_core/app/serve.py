@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import socket
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from importlib.metadata import version
@@ -13,16 +12,17 @@ from pathlib import Path
 from typing import Final
 
 from photinus_core.app.config import ConnectorSettings, NodeSettings, PluginSettings
-from photinus_core.cluster import LocalElector
+from photinus_core.app.electing import describe_replica, open_electors
 from photinus_core.host import Category, ConnectorHost, CoreFacts, InstanceConfig
 from photinus_core.model.errors import Rejected
-from photinus_core.model.ids import Namespace, new_uuid
+from photinus_core.model.ids import Namespace
 from photinus_core.model.names import RESERVED_NAMESPACE
 from photinus_core.namespaces.connectors import NamespaceConnectors
 from photinus_core.namespaces.node import Node, NodeInfo
 from photinus_core.namespaces.runtime import NamespaceRuntime
 from photinus_core.namespaces.settings import NamespaceSettings, PluginRef
 from photinus_core.ports.clock import SystemClock
+from photinus_core.ports.elector import Elector
 from photinus_core.ports.scope import Scope
 from photinus_core.ports.store import Store
 from photinus_core.ports.tasks import Background
@@ -64,10 +64,14 @@ async def serve(
             store_ids=StoredIds(main),
             clock=SystemClock(),
         )
-        host = await stack.enter_async_context(ConnectorHost(facts))
+        address = _listen_address(settings.listen.address, directory)
+        replica = describe_replica(settings, address, CORE_VERSION)
+        electors = await open_electors(settings, directory, stores, replica, stack)
+        is_alone = all(elector.is_local for elector in electors.values())
+        host = await stack.enter_async_context(ConnectorHost(facts, may_launch=is_alone))
         host.add(_instance(p, p.connector) for p in settings.plugins if p.connector is not None)
-        node = _node(settings, stores, host)
-        server = ApiServer(node, [_listen_address(settings.listen.address, directory)])
+        node = _node(settings, stores, electors, host, replica.name)
+        server = ApiServer(node, [address])
         async with Background("node") as work:
             work.start("namespaces", node.run())
             await server.start()
@@ -75,7 +79,7 @@ async def serve(
             ready(server.addresses)
             await stop.wait()
             log.info("stopping")
-            await server.aclose()
+            await asyncio.gather(node.drain(), server.aclose())
 
 
 class StoredIds:
@@ -138,9 +142,14 @@ def _instance(plugin: PluginSettings, connector: ConnectorSettings) -> InstanceC
     )
 
 
-def _node(settings: NodeSettings, stores: Mapping[str, Store], host: ConnectorHost) -> Node:
+def _node(
+    settings: NodeSettings,
+    stores: Mapping[str, Store],
+    electors: Mapping[str, Elector],
+    host: ConnectorHost,
+    replica: str,
+) -> Node:
     clock = SystemClock()
-    electors = {name: LocalElector(store) for name, store in stores.items()}
     namespaces = [
         NamespaceRuntime(
             Scope(stores[n.database.name], clock, n.name, n.network_name),
@@ -151,9 +160,8 @@ def _node(settings: NodeSettings, stores: Mapping[str, Store], host: ConnectorHo
         for n in settings.namespaces
     ]
     cluster_id = next(iter(stores.values())).cluster_id
-    replica = f"{socket.gethostname()}-{new_uuid()[:8]}"
     info = NodeInfo(CORE_VERSION, cluster_id, replica, clock.now())
-    return Node(info, namespaces, settings.default_namespace, host)
+    return Node(info, namespaces, settings.default_namespace, host, list(electors.values()))
 
 
 def _connectors(

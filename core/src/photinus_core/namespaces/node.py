@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from photinus_core.model.errors import NotFound, NotReady
 from photinus_core.model.ids import Namespace, Nanoseconds
 from photinus_core.namespaces.runtime import NamespaceRuntime
 from photinus_core.ports.connectors import ConnectorInfo
+from photinus_core.ports.elector import Cluster, Elector
 from photinus_core.ports.registry import ConnectorRegistry
 from photinus_core.ports.tasks import Background
+
+log: Final = logging.getLogger(__name__)
+
+DRAIN_S: Final = 10.0
+"""Longest time for leader work to end when a replica is drained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +41,11 @@ class Node:
         namespaces: Sequence[NamespaceRuntime],
         default: Namespace,
         connectors: ConnectorRegistry,
+        electors: Sequence[Elector],
     ) -> None:
         self.info = info
+        self._electors = tuple(electors)
+        self._draining = False
         self._namespaces = {runtime.settings.name: runtime for runtime in namespaces}
         self._default = default
         self._connectors = connectors
@@ -68,6 +79,35 @@ class Node:
             for runtime in self.namespaces()
             if plugin in runtime.settings.plugin_names
         ]
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether this replica leads nothing any more, for good."""
+        return self._draining
+
+    async def drain(self) -> None:
+        """Hands all leaderships over and stands in no election any more; calls are still served.
+
+        Returns when the work of each leadership has ended here, or after `DRAIN_S`: what still
+        runs then is fenced. Idempotent.
+        """
+        self._draining = True
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                for elector in self._electors:
+                    await elector.drain()
+                for runtime in self._namespaces.values():
+                    await runtime.wait_rest()
+        except TimeoutError:
+            log.warning("not all leader work has ended after %.0f s", DRAIN_S)
+
+    async def cluster(self) -> list[Cluster]:
+        """The replicas and who leads what, for each database.
+
+        Raises:
+            Unavailable: FF19130, the ensemble cannot be reached.
+        """
+        return [await elector.members() for elector in self._electors]
 
     async def run(self) -> None:
         """Runs all namespaces until cancelled."""
