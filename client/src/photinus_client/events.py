@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -149,7 +150,9 @@ class EventStream:
         self._connection += 1
         self._call = self._stub.Subscribe()
         try:
-            await self._call.write(event_service_pb2.SubscribeRequest(start=self._start))
+            # A write that fails knows only that the call has ended; why is known to the read.
+            with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
+                await self._call.write(event_service_pb2.SubscribeRequest(start=self._start))
             response = await self._read()
         except PhotinusError:
             self._drop()

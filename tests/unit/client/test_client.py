@@ -374,3 +374,12 @@ async def test_a_refused_subscription_is_an_error(serve: Serve) -> None:
             pass
     assert caught.value.code == "FF10176"
     assert not caught.value.is_unavailable
+
+
+async def test_a_subscription_to_nobody_is_unavailable(tmp_path: Path) -> None:
+    """Also when the start itself cannot be written: or a stream would not outlive a core that is away."""
+    async with Client(f"unix:{tmp_path}/nobody.sock") as client:
+        with pytest.raises(PhotinusError) as caught:
+            async with client.subscribe(event_pb2.Start(namespace="ns", name="app")):
+                pass
+    assert caught.value.is_unavailable
