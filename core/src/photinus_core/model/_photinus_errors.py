@@ -106,6 +106,11 @@ _DATABASE: Final = (
         "Replicas '{}' and '{}' have different configurations; start both with the same",
     ),
     ("FF19158", 500, "Two replicas are called '{}' ({} and {}); give each a name of its own"),
+    (
+        "FF19159",
+        500,
+        "Replicas cannot share the SQLite file of database '{}'; use PostgreSQL, or leave cluster.zookeeper out",
+    ),
 )
 
 _CONNECTORS: Final = (

@@ -5,6 +5,7 @@ FireFly's YAML shape, environment overrides, errors with line numbers.
 
 from photinus_core.app.config.loader import load, load_text
 from photinus_core.app.config.settings import (
+    ClusterSettings,
     ConnectorSettings,
     ListenSettings,
     LogSettings,
@@ -14,6 +15,7 @@ from photinus_core.app.config.settings import (
 from photinus_core.app.config.tree import ConfigError, Problem
 
 __all__ = [
+    "ClusterSettings",
     "ConfigError",
     "ConnectorSettings",
     "ListenSettings",

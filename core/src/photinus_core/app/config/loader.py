@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from photinus_core.app.config.cluster import read_cluster
 from photinus_core.app.config.namespaces import read_namespaces
 from photinus_core.app.config.plugins import read_plugins
 from photinus_core.app.config.settings import ListenSettings, LogSettings, NodeSettings
@@ -103,6 +104,7 @@ def _read(root: Node, report: Report) -> NodeSettings:
     namespaces, default = read_namespaces(root, plugins)
     listen = _listen(root.section("grpc"), root.section("api"))
     log = _log(root.section("log"))
+    cluster = read_cluster(root.section("cluster"), plugins)
     for section in ELSEWHERE:
         found = root.get(section)
         if found is not None:
@@ -111,7 +113,7 @@ def _read(root: Node, report: Report) -> NodeSettings:
                 found, "has no effect on the core; the gateway takes its settings as options"
             )
     root.check_unknown()
-    return NodeSettings(namespaces, default, plugins, listen, log, tuple(report.warnings))
+    return NodeSettings(namespaces, default, plugins, listen, log, cluster, tuple(report.warnings))
 
 
 def _listen(grpc: Node, api: Node) -> ListenSettings:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from photinus_core.app.config.tree import Plain, Problem
+from photinus_core.cluster import EnsembleSettings
+from photinus_core.cluster.zookeeper import QUIET_S
 from photinus_core.model.ids import Namespace
 from photinus_core.namespaces.settings import NamespaceSettings
 
@@ -70,6 +72,23 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """How replicas of this core find each other.
+
+    Attributes:
+        replica: Name of this replica, the same after each restart; made of its host's name when empty.
+        address: Where others reach its gRPC endpoint; the one it listens on when empty.
+        ensemble: How ZooKeeper is reached; None for one replica alone.
+        hand_over_after_s: How long all must be quiet before a replica that is preferred takes a role over.
+    """
+
+    replica: str = ""
+    address: str = ""
+    ensemble: EnsembleSettings | None = None
+    hand_over_after_s: float = QUIET_S
+
+
+@dataclass(frozen=True, slots=True)
 class NodeSettings:
     """Everything the core needs to start."""
 
@@ -78,6 +97,7 @@ class NodeSettings:
     plugins: tuple[PluginSettings, ...]
     listen: ListenSettings = field(default_factory=ListenSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
     warnings: tuple[Problem, ...] = ()
 
     def plugin(self, name: str) -> PluginSettings:

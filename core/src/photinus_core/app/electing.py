@@ -1,0 +1,88 @@
+"""Which elector a node gets, and what it says of itself to the other replicas."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from photinus_core.app.config import NodeSettings
+from photinus_core.app.config.cluster import SESSION_MIN_S, fingerprint
+from photinus_core.cluster import (
+    ElectionRules,
+    EnsembleSettings,
+    LocalElector,
+    TlsSettings,
+    ZooKeeperElector,
+)
+from photinus_core.ports.elector import Elector, Replica
+from photinus_core.ports.store import Store
+
+EVERYWHERE: Final = ("0.0.0.0:", "[::]:", ":")
+"""Addresses that are listened on, and that nobody can dial."""
+
+
+def describe_replica(settings: NodeSettings, address: str, version: str) -> Replica:
+    """What this replica registers as.
+
+    Args:
+        settings: The node's.
+        address: Where it listens.
+        version: Of the program.
+    """
+    cluster = settings.cluster
+    host = socket.gethostname()
+    for everywhere in EVERYWHERE:
+        if address.startswith(everywhere):
+            address = f"{host}:{address.removeprefix(everywhere)}"
+    place = address.rpartition(":")[2]
+    if address.startswith("unix:"):
+        place = hashlib.sha256(address.encode()).hexdigest()[:8]
+    return Replica(
+        name=cluster.replica or f"{host}-{place}",
+        address=cluster.address or address,
+        version=version,
+        fingerprint=fingerprint(
+            settings.namespaces, settings.plugins, str(settings.default_namespace)
+        ),
+    )
+
+
+async def open_electors(
+    settings: NodeSettings,
+    directory: Path,
+    stores: Mapping[str, Store],
+    replica: Replica,
+    stack: AsyncExitStack,
+) -> dict[str, Elector]:
+    """Makes an elector for each database; the stack closes them.
+
+    Raises:
+        Rejected: FF19155, the session timeout does not fit the database's.
+    """
+    cluster, electors = settings.cluster, dict[str, Elector]()
+    for name, store in stores.items():
+        if cluster.ensemble is None:
+            electors[name] = LocalElector(store, replica)
+            continue
+        ensemble = _located(cluster.ensemble, directory)
+        if electors:  # a second database has leases and a folder of its own
+            ensemble = replace(ensemble, chroot=f"{ensemble.chroot}/{name}")
+        rules = ElectionRules(session_min_s=SESSION_MIN_S, quiet_s=cluster.hand_over_after_s)
+        electors[name] = await stack.enter_async_context(
+            ZooKeeperElector(ensemble, store, replica, rules)
+        )
+    return electors
+
+
+def _located(ensemble: EnsembleSettings, directory: Path) -> EnsembleSettings:
+    """Paths of certificates begin where the configuration is."""
+    tls = ensemble.tls
+    if tls is None:
+        return ensemble
+    ca, cert, key = (None if p is None else directory / p for p in (tls.ca, tls.cert, tls.key))
+    return replace(ensemble, tls=TlsSettings(ca, cert, key, tls.verify_host))
