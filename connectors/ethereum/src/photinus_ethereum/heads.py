@@ -58,7 +58,10 @@ class HeadNotices:
         ) as socket:
             request = {"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"]}
             await socket.send_str(orjson.dumps(request).decode())
-            answer = orjson.loads(await socket.receive_str(timeout=HEARTBEAT_S))
+            message = await socket.receive(timeout=HEARTBEAT_S)
+            if message.type is not aiohttp.WSMsgType.TEXT:
+                raise ValueError("the node closes instead of answering eth_subscribe")
+            answer = orjson.loads(message.data)
             if not isinstance(answer, dict) or "result" not in answer:
                 raise ValueError("the node refuses eth_subscribe")
             self.subscribed = True
