@@ -144,6 +144,13 @@ async def test_nonsense_is_an_absent_node_that_may_have_seen_the_call(
         assert rpc._busy == 0
 
 
+async def test_an_answer_may_not_fill_the_memory(node: Node) -> None:
+    async with HttpRpc(node.url, RpcLimits(response_bytes_max=1_000)) as rpc:
+        assert await rpc.call("echo", "x" * 900) == ["x" * 900]
+        with pytest.raises(NodeUnavailableError, match="more than 1000 bytes"):
+            await rpc.call("echo", "x" * 1_000)
+
+
 async def test_a_call_without_an_answer_ends_in_time(node: Node) -> None:
     node.gate.clear()
     async with HttpRpc(node.url, RpcLimits(timeout_s=0.1)) as rpc:

@@ -231,7 +231,7 @@ class HttpRpc:
                     raise NodeUnavailableError(
                         f"{redact_url(self.url)} answers HTTP {response.status}", sent=True
                     )
-                content = await response.read()
+                content = await _bounded(response, self.limits.response_bytes_max)
         except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as error:
             text = f"cannot reach {redact_url(self.url)}: {error.__class__.__name__}"
             raise NodeUnavailableError(text, sent=False) from error
@@ -243,6 +243,16 @@ class HttpRpc:
         except orjson.JSONDecodeError as error:
             text = f"{redact_url(self.url)} answers something that is not JSON"
             raise NodeUnavailableError(text, sent=True) from error
+
+
+async def _bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    try:
+        await response.content.readexactly(limit + 1)
+    except asyncio.IncompleteReadError as whole:
+        return whole.partial
+    raise NodeUnavailableError(
+        f"{redact_url(str(response.url))} answers more than {limit} bytes", sent=True
+    )
 
 
 def _text(answer: Json) -> str:
