@@ -1,6 +1,7 @@
 """The parts of one instance put together: one chain, one journal, the keys of one member."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,15 +39,16 @@ class Identity:
 
 
 async def identify(rpc: Rpc) -> Identity:
-    """Asks the node for its chain. Raises NodeUnavailableError when it is away or has no genesis yet."""
+    """Asks the node for its chain. Raises NodeUnavailableError when it is away or cannot say yet."""
     answers = await rpc.call_many([("eth_chainId", []), ("eth_getBlockByNumber", ["0x0", False])])
     for answer in answers:
         if isinstance(answer, NodeUnavailableError):
             raise answer
     chain_id, genesis = answers
-    if not isinstance(chain_id, str) or not isinstance(genesis, dict):
-        raise NodeUnavailableError("the node gives no chain id or no first block", sent=True)
-    return Identity(number(chain_id), str(genesis.get("hash")))
+    if isinstance(chain_id, str) and isinstance(genesis, dict):
+        with contextlib.suppress(KeyError, ValueError):
+            return Identity(number(chain_id), str(genesis["hash"]))
+    raise NodeUnavailableError("the node gives no chain id or no first block", sent=True)
 
 
 async def check_chain(journal: Journal, found: Identity, wanted: int | None) -> None:

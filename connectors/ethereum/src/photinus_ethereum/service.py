@@ -27,6 +27,7 @@ from photinus_sdk import (
 
 from photinus_ethereum import abi_types, contracts, interfaces, keys, pins
 from photinus_ethereum.abi_values import decode_values
+from photinus_ethereum.blocks import ChainUnreadableError
 from photinus_ethereum.engine import Engine, check_chain, identify
 from photinus_ethereum.gas import Shape, refused
 from photinus_ethereum.hexes import WORD_BYTES, Address, address_bytes, data
@@ -47,6 +48,8 @@ IN_FLIGHT_MAX = 2_000
 MESSAGE_BYTES_MAX = 1024 * 1024
 START_TIMEOUT_S = 5.0
 RETRY_S = 1.0
+NOT_NOW = (NodeUnavailableError, RpcError, ChainUnreadableError)
+"""What may pass when a node is reached for the first time."""
 
 
 class EthereumConnector(
@@ -88,16 +91,14 @@ class EthereumConnector(
     async def start(self, settings: EthereumSettings) -> None:
         assert isinstance(self.instance.journal, Journal)
         self._settings, self._journal = settings, self.instance.journal
+        self._rpc = _client(settings)
         self._keys = await _load_keys(settings)
-        self._rpc = await _client(settings).__aenter__()
+        await self._rpc.__aenter__()
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self._connect()
-        except (NodeUnavailableError, RpcError, TimeoutError) as error:
+        except (*NOT_NOW, TimeoutError) as error:
             self._report(available=False, reason=str(error) or "no answer")
-        except BaseException:
-            await self._rpc.__aexit__()
-            raise
 
     async def _connect(self) -> None:
         identity = await identify(self._rpc)
@@ -115,7 +116,7 @@ class EthereumConnector(
         while self._engine is None:
             try:
                 await self._connect()
-            except (NodeUnavailableError, RpcError) as error:
+            except NOT_NOW as error:
                 self._report(available=False, reason=str(error))
                 await asyncio.sleep(RETRY_S)
         self._report(available=True, reason="")
