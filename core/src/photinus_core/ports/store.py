@@ -138,6 +138,47 @@ class ParkedMessage:
     received: Nanoseconds
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in a namespace.
+
+    Attributes:
+        undecided_pins: Pins without a decision.
+        unsent_messages: Own messages that no batch holds yet.
+        events_behind: Events between the slowest durable subscription and the end of the log.
+    """
+
+    undecided_pins: int
+    unsent_messages: int
+    events_behind: int
+
+
+class Prunable(StrEnum):
+    """Collections whose old rows can be deleted; all others hold what decisions rest on."""
+
+    EVENTS = "events"
+    BLOCKCHAIN_EVENTS = "blockchainevents"
+    OPERATIONS = "operations"
+    TRANSACTIONS = "transactions"
+
+
+@dataclass(frozen=True, slots=True)
+class PruneWindow:
+    """Some rows of a collection, looked at for pruning.
+
+    Attributes:
+        free: Sequences of those that are old and not needed.
+        kept: How many are old and needed.
+        last: Sequence of the last row looked at.
+        more: Whether there may be old rows behind it.
+    """
+
+    free: tuple[int, ...]
+    kept: int
+    last: int
+    more: bool
+
+
 class MessageReads(Protocol):
     """Messages, data, batches, pins, groups."""
 
@@ -379,7 +420,29 @@ class EventReads(Protocol):
         ...
 
 
-class Reader(MessageReads, NetworkReads, LedgerReads, EventReads, Protocol):
+class UpkeepReads(Protocol):
+    """What operators ask."""
+
+    async def backlog(self) -> Backlog:
+        """Counts what waits."""
+        ...
+
+    async def prune_window(self, collection: Prunable, after: int, before: int) -> PruneWindow:
+        """Looks at the next rows of a collection, in order of sequence.
+
+        Needed, however old, are events that a durable subscription has not acknowledged, operations
+        that are unfinished or whose own batch is not decided, failed downloads, blockchain events
+        of undecided pins, and transactions that something else refers to.
+
+        Args:
+            collection: Which one.
+            after: Sequence behind which to begin.
+            before: Rows are old that were last changed before this moment.
+        """
+        ...
+
+
+class Reader(MessageReads, NetworkReads, LedgerReads, EventReads, UpkeepReads, Protocol):
     """Everything that can be read, in one namespace."""
 
     async def query(self, table: Table, query: Query) -> Page[Any]:
@@ -608,7 +671,17 @@ class EventWrites(Protocol):
         ...
 
 
-class WriteTransaction(Reader, MessageWrites, NetworkWrites, LedgerWrites, EventWrites, Protocol):
+class UpkeepWrites(Protocol):
+    """What operators have deleted."""
+
+    async def prune(self, collection: Prunable, sequences: tuple[int, ...]) -> None:
+        """Deletes rows that `prune_window` found free in the same transaction."""
+        ...
+
+
+class WriteTransaction(
+    Reader, MessageWrites, NetworkWrites, LedgerWrites, EventWrites, UpkeepWrites, Protocol
+):
     """One transaction: all or nothing."""
 
 
