@@ -16,15 +16,8 @@ from photinus_core.model.ledger import (
     OperationStatus,
     OperationType,
 )
-from photinus_core.ports.connectors import WorkState, WorkUpdate
+from photinus_core.ports.connectors import OPERATION_STATUS, WorkState, WorkUpdate
 from photinus_core.ports.store import OperationChange, WriteTransaction
-
-_STATUS: Final = {
-    WorkState.PENDING: OperationStatus.PENDING,
-    WorkState.SUCCEEDED: OperationStatus.SUCCEEDED,
-    WorkState.FAILED: OperationStatus.FAILED,
-    WorkState.CANCELLED: OperationStatus.FAILED,
-}
 
 _ON_CHAIN: Final = frozenset(
     {
@@ -95,7 +88,7 @@ def _latest(namespace: Namespace, updates: Sequence[WorkUpdate]) -> dict[Uuid, W
         if scope != namespace or not is_uuid(text):
             continue
         known = found.get(Uuid(text))
-        if known is None or _STATUS[known.state] not in FINAL_STATUSES:
+        if known is None or OPERATION_STATUS[known.state] not in FINAL_STATUSES:
             found[Uuid(text)] = update
     return found
 
@@ -120,7 +113,7 @@ def _input(operation: Operation) -> _SendInput:
 def _change(
     operation: Operation, update: WorkUpdate, manifests: dict[str, str], now: Nanoseconds
 ) -> OperationChange:
-    status, error = _STATUS[update.state], update.error
+    status, error = OPERATION_STATUS[update.state], update.error
     if status is OperationStatus.SUCCEEDED and (wrong := _mismatch(operation, update, manifests)):
         status, error = OperationStatus.FAILED, wrong
     if update.state is WorkState.CANCELLED and not error:

@@ -30,26 +30,19 @@ from photinus_core.model.ledger import (
 from photinus_core.model.messages import Data, MessageState
 from photinus_core.model.wire import encode_batch, encode_wrapper
 from photinus_core.ports.connectors import (
+    OPERATION_STATUS,
     BatchPinInput,
     Blockchain,
     CallKey,
     DataExchange,
     SharedStorage,
     Submission,
-    WorkState,
 )
 from photinus_core.ports.scope import Scope
 from photinus_core.ports.store import Fence, OperationChange, WriteTransaction
 
 CHUNK_BYTES: Final = 256 * 1024
 """Size in which a batch's JSON is streamed to shared storage."""
-
-_STATUS: Final = {
-    WorkState.PENDING: OperationStatus.PENDING,
-    WorkState.SUCCEEDED: OperationStatus.SUCCEEDED,
-    WorkState.FAILED: OperationStatus.FAILED,
-    WorkState.CANCELLED: OperationStatus.FAILED,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +274,7 @@ class BatchDispatcher:
 
     def submitted(self, operation: Operation, submission: Submission) -> OperationChange:
         """How an operation stands once a connector has taken it over."""
-        status = _STATUS[submission.state]
+        status = OPERATION_STATUS[submission.state]
         return OperationChange(
             operation.id, status, self._clock.now(), output=submission.output or None
         )

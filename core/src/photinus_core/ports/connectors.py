@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from photinus_core.model.ids import Epoch, Hash32, Namespace, Nanoseconds, Uuid
+from photinus_core.model.ledger import OperationStatus
 
 
 class Disposition(StrEnum):
@@ -74,6 +75,15 @@ class WorkState(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+OPERATION_STATUS: Final = {
+    WorkState.PENDING: OperationStatus.PENDING,
+    WorkState.SUCCEEDED: OperationStatus.SUCCEEDED,
+    WorkState.FAILED: OperationStatus.FAILED,
+    WorkState.CANCELLED: OperationStatus.FAILED,
+}
+"""What an operation shows of the work done for it."""
 
 
 @dataclass(frozen=True, slots=True)
