@@ -8,6 +8,7 @@ then node.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from photinus_core.identity.resolution import IdentityResolver
 from photinus_core.messaging.inputs import GroupInput
@@ -17,6 +18,9 @@ from photinus_core.model.ids import Hash32, Nanoseconds
 from photinus_core.model.messages import Group, GroupMember
 from photinus_core.model.names import check_name
 from photinus_core.ports.scope import Scope
+
+GROUPS_KNOWN_MAX: Final = 10_000
+"""Most remembered groups; beyond it the memory begins anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,8 @@ class GroupResolver:
 
     def remember(self, group: Group) -> Group:
         """Remembers a stored group; groups never change."""
+        if len(self._known) >= GROUPS_KNOWN_MAX:
+            self._known.clear()
         self._known[group.hash] = group
         return group
 
