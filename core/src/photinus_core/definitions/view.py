@@ -53,6 +53,7 @@ from photinus_core.model.network import (
     VerifierType,
 )
 from photinus_core.model.wire import decode_group
+from photinus_core.ports.definitions import SchemaCompile
 from photinus_core.sequencing.facts import (
     DefinitionReference,
     KeyReference,
@@ -68,9 +69,6 @@ PEER_ID_CHARS_MAX: Final = 512
 
 SchemaCheck = Callable[[Datatype, str], None]
 """Checks a value against a datatype; raises Rejected when it does not fit."""
-
-SchemaCompile = Callable[[str, str, str], object]
-"""Checks (name, version, schema) of a new datatype; raises Rejected when it is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from google.protobuf.message_factory import GetMessageClass
 from photinus_core.model.errors import PhotinusError
 from photinus_core.namespaces.runtime import NamespaceRuntime
 from photinus_core.rpc.errors import DETAILS_KEY, Context
-from photinus_core.rpc.services.base import NamespacedRequest
 
 log: Final = logging.getLogger(__name__)
 
@@ -67,7 +66,7 @@ class Passing(Protocol):
 
     leader_calls: LeaderCalls
 
-    def namespace(self, request: NamespacedRequest) -> NamespaceRuntime:
+    def namespace(self, request: Any) -> NamespaceRuntime:
         """Finds the namespace of a call."""
         ...
 
