@@ -143,7 +143,7 @@ class FireflyPeer:
         ):
             return answer.status
 
-    async def handle(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(f"{request.method} {request.path}")
         self.headers.append(dict(request.headers))
         if request.path == "/api/v1/ping":
@@ -168,10 +168,14 @@ class FireflyPeer:
 
 @asynccontextmanager
 async def firefly_peer(
-    folder: Path, name: str, trusted: str, pair: KeyPair | None = None
+    folder: Path,
+    name: str,
+    trusted: str,
+    pair: KeyPair | None = None,
+    kind: type[FireflyPeer] = FireflyPeer,
 ) -> AsyncIterator[FireflyPeer]:
     """A running peer that trusts one certificate."""
-    peer = FireflyPeer(name, f"node-{name}", folder, pair or certified(name), trusted)
+    peer = kind(name, f"node-{name}", folder, pair or certified(name), trusted)
     application = web.Application(client_max_size=1 << 30)
     application.router.add_route("*", "/{path:.*}", peer.handle)
     runner = web.AppRunner(application, shutdown_timeout=1)

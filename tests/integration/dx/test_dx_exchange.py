@@ -13,14 +13,19 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from aiohttp import web
 from photinus.connector.v1 import common_pb2 as common
 from photinus_dx.blobs import _partial_name
 from photinus_dx.model import PeerId
+from photinus_dx.wire import EXTENSIONS_HEADER, PING_PATH, decode_batch
 from photinus_sdk import Conflict, Exhausted, NotFound, Rejected, StreamKey
 
+from tests.integration.dx.firefly_peer import FireflyPeer, firefly_peer
 from tests.integration.dx.harness import NETWORK, Side, pair, settings, side, until, wrapper
 
 MIB = 1 << 20
+PIECES_APART_TURNS = 200
+"""Turns of the loop, which both ends share, until a piece has certainly been read."""
 
 
 async def test_a_message_arrives_and_its_receipt_returns(tmp_path: Path) -> None:
@@ -127,6 +132,33 @@ async def test_a_sender_that_lost_its_disk_hears_that_it_was_delivered(tmp_path:
             await alice.send_blob(bob, ref, data_id, key="default:b")
             await alice.succeeded(2)
         assert len(bob.received) == 2
+
+
+class StutteringPeer(FireflyPeer):
+    """Takes batches, and answers each in two pieces."""
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if request.path == PING_PATH:
+            return web.Response(status=204, headers={EXTENSIONS_HEADER: "batch"})
+        self.messages += [{"message": item.message} for item in decode_batch(await request.read())]
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        for piece in (b'[{"status":', b"204}]"):
+            await answer.write(piece)
+            for _ in range(PIECES_APART_TURNS):
+                await asyncio.sleep(0)
+        return answer
+
+
+async def test_an_answer_may_come_in_pieces(tmp_path: Path) -> None:
+    async with side(tmp_path / "a", "alice") as alice:
+        trusted = msgspec.json.decode(alice.document)["cert"]
+        async with firefly_peer(tmp_path / "f", "fred", trusted, kind=StutteringPeer) as fred:
+            await alice.know(fred.document)
+            message = wrapper("once")
+            await alice.send(fred.id, message)
+            await alice.succeeded(1)
+            assert fred.messages == [{"message": message}]
 
 
 async def test_a_dead_peer_delays_nobody(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ class PeerClient:
         async with self._request(
             "POST", BATCH_PATH, data=_pieces(body), headers=headers
         ) as response:
-            answer = await response.content.read(ANSWER_BYTES_MAX)
+            answer = await _answer(response)
         try:
             results = _results_decoder.decode(answer)
         except msgspec.MsgspecError as error:
@@ -228,8 +228,16 @@ def _destinations(item: Outgoing) -> list[tuple[str, str]]:
     return [(name, node) for name, node in named if node]
 
 
+async def _answer(response: aiohttp.ClientResponse) -> bytes:
+    """All of an answer, or its first ANSWER_BYTES_MAX bytes; it may come in several pieces."""
+    try:
+        return await response.content.readexactly(ANSWER_BYTES_MAX)
+    except asyncio.IncompleteReadError as whole:
+        return whole.partial
+
+
 async def _refusal(response: aiohttp.ClientResponse) -> PeerFailure:
-    answer = (await response.content.read(ANSWER_BYTES_MAX)).decode(errors="replace")
+    answer = (await _answer(response)).decode(errors="replace")
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
         answer = str(msgspec.json.decode(answer)["error"])
     pause = response.headers.get("Retry-After", "")
