@@ -107,6 +107,14 @@ class Ended(msgspec.Struct, frozen=True, tag_field="record", tag="ended"):
     code: int
 
 
+class Trouble(msgspec.Struct, frozen=True, tag_field="record", tag="trouble"):
+    """A client of ours lost its connection or was told off, and tried again; told for the one who reads."""
+
+    time: float
+    who: str
+    text: str
+
+
 class Mark(msgspec.Struct, frozen=True, tag_field="record", tag="mark"):
     """A turning point of the run: `start`, `heal` (no more faults), `quiet` (everything decided)."""
 
@@ -215,6 +223,7 @@ Record: TypeAlias = (
     | EventAck
     | Fault
     | Ended
+    | Trouble
     | Mark
     | Pending
     | LoggedEvent

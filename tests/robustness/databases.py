@@ -1,0 +1,66 @@
+"""The harness's own eyes in a member's database: what is stored at the end, and who wrote it under which epoch.
+
+It reads and adds one table of its own with triggers that fill it; it changes nothing of the product's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+ROLE: Final = "namespace/default"
+AUDITED: Final = ("pins", "next_pins", "nonces", "batches", "checkpoints")
+"""Tables that only the leader of a namespace writes."""
+BUSY_S: Final = 20.0
+_AUDIT_TABLE: Final = (
+    "CREATE TABLE chaos_audit (number INTEGER PRIMARY KEY AUTOINCREMENT, "
+    "epoch INTEGER NOT NULL, writer TEXT NOT NULL, source TEXT NOT NULL)"
+)
+
+
+class Database(Protocol):
+    """A member's database."""
+
+    async def install_audit(self) -> None:
+        """From now on every write to a leader's table is recorded with the epoch that holds."""
+
+    async def rows(self, statement: str) -> Sequence[Sequence[Any]]:
+        """What a statement finds."""
+
+
+class SqliteDatabase:
+    """The file of a core with one replica."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def install_audit(self) -> None:
+        await asyncio.to_thread(self._install)
+
+    async def rows(self, statement: str) -> Sequence[Sequence[Any]]:
+        return await asyncio.to_thread(self._rows, statement)
+
+    def _install(self) -> None:
+        statements = [_AUDIT_TABLE]
+        # One process has the file at a time and has raised the epoch, so the epoch tells the writer.
+        statements += [
+            f"CREATE TRIGGER chaos_{table}_{event} AFTER {event} ON {table} BEGIN "
+            f"INSERT INTO chaos_audit (epoch, writer, source) SELECT epoch, epoch, '{table}' "
+            f"FROM leases WHERE role = '{ROLE}'; END"
+            for table in AUDITED
+            for event in ("insert", "update")
+        ]
+        with sqlite3.connect(self._path, timeout=BUSY_S) as connection:
+            for statement in statements:
+                connection.execute(statement)
+        connection.close()
+
+    def _rows(self, statement: str) -> Sequence[Sequence[Any]]:
+        connection = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=BUSY_S)
+        try:
+            return connection.execute(statement).fetchall()
+        finally:
+            connection.close()

@@ -1,0 +1,385 @@
+"""A running network that the harness owns: every process, every link through a fault proxy.
+
+Unlike `photinus up`, which ends when one of its processes does, it starts again whatever ends, as the
+service manager of an operator would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+import psutil
+from photinus_core.app.devnet import chain
+from photinus_core.app.devnet.processes import Child, Processes, StartError, find_program
+
+from tests.robustness.fault_proxy import FaultProxy
+from tests.robustness.member_config import CHAIN_ID, org_name, write_config
+from tests.robustness.records import Ended, History
+from tests.robustness.topology import CONNECTORS, Topology
+from tests.support.chains import free_port
+
+READY_S: Final = 60.0
+REGISTER_S: Final = 60.0
+RESTART_PAUSE_S: Final = 0.3
+PROBE_S: Final = 2.0
+POLL_S: Final = 0.1
+BLOCK_S: Final = 1
+
+Ready = Callable[[], Awaitable[bool]]
+
+
+@dataclass
+class Service:
+    """A process that is started again when it ends.
+
+    Attributes:
+        command: Program and arguments; the same at each start.
+        ready: Whether it serves.
+        child: The process now.
+        held: Whether the harness keeps it down for a while.
+        killed: Whether the harness has ended it, so that its end is no news.
+    """
+
+    name: str
+    command: Sequence[str]
+    ready: Ready
+    child: Child | None = None
+    held: bool = False
+    killed: bool = False
+
+
+class Site:
+    """Two members and all they need; `async with` starts and ends it.
+
+    Args:
+        folder: Where everything is kept; absolute.
+        topology: What is started.
+        history: Hears of processes that end by themselves.
+    """
+
+    def __init__(self, folder: Path, topology: Topology, history: History) -> None:
+        self.topology = topology
+        self.folder = folder
+        self.links: dict[str, FaultProxy] = {}
+        self.contract = ""
+        self._history = history
+        self._processes = Processes(folder / "logs")
+        self._services: dict[str, Service] = {}
+        self._stack = AsyncExitStack()
+        self._watching: list[asyncio.Task[None]] = []
+        self._ports: dict[str, int] = {}
+        self._closing = False
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._close()
+
+    # ------------------------------------------------------------------------ where clients go
+
+    @property
+    def chain_port(self) -> int:
+        """Port of the chain itself, past every proxy."""
+        return self._ports["chain"]
+
+    @property
+    def orgs(self) -> list[str]:
+        """Names of the members' organisations."""
+        return [org_name(member) for member in range(self.topology.members)]
+
+    def core_addresses(self, member: int) -> list[str]:
+        """gRPC of a member's replicas, through the clients' proxies."""
+        return [
+            f"127.0.0.1:{self.links[f'client-core/{member}/{r}'].port}"
+            for r in range(self.topology.replicas)
+        ]
+
+    def gateway_urls(self, member: int) -> list[str]:
+        """REST of a member's gateways, through the clients' proxies."""
+        return [
+            f"http://127.0.0.1:{self.links[f'client-gateway/{member}/{r}'].port}"
+            for r in range(self.topology.replicas)
+        ]
+
+    def direct_url(self, member: int, replica: int = 0) -> str:
+        """REST past the proxies, for the harness itself."""
+        return f"http://127.0.0.1:{self._ports[f'gateway/{member}/{replica}']}"
+
+    def member_folder(self, member: int) -> Path:
+        """Configuration and databases of a member."""
+        return self.folder / f"member{member}"
+
+    # ---------------------------------------------------------------------------------- faults
+
+    async def leader(self, member: int) -> str:
+        """Name of the core that leads a member's namespace; the first core when none says so."""
+        for replica in range(self.topology.replicas):
+            url = f"{self.direct_url(member, replica)}/api/v1/node"
+            answer = await get_json(url)
+            if answer is not None and "default" in answer.get("leading", []):
+                return f"core/{member}/{replica}"
+        return f"core/{member}/0"
+
+    def pid(self, name: str) -> int | None:
+        """Process of a service, or of a connector that a core launched; None when there is none now."""
+        service = self._services.get(name)
+        if service is not None:
+            child = service.child
+            return child.pid if child is not None and child.is_running else None
+        _, member, connector = name.split("/")
+        core = self.pid(f"core/{member}/0")
+        if core is None:
+            return None
+        try:
+            for process in psutil.Process(core).children():
+                if any(CONNECTORS[connector] in word for word in process.cmdline()):
+                    return int(process.pid)
+        except psutil.Error:
+            return None
+        return None
+
+    def kill(self, name: str, *, hold: bool) -> int | None:
+        """SIGKILL, in which state ever it is; gives the process that was hit.
+
+        Args:
+            name: Name of a process.
+            hold: Keep it down until `release`; what a core launched comes back when the core wants.
+        """
+        pid = self.pid(name)
+        if pid is not None:
+            service = self._services.get(name)
+            if service is not None:
+                service.killed, service.held = True, hold
+            _signal(pid, signal.SIGKILL)
+        return pid
+
+    async def release(self, name: str) -> None:
+        """Lets a killed process be started again, and waits until it serves."""
+        service = self._services.get(name)
+        if service is None:
+            return
+        service.held = False
+        await self._until(service.ready, name)
+
+    def freeze(self, name: str) -> int | None:
+        """SIGSTOP; gives the process that was hit."""
+        pid = self.pid(name)
+        if pid is not None:
+            _signal(pid, signal.SIGSTOP)
+        return pid
+
+    @staticmethod
+    def thaw(pid: int) -> None:
+        """SIGCONT, if it still runs."""
+        _signal(pid, signal.SIGCONT)
+
+    # ----------------------------------------------------------------------------------- start
+
+    async def _start(self) -> None:
+        for name in ("chain", *self.topology.gateways, *self._core_names()):
+            self._ports[name] = free_port()
+        for member in range(self.topology.members):
+            self._ports[f"dx/{member}"] = free_port()
+        for link in self.topology.links:
+            proxy = FaultProxy("127.0.0.1", self._target_port(link))
+            self.links[link] = await self._stack.enter_async_context(proxy)
+        await self._run(self._chain())
+        self.contract = await chain.deploy_contract(self.chain_port)
+        for member in range(self.topology.members):
+            for replica in range(self.topology.replicas):
+                await self._run(self._core(member, replica))
+                await self._run(self._gateway(member, replica))
+        await self._register()
+
+    def _core_names(self) -> list[str]:
+        return [f"core/{m}/{r}" for m, r in self.topology.places]
+
+    def _target_port(self, link: str) -> int:
+        kind, _, where = link.partition("/")
+        match kind:
+            case "chain":
+                return self._ports["chain"]
+            case "dx":
+                return self._ports[link]
+            case "client-gateway":
+                return self._ports[f"gateway/{where}"]
+            case "client-core" | "gateway-core":
+                return self._ports[f"core/{where}"]
+            case _:
+                raise ValueError(link)
+
+    def _chain(self) -> Service:
+        port = self.chain_port
+        command = [
+            find_program("anvil", "PHOTINUS_ANVIL"),
+            *("--host", "127.0.0.1", "--port", str(port), "--chain-id", str(CHAIN_ID)),
+            *("--block-time", str(BLOCK_S), "--gas-limit", "1000000000", "--silent"),
+        ]
+        return Service("chain", command, lambda: chain.answers(port))
+
+    def _core(self, member: int, replica: int) -> Service:
+        folder = self.member_folder(member)
+        config = write_config(
+            folder,
+            member=member,
+            grpc_port=self._ports[f"core/{member}/{replica}"],
+            chain_port=self.links[f"chain/{member}"].port,
+            dx_port=self._ports[f"dx/{member}"],
+            dx_public_port=self.links[f"dx/{member}"].port,
+            content=self.folder / "content",
+            contract=self.contract,
+        )
+        command = [sys.executable, "-m", "photinus_core.app.cli", "serve", "--config", str(config)]
+        port = self._ports[f"core/{member}/{replica}"]
+        ready = _connects(port)
+        return Service(f"core/{member}/{replica}", [*command, "--dir", str(folder)], ready)
+
+    def _gateway(self, member: int, replica: int) -> Service:
+        core = self.links[f"gateway-core/{member}/{replica}"].port
+        port = self._ports[f"gateway/{member}/{replica}"]
+        command = [
+            find_program("photinus-gateway", "PHOTINUS_GATEWAY"),
+            *("-listen", f"127.0.0.1:{port}", "-core", f"dns:///127.0.0.1:{core}"),
+        ]
+        return Service(f"gateway/{member}/{replica}", command, _connects(port))
+
+    async def _run(self, service: Service) -> None:
+        self._services[service.name] = service
+        await self._launch(service)
+        assert service.child is not None
+        await self._processes.wait_ready(service.child, service.ready, READY_S)
+        # Ends with the site; a failure in it is a failure of the harness and shows at the end.
+        self._watching.append(asyncio.create_task(self._keep(service), name=service.name))
+
+    async def _launch(self, service: Service) -> None:
+        log_name = service.name.replace("/", "-")
+        service.child = await self._processes.start(log_name, service.command)
+
+    async def _keep(self, service: Service) -> None:
+        while True:
+            assert service.child is not None
+            code = await service.child.wait()
+            if not service.killed:
+                self._history.add(Ended(time.monotonic(), service.name, code))
+            await asyncio.sleep(RESTART_PAUSE_S)
+            while service.held:
+                await asyncio.sleep(POLL_S)
+            service.killed = False
+            await self._launch(service)
+
+    async def _register(self) -> None:
+        timeout = aiohttp.ClientTimeout(total=REGISTER_S)
+        async with aiohttp.ClientSession(timeout=timeout) as http:
+            for member in range(self.topology.members):
+                url = f"{self.direct_url(member)}/api/v1"
+                await self._until(partial(_answers, f"{url}/status"), url)
+                for what in ("organizations", "nodes"):
+                    path = f"{url}/network/{what}/self?confirm=true"
+                    async with http.post(path, json={}) as answer:
+                        text = await answer.text()
+                        if answer.status != 200:
+                            raise StartError(f"{path}: {answer.status} {text}")
+        for member in range(self.topology.members):
+            await self._until(partial(self._knows_all, member), f"nodes of member {member}")
+
+    async def _knows_all(self, member: int) -> bool:
+        nodes = await get_json(f"{self.direct_url(member)}/api/v1/network/nodes")
+        return nodes is not None and len(nodes) == self.topology.members
+
+    async def _until(self, ready: Ready, what: str) -> None:
+        try:
+            async with asyncio.timeout(READY_S):
+                while not await ready():
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            raise StartError(f"{what} is not ready after {READY_S:.0f} s") from None
+
+    # ------------------------------------------------------------------------------------- end
+
+    async def _close(self) -> None:
+        for task in self._watching:
+            task.cancel()
+        broken = [
+            task.exception()
+            for task in self._watching
+            if task.done() and not task.cancelled() and task.exception() is not None
+        ]
+        left = self._descendants()
+        await self._processes.stop_all()
+        _, alive = await asyncio.to_thread(psutil.wait_procs, left, PROBE_S)
+        for process in alive:
+            _signal(process.pid, signal.SIGKILL)
+        await self._stack.aclose()
+        for failure in broken:
+            assert failure is not None
+            raise failure
+
+    def _descendants(self) -> list[psutil.Process]:
+        found: list[psutil.Process] = []
+        for child in self._processes.children:
+            if child.is_running:
+                try:
+                    found += psutil.Process(child.pid).children(recursive=True)
+                except psutil.Error:
+                    continue
+        return found
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _connects(port: int) -> Ready:
+    async def ready() -> bool:
+        try:
+            async with asyncio.timeout(PROBE_S):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True
+
+    return ready
+
+
+async def _answers(url: str) -> bool:
+    return await get_json(url) is not None
+
+
+async def get_json(url: str, headers: Mapping[str, str] | None = None) -> Any:
+    """The answer's JSON; None for any other than a success."""
+    timeout = aiohttp.ClientTimeout(total=PROBE_S)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as http,
+            http.get(url, headers=headers) as answer,
+        ):
+            return await answer.json() if answer.status == 200 else None
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return None
