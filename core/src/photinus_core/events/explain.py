@@ -6,7 +6,7 @@ the database says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
@@ -116,6 +116,7 @@ class Explainer:
     Args:
         agreement: The leader's agreement; None on other replicas.
         downloads: The leader's downloads; None on other replicas.
+        sending_error: Why an own batch could not be sent so far, as far as this replica knows.
     """
 
     def __init__(
@@ -124,11 +125,13 @@ class Explainer:
         namespace: Namespace,
         agreement: AgreementView | None = None,
         downloads: DownloadView | None = None,
+        sending_error: Callable[[Uuid], str] = lambda _: "",
     ) -> None:
         self._store = store
         self._namespace = namespace
         self._agreement = agreement
         self._downloads = downloads
+        self._sending_error = sending_error
 
     async def explain_message(self, message_id: Uuid) -> MessageExplanation:
         """Tells everything known about the way of a message.
@@ -154,7 +157,11 @@ class Explainer:
         waiting = next((pin for pin in pins if pin.state == "waiting"), None)
         if waiting is not None:
             return replace(found, reason=waiting.reason, detail=waiting.detail, since=waiting.since)
-        reason, detail = _sending_step(message, batch, operations)
+        error = self._sending_error(message.batch) if message.batch is not None else ""
+        if error:
+            reason, detail = "sending failed", f"batch {message.batch} is tried again: {error}"
+        else:
+            reason, detail = _sending_step(message, batch, operations)
         return replace(found, reason=reason, detail=detail, since=message.header.created)
 
     async def explain_pin(self, sequence: int) -> PinExplanation:

@@ -169,6 +169,12 @@ class Leadership:
             **self.peers.refused(),
         }
 
+    def sending_error(self, batch: Uuid) -> str:
+        """Why an own batch could not be sent so far; empty when nothing failed."""
+        return next(
+            (p.last_error for p in self.batches.status() if p.blocked and p.flushing == batch), ""
+        )
+
     def _chain_listeners(self) -> Sequence[Listener]:
         """One listener for each contract: what a former one still has to say comes too."""
         return [

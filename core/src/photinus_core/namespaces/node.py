@@ -11,6 +11,7 @@ from typing import Final
 from photinus_core.model.errors import NotFound, NotReady
 from photinus_core.model.ids import Namespace, Nanoseconds
 from photinus_core.namespaces.runtime import NamespaceRuntime
+from photinus_core.namespaces.status import Condition
 from photinus_core.ports.connectors import ConnectorInfo
 from photinus_core.ports.elector import Cluster, Elector
 from photinus_core.ports.registry import ConnectorRegistry
@@ -20,6 +21,9 @@ log: Final = logging.getLogger(__name__)
 
 DRAIN_S: Final = 10.0
 """Longest time for leader work to end when a replica is drained."""
+
+READY: Final = "ready"
+"""State of a connector that serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,18 @@ class Node:
             Unavailable: FF19130, the ensemble cannot be reached.
         """
         return [await elector.members() for elector in self._electors]
+
+    def connector_troubles(self, runtime: NamespaceRuntime) -> list[Condition]:
+        """Connectors that a namespace uses and that do not serve now."""
+        return [
+            Condition(
+                "connector",
+                f"{c.instance} is {c.state}" + (f": {c.last_error}" if c.last_error else ""),
+                c.since,
+            )
+            for c in self.connectors()
+            if c.instance in runtime.settings.plugin_names and c.state != READY
+        ]
 
     async def run(self) -> None:
         """Runs all namespaces until cancelled."""

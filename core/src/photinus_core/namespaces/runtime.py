@@ -33,7 +33,7 @@ from photinus_core.messaging.groups import GroupResolver
 from photinus_core.messaging.receipts import ReceiptService
 from photinus_core.messaging.sender import MessageSender
 from photinus_core.model import canonical
-from photinus_core.model.errors import NotReady, PhotinusError, Rejected
+from photinus_core.model.errors import NotReady, PhotinusError, Rejected, Unavailable
 from photinus_core.model.ids import Nanoseconds, Uuid
 from photinus_core.model.ledger import NamespaceRow, Operation
 from photinus_core.model.messages import Message
@@ -61,6 +61,8 @@ log: Final = logging.getLogger(__name__)
 
 LEAD_AGAIN_FIRST_S: Final = 0.2
 LEAD_AGAIN_CAP_S: Final = 10.0
+LOOK_AGAIN_CAP_S: Final = 2.0
+"""Longest pause of a start that waits for a connector: looking for it costs nothing."""
 CONFIRM_TIMEOUT_S: Final = 120.0
 """How long `confirm` waits when the caller set no deadline (`api.requestTimeout`)."""
 ANSWER_S: Final = 0.1
@@ -189,11 +191,14 @@ class NamespaceRuntime:
     def explainer(self) -> Explainer:
         """Says what messages and pins wait for; knows most on the leader."""
         leadership = self._leadership
+        if leadership is None:
+            return Explainer(self.scope.store, self.scope.namespace)
         return Explainer(
             self.scope.store,
             self.scope.namespace,
-            None if leadership is None else leadership.aggregator,
-            None if leadership is None else leadership.downloads,
+            leadership.aggregator,
+            leadership.downloads,
+            leadership.sending_error,
         )
 
     @staticmethod
@@ -261,11 +266,15 @@ class NamespaceRuntime:
                 return await self._start()
             except Exception as failure:  # noqa: BLE001 - a broken namespace shows and retries
                 pause_s = pauses.next_s()
+                if isinstance(failure, Unavailable):
+                    pause_s = min(pause_s, LOOK_AGAIN_CAP_S)
+                # Told once; what stays as it was is seen in the namespace's status.
+                level = logging.DEBUG if str(failure) == self._error else logging.WARNING
                 self._failed(failure)
-                log.warning(
-                    "namespace %s did not start, again in %.1f s: %s",
+                log.log(
+                    level,
+                    "namespace %s did not start, tried again from now on: %s",
                     self.settings.name,
-                    pause_s,
                     failure,
                 )
             await asyncio.sleep(pause_s)
@@ -313,6 +322,7 @@ class NamespaceRuntime:
         while True:
             lease = await self._elector.campaign(self._role)
             began = self.scope.clock.monotonic_s()
+            self._error = ""
             log.info("leading namespace %s with epoch %d", self.settings.name, lease.epoch)
             try:
                 await self._lead(services, lease, key_type)
@@ -356,8 +366,9 @@ class NamespaceRuntime:
             self._rests.set()
 
     def _failed(self, failure: Exception) -> None:
-        self._error = str(failure) or type(failure).__name__
-        self._error_since = self.scope.clock.now()
+        error = str(failure) or type(failure).__name__
+        if error != self._error:
+            self._error, self._error_since = error, self.scope.clock.now()
 
     # Status
 
