@@ -69,7 +69,9 @@ class DataServicer(Servicer, data_service_pb2_grpc.DataServiceServicer):
     async def DownloadBlob(
         self, request: pb.DownloadBlobRequest, context: Context
     ) -> AsyncIterator[pb.DownloadBlobResponse]:
-        service = self.namespace(request).data
+        namespace = self.namespace(request)
+        namespace.require_multiparty()
+        service = namespace.data
         blob = await service.blob(parse_uuid(request.id))
         yield pb.DownloadBlobResponse(info=data_pb2.BlobInfo(hash=blob.hash, size=blob.size))
         async for chunk in service.download(blob):
@@ -93,6 +95,7 @@ class DataServicer(Servicer, data_service_pb2_grpc.DataServiceServicer):
     async def ListDataMessages(
         self, request: pb.ListDataMessagesRequest, context: Context
     ) -> pb.ListDataMessagesResponse:
+        self.namespace(request).require_multiparty()
         item = await self._item(request)
         async with self.namespace(request).reader() as reader:
             holders = await reader.messages_of_data(item.id, MESSAGES_OF_DATA_MAX)

@@ -94,6 +94,7 @@ class GroupServicer(Servicer, group_service_pb2_grpc.GroupServiceServicer):
     async def ListGroups(
         self, request: group_pb.ListGroupsRequest, context: Context
     ) -> group_pb.ListGroupsResponse:
+        self.namespace(request).require_multiparty()
         page = await self.page(request, request.query, Table.GROUPS)
         return group_pb.ListGroupsResponse(
             items=[convert.group(g) for g in page.items], **total_of(page)
@@ -102,6 +103,7 @@ class GroupServicer(Servicer, group_service_pb2_grpc.GroupServiceServicer):
     async def GetGroup(
         self, request: group_pb.GetGroupRequest, context: Context
     ) -> group_pb.GetGroupResponse:
+        self.namespace(request).require_multiparty()
         key = parse_hash(request.hash)
         async with self.namespace(request).reader() as reader:
             found = (await reader.groups([key])).get(key)
