@@ -22,7 +22,7 @@ START_S: Final = 120.0
 STOP_S: Final = 60.0
 
 
-class Member(MemberState, Rest, frozen=True):
+class Member(MemberState, Rest, frozen=True, kw_only=True):
     """One member of a running network, over REST."""
 
     folder: Path
