@@ -110,7 +110,8 @@ class Side:
         return blob.payload_ref, data_id
 
     async def blob(self, payload_ref: str) -> bytes:
-        return b"".join([chunk async for chunk in self.exchange.read_blob(payload_ref, 0)])
+        found = await self.exchange.find_blob(payload_ref)
+        return b"".join([chunk async for chunk in self.exchange.read_blob(found, 0)])
 
     async def take(self, network: str = NETWORK) -> None:
         """Be the core: store what arrives, and say so with a manifest."""

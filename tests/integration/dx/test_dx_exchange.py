@@ -481,6 +481,18 @@ async def test_a_blob_damaged_at_the_sender_fails(tmp_path: Path) -> None:
         await until(lambda: bob.texts() == ["the next one passes"])
 
 
+async def test_a_blob_whose_file_is_gone_fails_and_holds_nothing_up(tmp_path: Path) -> None:
+    async with pair(tmp_path) as (alice, bob):
+        ref, data_id = await alice.upload(b"here today")
+        (tmp_path / "a" / "blobs" / ref).unlink()
+        await alice.send_blob(bob, ref, data_id)
+        (update,) = await alice.outcome(1)
+        assert update.state == common.OPERATION_STATE_FAILED
+        assert "gone" in update.error
+        await alice.send(bob, wrapper("the next one passes"))
+        await until(lambda: bob.texts() == ["the next one passes"])
+
+
 async def test_a_blob_too_large_for_the_peer_fails_and_leaves_nothing(tmp_path: Path) -> None:
     tight = settings(limits={"maxBlobBytes": 1000})
     async with pair(tmp_path, two=tight) as (alice, bob):

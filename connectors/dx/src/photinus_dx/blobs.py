@@ -157,17 +157,17 @@ class BlobStore:
             raise NotFound(f"There is no blob {payload_ref!r}", reason="UNKNOWN_BLOB")
         return blob
 
-    async def read(self, payload_ref: str, offset: int = 0) -> AsyncIterator[bytes]:
+    async def read(self, blob: StoredBlob, offset: int) -> AsyncIterator[bytes]:
         """The bytes of a blob from `offset`, in pieces of at most 1 MiB.
 
         Raises:
-            NotFound: UNKNOWN_BLOB.
+            NotFound: UNKNOWN_BLOB, its file is gone.
         """
-        await self.find(payload_ref)
+        ref = blob.payload_ref
         try:
-            file: BinaryIO = await self._run(self._path(payload_ref).open, "rb")
+            file: BinaryIO = await self._run(self._path(ref).open, "rb")
         except FileNotFoundError as error:
-            raise NotFound(f"The file of {payload_ref!r} is gone", reason="UNKNOWN_BLOB") from error
+            raise NotFound(f"The file of {ref!r} is gone", reason="UNKNOWN_BLOB") from error
         try:
             await self._run(file.seek, offset)
             while chunk := await self._read_some(file):

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 import aiohttp
 import msgspec
+from photinus_sdk.errors import NotFound
 
 from photinus_dx.errors import FINAL_STATUSES, PeerFailure
 from photinus_dx.model import Outgoing, Peer
@@ -49,7 +50,7 @@ RECEIVED_STATUSES = frozenset({200, 201, 202, 204})
 
 _results_decoder = msgspec.json.Decoder(list[ItemResult])
 
-ReadBlob = Callable[[str, int], AsyncIterator[bytes]]
+ReadBlob = Callable[[StoredBlob, int], AsyncIterator[bytes]]
 
 
 class PeerClient:
@@ -149,7 +150,7 @@ class PeerClient:
         head, tail, content_type = file_form(_destinations(item))
         headers["Content-Type"] = content_type
         headers["Content-Length"] = str(len(head) + blob.size - offset + len(tail))
-        body = _Body(head, read(blob.payload_ref, offset), tail, blob.hash if not offset else "")
+        body = _Body(head, read(blob, offset), tail, blob.hash if not offset else "")
         try:
             async with self._request("PUT", path, data=body.chunks(), headers=headers, timed=False):
                 pass
@@ -194,7 +195,11 @@ class PeerClient:
 
 
 class _Body:
-    """A blob in its form. A blob that is not what it was stored as is noticed before its last byte leaves."""
+    """A blob in its form. A blob that is not what it was stored as is noticed before its last byte leaves.
+
+    Attributes:
+        failure: why it can never be sent.
+    """
 
     def __init__(
         self, head: bytes, content: AsyncIterator[bytes], tail: bytes, digest: str
@@ -205,10 +210,14 @@ class _Body:
     async def chunks(self) -> AsyncIterator[bytes]:
         yield self._head
         computed = hashlib.sha256()
-        async for chunk in self._content:
-            if self._digest:
-                await asyncio.to_thread(computed.update, chunk)
-            yield chunk
+        try:
+            async for chunk in self._content:
+                if self._digest:
+                    await asyncio.to_thread(computed.update, chunk)
+                yield chunk
+        except NotFound as gone:
+            self.failure = PeerFailure(gone.message, final=True)
+            raise self.failure from gone
         if self._digest and computed.hexdigest() != self._digest:
             self.failure = PeerFailure(
                 "the stored blob is damaged: its hash is not what it was", final=True

@@ -162,7 +162,7 @@ class DxConnector(
                 f"Offset {request.offset} is behind the end, {blob.size}", reason="INVALID_OFFSET"
             )
         yield pb.DownloadBlobResponse(size=blob.size)
-        async for chunk in self._exchange.read_blob(request.payload_ref, request.offset):
+        async for chunk in self._exchange.read_blob(blob, request.offset):
             yield pb.DownloadBlobResponse(chunk=chunk)
 
     async def delete_blob(

@@ -278,9 +278,9 @@ class Exchange:
         """A stored blob. Raises NotFound: UNKNOWN_BLOB."""
         return await self._blobs.find(payload_ref)
 
-    def read_blob(self, payload_ref: str, offset: int) -> AsyncIterator[bytes]:
+    def read_blob(self, blob: StoredBlob, offset: int) -> AsyncIterator[bytes]:
         """The bytes of a blob from `offset`. Raises NotFound: UNKNOWN_BLOB."""
-        return self._blobs.read(payload_ref, offset)
+        return self._blobs.read(blob, offset)
 
     async def delete_blob(self, payload_ref: str) -> bool:
         """Delete a blob; False when there is none."""
