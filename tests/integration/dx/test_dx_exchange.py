@@ -328,7 +328,11 @@ async def test_a_send_can_be_withdrawn_until_it_is_tried(tmp_path: Path) -> None
         await until(lambda: (bob.id, True) in alice.reachable)
         assert not await alice.exchange.withdraw(alice.stream, "default:sent")
         bob.taking.set()
-        await alice.succeeded(1)
+        ends = {each.idempotency_key: each.state for each in await alice.outcome(2)}
+        assert ends == {
+            "default:withdrawn": common.OPERATION_STATE_CANCELLED,
+            "default:sent": common.OPERATION_STATE_SUCCEEDED,
+        }
 
 
 async def test_limits_of_sends_have_their_errors(tmp_path: Path) -> None:

@@ -83,12 +83,20 @@ async def test_a_receipt_ends_its_item_once(store: Store, journal: SqliteJournal
     assert store.waiting == 0
 
 
-async def test_a_withdrawn_item_is_never_tried(store: Store) -> None:
+async def test_a_withdrawn_item_is_never_tried_and_its_end_is_in_the_same_commit(
+    store: Store, journal: SqliteJournal
+) -> None:
+    """A crash right behind it must leave no operation that waits for ever for an item that is not there."""
     await queue(store, "k")
     (row,) = await store.next_outgoing(SCOPE, BOB, 10, 100)
     assert await store.withdraw(STREAM, "k")
+    assert (await ended(journal))["k"].state == common.OPERATION_STATE_CANCELLED
+    operation = await journal.get(STREAM, "k")
+    assert operation is not None
+    assert operation.state == common.OPERATION_STATE_CANCELLED
     assert await store.attempt([row.seq]) == []
     assert not await store.withdraw(STREAM, "k")
+    assert store.waiting == 0
 
 
 async def test_a_tried_item_cannot_be_withdrawn(store: Store) -> None:

@@ -16,6 +16,7 @@ from photinus_dx.model import Dispatch, Outgoing, Peer, PeerId, Receipt, Scope
 from photinus_dx.schema import SECOND_NS
 
 ITEM_NAMESPACE = uuid.UUID("6f0d6a4e-9a43-5a0e-8f5b-0d8a3b1f6c11")
+CANCELLED = events.OperationUpdate(state=common.OPERATION_STATE_CANCELLED)
 
 
 class Store:
@@ -188,18 +189,17 @@ class Store:
         await self._journal.write(job)
 
     async def withdraw(self, stream: StreamKey, key: str) -> bool:
-        """Take a send back that no attempt was made for; False when it is not (or no more) queued."""
+        """End a send as cancelled that no attempt was made for; False when it is not (or no more) queued."""
 
         def job(db: sqlite3.Connection) -> bool:
-            withdrawn = bool(
-                db.execute(
-                    "DELETE FROM dx_outbox WHERE cluster_id = ? AND namespace = ? AND consumer = ?"
-                    " AND key = ? AND attempted = 0",
-                    (*stream, key),
-                ).rowcount
-            )
-            self.waiting -= withdrawn
-            return withdrawn
+            row = db.execute(
+                "SELECT seq FROM dx_outbox WHERE cluster_id = ? AND namespace = ? AND consumer = ?"
+                " AND key = ? AND attempted = 0",
+                (*stream, key),
+            ).fetchone()
+            if row is not None:
+                self._finish(db, row[0], CANCELLED)
+            return row is not None
 
         return await self._journal.write(job)
 

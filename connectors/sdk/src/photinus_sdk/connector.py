@@ -203,7 +203,8 @@ class Connector(Generic[S]):
     async def cancel(self, operation: operations.Operation, call: CallContext) -> bool:
         """Withdraws an operation if nothing of it was sent.
 
-        True when, durably, nothing ever will be.
+        True when, durably, nothing ever will be. Take the work away and end its key (`update_in`) in one
+        transaction: the kit ends it, too, but after a crash in between nobody would.
         """
         return False
 
