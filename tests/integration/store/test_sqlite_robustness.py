@@ -210,7 +210,7 @@ async def test_anothers_database_is_left_alone(path: Path) -> None:
 async def test_a_newer_schema_is_refused(path: Path) -> None:
     await (await SqliteStore.open(path)).aclose()
     with sqlite3.connect(path) as connection:
-        connection.execute("INSERT INTO schema_migrations VALUES (999, 'future', 'x', 0)")
+        connection.execute("INSERT INTO schema_migrations VALUES (999, 'future', 'x', 0, NULL)")
     with pytest.raises(Unavailable, match="FF19104: The database has schema version 999"):
         await SqliteStore.open(path)
 
@@ -228,7 +228,7 @@ async def test_a_migration_that_fails_changes_nothing(
 ) -> None:
     await (await SqliteStore.open(path)).aclose()
     broken = schema.Migration(
-        2, "broken", "CREATE TABLE fine (x TEXT);\nCREATE TABLE messages (x TEXT);", "c"
+        2, "broken", "CREATE TABLE fine (x TEXT);\nCREATE TABLE messages (x TEXT);", "c", 2
     )
     known = (*schema.load_migrations(), broken)
     monkeypatch.setattr(sqlite_files, "load_migrations", lambda: known)

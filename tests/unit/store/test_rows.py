@@ -63,14 +63,23 @@ def test_packaged_migrations_are_found_in_order() -> None:
 
 
 def test_what_a_database_still_needs() -> None:
-    known = [Migration(n, f"m{n}", "", f"c{n}") for n in (1, 2, 3)]
+    known = [Migration(n, f"m{n}", "", f"c{n}", n) for n in (1, 2, 3)]
     assert pending_migrations([], known) == known
-    assert pending_migrations([(1, "c1"), (2, "c2")], known) == known[2:]
-    assert pending_migrations([(1, "c1"), (2, "c2"), (3, "c3")], known) == []
+    assert pending_migrations([(1, "c1", 1), (2, "c2", None)], known) == known[2:]
+    assert pending_migrations([(1, "c1", 1), (2, "c2", 2), (3, "c3", 3)], known) == []
     with pytest.raises(Unavailable, match="FF19105: Migration 2"):
-        pending_migrations([(1, "c1"), (2, "x")], known)
+        pending_migrations([(1, "c1", 1), (2, "x", 2)], known)
     with pytest.raises(Unavailable, match="FF19104: The database has schema version 4"):
-        pending_migrations([(4, "c4")], known)
+        pending_migrations([(4, "c4", None)], known)
+
+
+def test_a_program_runs_on_the_next_releases_schema_if_that_allows_it() -> None:
+    known = [Migration(n, f"m{n}", "", f"c{n}", n) for n in (1, 2)]
+    applied = [(1, "c1", 1), (2, "c2", 2)]
+    assert pending_migrations([*applied, (3, "c3", 2)], known) == []
+    assert pending_migrations([*applied, (3, "c3", 1), (4, "c4", 2)], known) == []
+    with pytest.raises(Unavailable, match="FF19104: The database has schema version 4"):
+        pending_migrations([*applied, (3, "c3", 2), (4, "c4", 3)], known)
 
 
 def test_statements_are_translated_for_sqlite() -> None:

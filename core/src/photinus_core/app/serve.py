@@ -27,7 +27,7 @@ from photinus_core.ports.scope import Scope
 from photinus_core.ports.store import Store
 from photinus_core.ports.tasks import Background
 from photinus_core.rpc.server import ApiServer
-from photinus_core.store import SqliteStore
+from photinus_core.store import PostgresStore, SqliteStore
 
 log: Final = logging.getLogger(__name__)
 
@@ -109,10 +109,16 @@ async def _open_stores(
     stores: dict[str, Store] = {}
     for name in dict.fromkeys(n.database.name for n in settings.namespaces):
         plugin = settings.plugin(name)
-        store = await SqliteStore.open(_database_path(plugin, directory))
+        store = await _open_store(plugin, directory)
         stack.push_async_callback(store.aclose)
         stores[name] = store
     return stores
+
+
+async def _open_store(plugin: PluginSettings, directory: Path) -> Store:
+    if plugin.postgres is not None:
+        return await PostgresStore.open(plugin.postgres)
+    return await SqliteStore.open(_database_path(plugin, directory))
 
 
 def _database_path(plugin: PluginSettings, directory: Path) -> Path:

@@ -122,6 +122,12 @@ class Unavailable(PhotinusError):
     retry = Retry.LATER
 
 
+class CommitUnknown(Unavailable):
+    """The database went away while it committed: what was asked for may have been stored."""
+
+    retry = Retry.UNKNOWN
+
+
 class TimedOut(PhotinusError):
     """The time was up before the end was known."""
 

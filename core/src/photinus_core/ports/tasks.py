@@ -14,7 +14,9 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self, TypeVar
+
+T = TypeVar("T")
 
 log: Final = logging.getLogger(__name__)
 
@@ -46,12 +48,16 @@ class Background:
         assert name not in self._tasks, f"{self._name} already runs {name}"
         task = self._group.create_task(self._logged(name, work), name=f"{self._name}/{name}")
         self._tasks[name] = task
-        task.add_done_callback(lambda _: self._tasks.pop(name, None))
+        task.add_done_callback(lambda _: self._ended(name, work))
         return task
 
     def running(self) -> list[str]:
         """Names of the tasks that run."""
         return sorted(self._tasks)
+
+    def _ended(self, name: str, work: Coroutine[object, object, None]) -> None:
+        self._tasks.pop(name, None)
+        work.close()  # if it was cancelled before it could begin
 
     async def _logged(self, name: str, work: Coroutine[object, object, None]) -> None:
         try:
@@ -61,6 +67,25 @@ class Background:
         except Exception:
             log.exception("%s/%s failed", self._name, name)
             raise
+
+
+async def run_to_end(work: Coroutine[Any, Any, T]) -> T:
+    """Runs work to its end, also when the caller is cancelled, who then is so afterwards.
+
+    For what cannot be taken back once begun, a commit for example. The work must end by itself.
+    """
+    task = asyncio.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as failure:
+            cancelled = failure
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()
+        raise cancelled
+    return task.result()
 
 
 class Backoff:

@@ -110,6 +110,7 @@ class BatchWriting(WriteSession):
     async def insert_pins(self, pins: Sequence[Pin]) -> list[Pin]:
         if not pins:
             return []
+        self.in_turn("pins")
         newest = await self.fetch(
             "SELECT coalesce(max(sequence), 0) FROM pins WHERE namespace = $1"
         )
@@ -194,6 +195,7 @@ class BatchWriting(WriteSession):
 
     async def insert_wakeups(self, wakeups: Sequence[Wakeup]) -> None:
         if wakeups:
+            self.in_turn("wakeups")
             self.later_many(
                 "INSERT INTO wakeups (namespace, kind, key) VALUES ($1, $2, $3)",
                 [(self.namespace, wakeup.kind, wakeup.key) for wakeup in wakeups],

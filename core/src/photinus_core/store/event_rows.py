@@ -209,15 +209,13 @@ class EventWriting(WriteSession):
         self.touch("subscriptions")
         return bool(deleted)
 
-    async def set_offset(
-        self, subscription: Uuid, offset: int, fence: Fence | None = None
-    ) -> None:
+    async def set_offset(self, subscription: Uuid, offset: int, fence: Fence | None = None) -> None:
         if fence is None:
             self.later(f"{_INSERT_OFFSET} VALUES ($1, $2, $3) {_MOVE_OFFSET}", subscription, offset)
         else:
             self.later(
                 f"{_INSERT_OFFSET} SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS BIGINT) "
-                f"WHERE EXISTS (SELECT 1 FROM leases WHERE role = $4 AND epoch = $5) {_MOVE_OFFSET}",
+                f"WHERE EXISTS (SELECT 1 FROM leases WHERE role = $4 AND epoch = $5 FOR SHARE) {_MOVE_OFFSET}",
                 subscription,
                 offset,
                 fence.role,

@@ -95,6 +95,7 @@ class MessageWriting(WriteSession):
     """Writes messages, data and blobs."""
 
     async def insert_messages(self, writes: Sequence[MessageWrite]) -> list[Uuid | None]:
+        self.in_turn("messages")
         taken = await self._taken_keys(
             [write.message.idempotency_key for write in writes if write.message.idempotency_key]
         )
@@ -173,6 +174,7 @@ class MessageWriting(WriteSession):
     async def insert_received(
         self, batch: Batch, messages: Sequence[Message], data: Sequence[Data]
     ) -> bool:
+        self.in_turn("received")
         known = await self.fetch(
             "SELECT 1 FROM batches WHERE namespace = $1 AND id = $2 AND hash = $3",
             batch.id,

@@ -1,6 +1,12 @@
 """Migrations: numbered SQL files, applied in order, forward only, each fixed by a checksum.
 
 This module reads them and decides what a database needs; adapters run them under their lock.
+
+Replicas are upgraded one after the other, so a program must run on the schema of the next release. A
+migration whose file says `-- min code: n` leaves programs that know migration n running: it only adds
+tables, indexes, and columns that are nullable or have a default, which is what the next release may
+do. Without that line only programs that know the migration itself may use the database: such a one
+needs all replicas stopped.
 """
 
 from __future__ import annotations
@@ -16,22 +22,28 @@ from typing import Final
 from photinus_core.model.errors import InternalBug, Unavailable
 
 _FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
+_MIN_CODE = re.compile(r"^-- min code: (\d+)$", re.MULTILINE)
 
 VERSION_TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS schema_migrations ("
     "version BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, "
-    "applied BIGINT NOT NULL)"
+    "applied BIGINT NOT NULL, min_code BIGINT)"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step of the schema."""
+    """One step of the schema.
+
+    Attributes:
+        min_code: The newest migration a program must know to run on a database that has this one.
+    """
 
     version: int
     name: str
     text: str
     checksum: str
+    min_code: int
 
     def statements(self, dialect: Mapping[str, str]) -> list[str]:
         """Splits the file into statements, its `$WORDS$` replaced for one database."""
@@ -57,7 +69,10 @@ def load_migrations() -> tuple[Migration, ...]:
             raise InternalBug("FF19000", f"migration {entry.name} is misnamed")
         text = entry.read_text("utf-8")
         checksum = hashlib.sha256(text.encode()).hexdigest()
-        found.append(Migration(int(match[1]), match[2], text, checksum))
+        version = int(match[1])
+        oldest = _MIN_CODE.search(text)
+        min_code = int(oldest[1]) if oldest else version
+        found.append(Migration(version, match[2], text, checksum, min_code))
     found.sort(key=lambda migration: migration.version)
     if [migration.version for migration in found] != list(range(1, len(found) + 1)):
         raise InternalBug("FF19000", "migrations are not numbered 1, 2, 3, …")
@@ -65,24 +80,26 @@ def load_migrations() -> tuple[Migration, ...]:
 
 
 def pending_migrations(
-    applied: Sequence[tuple[int, str]], known: Sequence[Migration]
+    applied: Sequence[tuple[int, str, int | None]], known: Sequence[Migration]
 ) -> list[Migration]:
     """Says which migrations a database still needs.
 
     Args:
-        applied: Version and checksum of those it has.
+        applied: Version, checksum and `min_code` of those it has; None where a program before
+            0.2 applied it.
         known: Those of this program.
 
     Raises:
-        Unavailable: FF19104, the database is newer than this program; FF19105, a migration is not
+        Unavailable: FF19104, the database is too new for this program; FF19105, a migration is not
             the one that was applied.
     """
     by_version = {migration.version: migration for migration in known}
-    newest = max((version for version, _ in applied), default=0)
-    if newest > len(known):
-        raise Unavailable("FF19104", newest, len(known))
-    for version, checksum in applied:
-        if by_version[version].checksum != checksum:
+    for version, checksum, min_code in applied:
+        migration = by_version.get(version)
+        if migration is None:
+            if len(known) < (version if min_code is None else min_code):
+                raise Unavailable("FF19104", version, len(known))
+        elif migration.checksum != checksum:
             raise Unavailable("FF19105", version)
-    done = {version for version, _ in applied}
+    done = {version for version, _, _ in applied}
     return [migration for migration in known if migration.version not in done]

@@ -53,6 +53,14 @@ class WriteSession(Session):
         """Runs a write once per row in its turn. Rows carry all parameters, the namespace first."""
 
     @abstractmethod
+    def in_turn(self, order: str) -> None:
+        """Has transactions of one order come one after the other, from here to their end.
+
+        What they insert then appears in the order of its sequences: a reader that goes on from the
+        newest sequence misses nothing. Call it before the first read or write it is to cover.
+        """
+
+    @abstractmethod
     def touch(self, topic: str, number: int | None = None) -> None:
         """Has listeners told, after the commit, that something of a topic changed.
 

@@ -46,6 +46,7 @@ from photinus_core.store.sqlite_files import (
     translate_error,
 )
 from photinus_core.store.sqlite_threads import ConnectionThreads
+from photinus_core.store.upkeep import UpkeepReading, UpkeepWriting
 
 C = TypeVar("C", bound=sqlite3.Connection)
 T = TypeVar("T")
@@ -65,7 +66,13 @@ def _bind(args: Iterable[object]) -> list[object]:
 
 
 class _SqliteReader(
-    MessageReading, BatchReading, NetworkReading, LedgerReading, EventReading, Querying
+    MessageReading,
+    BatchReading,
+    NetworkReading,
+    LedgerReading,
+    EventReading,
+    UpkeepReading,
+    Querying,
 ):
     """Reads what is committed when each statement runs."""
 
@@ -92,12 +99,14 @@ class _SqliteTransaction(
     NetworkReading,
     LedgerReading,
     EventReading,
+    UpkeepReading,
     Querying,
     MessageWriting,
     BatchWriting,
     NetworkWriting,
     LedgerWriting,
     EventWriting,
+    UpkeepWriting,
 ):
     """One transaction. It begins in the database with its first statement.
 
@@ -135,6 +144,9 @@ class _SqliteTransaction(
         taken = list(rows)
         if taken:
             self._writes.append(_Write(translate(statement), taken))
+
+    def in_turn(self, order: str) -> None:
+        """All transactions come one after the other."""
 
     def append_events(self, events: Sequence[NewEvent]) -> None:
         self._events.extend(events)

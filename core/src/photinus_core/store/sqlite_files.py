@@ -42,6 +42,7 @@ _DIALECT: Final = {
     "$CLUSTERED$": "WITHOUT ROWID",
 }
 _LIST = re.compile(r"= ANY\(\$(\d+)\)")
+_ROW_LOCK = re.compile(r" FOR (?:UPDATE|SHARE)\b")
 _PARAMETER = re.compile(r"\$(\d+)")
 
 _MEANINGS: Final = {
@@ -57,7 +58,8 @@ _MEANINGS: Final = {
 @lru_cache(maxsize=1024)
 def translate(statement: str) -> str:
     """Turns a shared statement into SQLite's dialect: `?1` parameters, lists as JSON arrays."""
-    listed = _LIST.sub(r"IN (SELECT value FROM json_each(?\1))", statement)
+    alone = _ROW_LOCK.sub("", statement)  # its transactions are alone anyway
+    listed = _LIST.sub(r"IN (SELECT value FROM json_each(?\1))", alone)
     return _PARAMETER.sub(r"?\1", listed)
 
 
@@ -200,16 +202,25 @@ def _migrate(connection: sqlite3.Connection) -> str:
     try:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(VERSION_TABLE)
-        applied = connection.execute("SELECT version, checksum FROM schema_migrations").fetchall()
+        _add_min_code(connection)
+        applied = connection.execute(
+            "SELECT version, checksum, min_code FROM schema_migrations ORDER BY version"
+        ).fetchall()
         pending = pending_migrations(applied, load_migrations())
         for migration in pending:
             for statement in migration.statements(_DIALECT):
                 connection.execute(statement)
             connection.execute(
-                "INSERT INTO schema_migrations (version, name, checksum, applied) "
-                "VALUES (?, ?, ?, ?)",
-                # tidy: when this file was migrated is of interest to people only
-                (migration.version, migration.name, migration.checksum, time.time_ns()),
+                "INSERT INTO schema_migrations (version, name, checksum, applied, min_code) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (
+                    migration.version,
+                    migration.name,
+                    migration.checksum,
+                    # tidy: when this file was migrated is of interest to people only
+                    time.time_ns(),
+                    migration.min_code,
+                ),
             )
         if pending:
             write_statistics(connection)
@@ -226,6 +237,13 @@ def _migrate(connection: sqlite3.Connection) -> str:
             connection.execute("ROLLBACK")
         raise
     return str(cluster_id)
+
+
+def _add_min_code(connection: sqlite3.Connection) -> None:
+    """Adds the column that databases of 0.1 do not have."""
+    columns = connection.execute("PRAGMA table_info(schema_migrations)").fetchall()
+    if all(column[1] != "min_code" for column in columns):
+        connection.execute("ALTER TABLE schema_migrations ADD COLUMN min_code BIGINT")
 
 
 def write_statistics(connection: sqlite3.Connection) -> None:

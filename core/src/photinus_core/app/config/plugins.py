@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Final
 
+from photinus_core.app.config.database import read_database
 from photinus_core.app.config.settings import ConnectorSettings, PluginSettings
 from photinus_core.app.config.tree import Node
 from photinus_core.model.errors import PhotinusError, Rejected
@@ -19,7 +20,6 @@ CATEGORIES: Final = (
     "identity",
     "auth",
 )
-DATABASES: Final = {"sqlite3": "sqlite3", "sqlite": "sqlite3", "postgres": "postgres"}
 KNOWN_TYPES: Final = {
     "blockchain": frozenset({"ethereum", "fabric", "tezos", "cardano"}),
     "dataexchange": frozenset({"ffdx"}),
@@ -60,7 +60,7 @@ def _plugin(category: str, entry: Node) -> PluginSettings | None:
     except PhotinusError as failure:
         entry.report.add(entry, Rejected("FF19305", "name", str(failure)))
     if category == "database":
-        return _database(entry, name, kind)
+        return read_database(entry, name, kind)
     connector = _connector(entry)
     if category in KNOWN_TYPES and connector is None and kind not in KNOWN_TYPES[category]:
         entry.report.add(entry, Rejected(_UNKNOWN_TYPE[category], kind))
@@ -69,17 +69,6 @@ def _plugin(category: str, entry: Node) -> PluginSettings | None:
     plain = None if config is None else config.plain()
     entry.check_unknown()
     return PluginSettings(name, category, kind, connector, plain)
-
-
-def _database(entry: Node, name: str, kind: str) -> PluginSettings:
-    if kind not in DATABASES:
-        entry.report.add(entry, Rejected("FF10122", kind))
-    config = entry.section(kind)
-    plain = config.plain()
-    if not config.text("url"):
-        entry.report.add(entry, Rejected("FF19305", f"{kind}.url", "is required"))
-    entry.check_unknown()
-    return PluginSettings(name, "database", DATABASES.get(kind, kind), None, plain)
 
 
 def _connector(entry: Node) -> ConnectorSettings | None:

@@ -9,6 +9,7 @@ from photinus_core.cluster import EnsembleSettings
 from photinus_core.cluster.zookeeper import QUIET_S
 from photinus_core.model.ids import Namespace
 from photinus_core.namespaces.settings import NamespaceSettings
+from photinus_core.store import PostgresSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class PluginSettings:
         category: `database`, `blockchain`, `dataexchange`, `sharedstorage`, `tokens`.
         connector: None when the configuration does not say how to reach it; its namespaces then
             show that.
+        postgres: How a database of type `postgres` is reached; None for all others.
         config: What the connector is configured with; scalars are text until its schema types them.
     """
 
@@ -44,6 +46,7 @@ class PluginSettings:
     type: str
     connector: ConnectorSettings | None = None
     config: Plain = None
+    postgres: PostgresSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
