@@ -18,7 +18,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from photinus_core.cluster import ElectionRules, EnsembleSettings, ZooKeeperElector
+from photinus_core.ports.elector import Lease, Replica
+from photinus_core.store import SqliteStore
 
 ROLE = "namespace/frozen"
 STEP_S = 0.005
@@ -79,49 +83,50 @@ def _set_clocks_wrong(skew_s: float) -> None:
     time.time_ns = lambda: right_ns() + int(skew_s * 1e9)
 
 
-async def _run(words: list[str]) -> None:
-    from photinus_core.cluster import ElectionRules, EnsembleSettings, ZooKeeperElector
-    from photinus_core.ports.elector import Lease, Replica
-    from photinus_core.store import SqliteStore
+class _Log:
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
 
-    database, hosts, chroot, name, session_s, _, log = words
+    def say(self, kind: str, at_s: float, **more: object) -> None:
+        self._file.write(json.dumps({"kind": kind, "at": at_s, **more}) + "\n")
+
+
+async def _work(lease: Lease, log: _Log) -> None:
+    while not lease.lost.is_set():
+        began_s = time.monotonic()
+        if lease.running.is_set():
+            log.say("work", began_s)
+        await asyncio.sleep(STEP_S)
+
+
+async def _lead(elector: ZooKeeperElector, log: _Log) -> None:
+    while True:
+        lease = await elector.campaign(ROLE)
+        log.say("leading", time.monotonic(), epoch=lease.epoch)
+        await _work(lease, log)
+        log.say("lost", time.monotonic())
+        await elector.resign(lease)
+
+
+async def _run(words: list[str], log: _Log) -> None:
+    database, hosts, chroot, name, session_s = words
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     store = await SqliteStore.open(Path(database))
-
-    with Path(log).open("w", buffering=1) as file:
-
-        def say(kind: str, at_s: float, **more: object) -> None:
-            file.write(json.dumps({"kind": kind, "at": at_s, **more}) + "\n")
-
-        async def work(lease: Lease) -> None:
-            while not lease.lost.is_set():
-                began_s = time.monotonic()
-                if lease.running.is_set():
-                    say("work", began_s)
-                await asyncio.sleep(STEP_S)
-
-        async def lead(elector: ZooKeeperElector) -> None:
-            while True:
-                lease = await elector.campaign(ROLE)
-                say("leading", time.monotonic(), epoch=lease.epoch)
-                await work(lease)
-                say("lost", time.monotonic())
-                await elector.resign(lease)
-
-        settings = EnsembleSettings(hosts, chroot, float(session_s))
-        replica = Replica(name, f"unix:{name}", "1.0", "f")
-        rules = ElectionRules(session_min_s=0.5, quiet_s=3600)
-        async with ZooKeeperElector(settings, store, replica, rules) as elector:
-            leading = asyncio.create_task(lead(elector))
-            await stop.wait()
-            leading.cancel()
-            await asyncio.wait([leading])
-            await elector.aclose()
-        await store.aclose()
-        say("ended", time.monotonic())
+    settings = EnsembleSettings(hosts, chroot, float(session_s))
+    replica = Replica(name, f"unix:{name}", "1.0", "f")
+    rules = ElectionRules(session_min_s=0.5, quiet_s=3600)
+    async with ZooKeeperElector(settings, store, replica, rules) as elector:
+        leading = asyncio.create_task(_lead(elector, log))
+        await stop.wait()
+        leading.cancel()
+        await asyncio.wait([leading])
+    await store.aclose()
+    log.say("ended", time.monotonic())
 
 
 if __name__ == "__main__":
-    _set_clocks_wrong(float(sys.argv[6]))
-    asyncio.run(_run(sys.argv[1:]))
+    *settings, skew, log_path = sys.argv[1:]
+    _set_clocks_wrong(float(skew))
+    with Path(log_path).open("w", buffering=1) as file:
+        asyncio.run(_run(settings, _Log(file)))

@@ -25,8 +25,8 @@ PROGRAM = ROOT / ".toolchain" / "bin" / "zookeeper-server"
 JVM = "-Xmx96m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 START_S = 30.0
 POLL_S = 0.02
-TICK_MS = 250
-"""Sessions are between 2 and 20 ticks: 0.5 s to 5 s, so that tests need not wait for long."""
+TICK_MS = 400
+"""Sessions are between 2 and 20 ticks: 0.8 s to 8 s."""
 
 
 class ZooKeeperServer:
@@ -56,6 +56,11 @@ class ZooKeeperServer:
             yield server
         finally:
             server.kill()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and not killed."""
+        return self._process is not None
 
     def start(self) -> None:
         """Starts it and waits until it serves; what was stored before is there again. Blocks."""

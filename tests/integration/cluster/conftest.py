@@ -25,6 +25,22 @@ def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeperServ
         yield server
 
 
+@pytest.fixture(scope="module")
+def unlucky_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeperServer]:
+    with ZooKeeperServer.started(tmp_path_factory.mktemp("unlucky")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(unlucky_server: ZooKeeperServer) -> ZooKeeperServer:
+    """A running server that the test may kill and freeze."""
+    if unlucky_server.is_running:
+        unlucky_server.thaw()
+    else:
+        unlucky_server.start()
+    return unlucky_server
+
+
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     opened = await SqliteStore.open(tmp_path / "core.db")
@@ -52,9 +68,17 @@ def replica(
 ) -> MakeElector:
     """Makes a replica's elector by name; they share database and chroot."""
 
-    async def make(name: str, *, quiet_s: float = 60.0, fingerprint: str = "f") -> ZooKeeperElector:
-        settings = EnsembleSettings(ensemble.hosts, chroot, SESSION_S)
-        facts = Replica(name, f"unix:{name}.sock", "1.0", fingerprint)
+    async def make(
+        name: str,
+        *,
+        hosts: str = "",
+        session_s: float = SESSION_S,
+        quiet_s: float = 60.0,
+        fingerprint: str = "f",
+        address: str = "",
+    ) -> ZooKeeperElector:
+        settings = EnsembleSettings(hosts or ensemble.hosts, chroot, session_s)
+        facts = Replica(name, address or f"unix:{name}.sock", "1.0", fingerprint)
         rules = ElectionRules(session_min_s=0.5, quiet_s=quiet_s)
         return await stack.enter_async_context(ZooKeeperElector(settings, store, facts, rules))
 

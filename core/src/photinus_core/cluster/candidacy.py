@@ -35,7 +35,7 @@ from photinus_core.sequencing.spreading import Calm, Candidate, lets_pass
 log: Final = logging.getLogger(__name__)
 
 ROLES: Final = "/roles"
-LOOK_AGAIN_S: Final = 5.0
+LOOK_AGAIN_S: Final = 15.0
 """How often the queue is looked at without a change, in case a watch was lost."""
 REFUSED_FIRST_S: Final = 0.2
 REFUSED_CAP_S: Final = 10.0
@@ -61,10 +61,24 @@ class Footing:
 
 
 class Candidacy:
-    """Stands for a role while somebody waits for it or leads."""
+    """Stands for a role while somebody waits for it or leads.
+
+    Args:
+        role: What is stood for.
+        replica: Name of this replica.
+        store: The database that has the role's epoch.
+        quiet_s: How long all must be quiet before a leader hands over to a replica that is preferred; None for a
+            role without preference, whose queue moves only when somebody leaves it.
+        clock: Seconds that never go back.
+    """
 
     def __init__(
-        self, role: str, replica: str, store: Store, quiet_s: float, clock: Callable[[], float]
+        self,
+        role: str,
+        replica: str,
+        store: Store,
+        quiet_s: float | None,
+        clock: Callable[[], float],
     ) -> None:
         self.role = role
         self.folder = folder_of(role)
@@ -77,7 +91,7 @@ class Candidacy:
         self._won: asyncio.Future[Lease] | None = None
         self._machine = Leadership()
         self._seen = self._machine.state
-        self._calm = Calm(role, replica, quiet_s)
+        self._calm = None if quiet_s is None else Calm(role, replica, quiet_s)
         self._footing: Footing | None = None
         self._wake = Wake()
         self._idle = asyncio.Event()
@@ -104,7 +118,13 @@ class Candidacy:
         """The work under the lease has ended, or never began."""
         self.is_wanted = False
         self.lease = None
+        self.trouble = ""
         self._do(self._machine.ended())
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the ensemble holds no node for it and nobody waits."""
+        return self._idle.is_set() and not self.is_wanted
 
     async def withdrawn(self) -> None:
         """Waits until the ensemble holds no node for this candidacy any more."""
@@ -160,11 +180,14 @@ class Candidacy:
             case LeaderState.ENDING:
                 left_s = self._end_by_s - self._clock()
                 if left_s <= 0:
+                    log.warning("%s: its work does not end; the next leader is let in", self.role)
                     await self._leave_queue(session)
                     return LOOK_AGAIN_S
                 return left_s
             case LeaderState.WITHDRAWING:
                 await self._leave_queue(session)
+                if self._calm is None:  # such roles come and go; their folders go with the last
+                    await session.delete(self.folder)
                 self._do(self._machine.withdrawn())
                 return AT_ONCE_S
             case unknown:
@@ -190,7 +213,8 @@ class Candidacy:
         if queue[0] == mine[0]:
             await self._elected(session, mine[0])
             return AT_ONCE_S
-        if lets_pass(self.role, queue, mine[0]):
+        self.trouble = ""
+        if self._calm is not None and lets_pass(self.role, queue, mine[0]):
             await self._join_queue(session)
             await session.delete(f"{self.folder}/{mine[0].node}")
             return AT_ONCE_S
@@ -200,7 +224,7 @@ class Candidacy:
         node = await session.read(f"{self.folder}/{own.node}")
         if node is None:
             return
-        base = await self._epoch_base(session)
+        base = await self._epoch_base(session, node.czxid)
         self._do(self._machine.elected(Epoch(base + node.czxid)))
 
     async def _raise_epoch(self) -> None:
@@ -229,6 +253,8 @@ class Candidacy:
             log.warning("%s: the own node was removed by somebody else", self.role)
             self._do(self._machine.deposed())
             return AT_ONCE_S
+        if self._calm is None:
+            return LOOK_AGAIN_S
         due_s = self._calm.hand_over_at(queue, self._led_since_s)
         if due_s is None:
             return LOOK_AGAIN_S
@@ -243,7 +269,8 @@ class Candidacy:
 
     async def _look(self, session: EnsembleSession) -> list[Candidate]:
         queue = candidates(await session.children(self.folder, self._wake.set))
-        self._calm.seen(queue, self._clock())
+        if self._calm is not None:
+            self._calm.seen(queue, self._clock())
         return queue
 
     async def _join_queue(self, session: EnsembleSession) -> None:
@@ -256,11 +283,11 @@ class Candidacy:
             if session_of(candidate) == session.id:
                 await session.delete(f"{self.folder}/{candidate.node}")
 
-    async def _epoch_base(self, session: EnsembleSession) -> int:
+    async def _epoch_base(self, session: EnsembleSession, czxid: int) -> int:
         """What is added to the ensemble's numbers of this role.
 
-        Set when the role is first led through this ensemble, so that its epochs continue those the database knows from
-        a local elector or an ensemble before.
+        Nothing, unless the database had higher epochs when the role was first led through this ensemble: from a local
+        elector, or from an ensemble before.
         """
         while True:
             folder = await session.read(self.folder)
@@ -269,7 +296,8 @@ class Candidacy:
             if folder.data:
                 return int(folder.data)
             last = await self._store.raise_epoch(self.role, None)
-            await session.write(self.folder, b"%d" % last, folder.version)
+            base = max(0, last + 1 - czxid)
+            await session.write(self.folder, b"%d" % base, folder.version)
 
     # What the machine decides, as far as it needs no waiting
 

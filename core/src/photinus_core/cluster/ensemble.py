@@ -28,6 +28,7 @@ from kazoo.exceptions import (
     NoAuthError,
     NodeExistsError,
     NoNodeError,
+    NotEmptyError,
     OperationTimeoutError,
     SessionExpiredError,
 )
@@ -51,6 +52,7 @@ CLOSE_WAIT_S: Final = 0.3
 Czxid = NewType("Czxid", int)
 """The ensemble's number of the change that made a node; grows with every change."""
 
+_ABOUT_NODES: Final = (NoNodeError, NodeExistsError, NotEmptyError, BadVersionError)
 _AWAY: Final = (
     ConnectionLoss,
     ConnectionClosedError,
@@ -220,14 +222,17 @@ class EnsembleSession:
     async def create(
         self, path: str, data: bytes, *, ephemeral: bool = False, sequence: bool = False
     ) -> str | None:
-        """Makes a node; gives its name without the folder, or None when it exists already."""
+        """Makes a node; gives its name without the folder.
+
+        None when it exists already, or its folder does not.
+        """
         try:
             made: str = await self._call(
                 lambda: self._client.create_async(
                     self._path(path), data, acl=self._acl, ephemeral=ephemeral, sequence=sequence
                 )
             )
-        except NodeExistsError:
+        except (NodeExistsError, NoNodeError):
             return None
         return made.rpartition("/")[2]
 
@@ -260,8 +265,8 @@ class EnsembleSession:
         return found
 
     async def delete(self, path: str) -> None:
-        """Removes a node. Idempotent."""
-        with contextlib.suppress(NoNodeError):
+        """Removes a node; leaves one that has children. Idempotent."""
+        with contextlib.suppress(NoNodeError, NotEmptyError):
             await self._call(self._client.delete_async, self._path(path))
 
     # Between the threads
@@ -282,7 +287,7 @@ class EnsembleSession:
         begin(*args).rawlink(lambda result: self._tell(lambda: settle(result)))
         try:
             return await future
-        except (NoNodeError, NodeExistsError, BadVersionError):
+        except _ABOUT_NODES:
             raise
         except (NoAuthError, AuthFailedError) as failure:
             raise Forbidden(

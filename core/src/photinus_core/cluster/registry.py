@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
@@ -12,6 +11,7 @@ import msgspec
 
 from photinus_core.cluster.ensemble import EnsembleAway, EnsembleSession
 from photinus_core.model.errors import Rejected
+from photinus_core.model.ids import Nanoseconds
 from photinus_core.ports.elector import Replica
 from photinus_core.ports.tasks import Wake
 
@@ -29,6 +29,7 @@ class Registration(msgspec.Struct, frozen=True):
     version: str
     fingerprint: str
     draining: bool = False
+    since: Nanoseconds = Nanoseconds(0)
 
 
 class Registry:
@@ -86,15 +87,19 @@ class Registry:
                 told = msgspec.json.decode(facts.data, type=Registration)
             except msgspec.MsgspecError:
                 continue
-            found = Replica(told.name, told.address, told.version, told.fingerprint, told.draining)
-            replicas.append(replace(found, is_self=node == self._session.id))
+            replicas.append(
+                Replica(
+                    **msgspec.structs.asdict(told),
+                    is_self=node == self._session.id,
+                )
+            )
         replicas.sort(key=lambda r: (r.name, r.address))
         return tuple(replicas), tuple(_problems(replicas))
 
     def _own(self, *, draining: bool) -> bytes:
         own = self._replica
         return msgspec.json.encode(
-            Registration(own.name, own.address, own.version, own.fingerprint, draining)
+            Registration(own.name, own.address, own.version, own.fingerprint, draining, own.since)
         )
 
 

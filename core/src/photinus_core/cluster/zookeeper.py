@@ -7,6 +7,7 @@ ensemble's word or by this replica's own clock, all leases are lost, and everyth
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable
@@ -40,6 +41,8 @@ RESIGN_WAIT_S: Final = 0.5
 MISSED_S: Final = 0.001
 """Differences between what was asked and agreed that are none."""
 FORMER_MAX: Final = 8
+SPREAD: Final = "namespace/"
+"""Roles that are spread over the replicas; others stay with whoever asked first."""
 
 
 def boot_s() -> float:
@@ -89,6 +92,8 @@ class ZooKeeperElector:
         self._work: Background | None = None
         self._footing: Footing | None = None
         self._former: list[str] = []
+        self._numbers = itertools.count(1)
+        self._standing_tasks: dict[str, asyncio.Task[None]] = {}
         self._draining = False
         self._closed = False
         self._trouble = ""
@@ -122,13 +127,7 @@ class ZooKeeperElector:
 
     async def campaign(self, role: str) -> Lease:
         """Waits until this replica leads the role. See `ports.Elector`."""
-        candidacy = self._candidacies.get(role)
-        if candidacy is None:
-            candidacy = Candidacy(
-                role, self._replica.name, self._store, self._rules.quiet_s, self._clock
-            )
-            self._candidacies[role] = candidacy
-            self._begin_standing(candidacy)
+        candidacy = self._candidacies.get(role) or self._new_candidacy(role)
         if candidacy.is_wanted:
             raise Conflict("FF19121", role, candidacy.lease.epoch if candidacy.lease else 0)
         if self._draining:
@@ -183,12 +182,13 @@ class ZooKeeperElector:
         if self._closed:
             return
         self._closed = self._draining = True
-        for candidacy in self._candidacies.values():
+        standing = list(self._candidacies.values())
+        for candidacy in standing:
             candidacy.stop()
             candidacy.ended()
         try:
             async with asyncio.timeout(RESIGN_WAIT_S):
-                for candidacy in self._candidacies.values():
+                for candidacy in standing:
                     await candidacy.withdrawn()
         except TimeoutError:
             log.info("the session's end will withdraw what is left")
@@ -295,16 +295,39 @@ class ZooKeeperElector:
     def _is_certain(self, session: EnsembleSession, session_time: SessionTime) -> bool:
         return session.is_connected and session_time.is_certain(self._clock())
 
+    # Candidacies
+
+    def _new_candidacy(self, role: str) -> Candidacy:
+        quiet_s = self._rules.quiet_s if role.startswith(SPREAD) else None
+        made = Candidacy(role, self._replica.name, self._store, quiet_s, self._clock)
+        self._candidacies[role] = made
+        self._begin_standing(made)
+        return made
+
     def _begin_standing(self, candidacy: Candidacy) -> None:
         if self._work is not None and self._footing is not None:
-            self._work.start(candidacy.role, candidacy.stand(self._footing))
+            name = f"{candidacy.role} {next(self._numbers)}"
+            self._standing_tasks[candidacy.role] = self._work.start(
+                name, candidacy.stand(self._footing)
+            )
+
+    def _forget_idle(self, candidacy: Candidacy) -> None:
+        """Roles without preference come and go by the thousand; nothing is kept of them."""
+        role = candidacy.role
+        if candidacy.is_idle and not role.startswith(SPREAD):
+            self._candidacies.pop(role, None)
+            task = self._standing_tasks.pop(role, None)
+            if task is not None:
+                task.cancel()
 
     def _lose(self, session: EnsembleSession) -> None:
         self._session = self._registry = self._work = self._footing = None
         if session.id:
             self._former = [*self._former, session.id][-FORMER_MAX:]
-        for candidacy in self._candidacies.values():
+        self._standing_tasks.clear()
+        for candidacy in list(self._candidacies.values()):
             candidacy.session_lost()
+            self._forget_idle(candidacy)
 
     async def _withdrawn(self, candidacy: Candidacy) -> None:
         try:
@@ -312,6 +335,7 @@ class ZooKeeperElector:
                 await candidacy.withdrawn()
         except TimeoutError:
             log.info("%s is withdrawn when ZooKeeper answers again", candidacy.role)
+        self._forget_idle(candidacy)
 
     # What is said
 
