@@ -39,7 +39,7 @@ from photinus_core.ports.connectors import (
     PeerBlob,
     PeerMessage,
 )
-from photinus_core.ports.store import Fence
+from photinus_core.ports.store import Fence, Store
 from photinus_core.store import SqliteStore
 
 from tests.integration.core_receive.senders import NETWORK, NS, Org, Sent, peer_of
@@ -182,9 +182,7 @@ CONTRACTS = (
 class Member:
     """The receiving side of one member, over a real store."""
 
-    def __init__(
-        self, store: SqliteStore, storage: SharedDictionary, org: Org, fence: Fence
-    ) -> None:
+    def __init__(self, store: Store, storage: SharedDictionary, org: Org, fence: Fence) -> None:
         self.store = store
         self.org = org
         self.clock = SystemClock()
@@ -329,6 +327,14 @@ class Member:
         ]
 
 
+async def begin_namespace(store: Store) -> None:
+    """Stores the namespace's row, if it is not there yet."""
+    async with store.write(NS) as tx:
+        if await tx.namespace_row() is None:
+            row = NamespaceRow(NS, NETWORK, "", Nanoseconds(1), CONTRACTS[:1])
+            await tx.save_namespace_row(row)
+
+
 @asynccontextmanager
 async def member(
     folder: Path, storage: SharedDictionary, org: Org, *, name: str = "core.db"
@@ -337,10 +343,7 @@ async def member(
     store = await SqliteStore.open(folder / name)
     try:
         epoch = await store.raise_epoch(f"namespace/{NS}", None)
-        async with store.write(NS) as tx:
-            if await tx.namespace_row() is None:
-                row = NamespaceRow(NS, NETWORK, "", Nanoseconds(1), CONTRACTS[:1])
-                await tx.save_namespace_row(row)
+        await begin_namespace(store)
         yield Member(store, storage, org, Fence(f"namespace/{NS}", epoch))
     finally:
         await store.aclose()

@@ -147,7 +147,7 @@ async def run(folder: Path, name: str, fail_at: int) -> tuple[tuple[Any, ...], i
     chain, sent, privates, alice = scenario(storage)
     async with member(folder, storage, alice, name=name) as plain:
         faulty = FaultyStore(plain.store)
-        made = Member(faulty, storage, alice, plain.context.fence)  # type: ignore[arg-type]  # a fake of what is used
+        made = Member(faulty, storage, alice, plain.context.fence)
         faulty.left = fail_at
         for start in range(0, len(chain.events), 4):
             await until_taken(made, as_batch(chain.events[start : start + 4]))

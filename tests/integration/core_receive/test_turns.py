@@ -15,6 +15,7 @@ from photinus_core.events.subscriptions import SubscriptionInput, SubscriptionSe
 from photinus_core.events.turns import SubscriptionTurns, subscription_role
 from photinus_core.model.ids import Uuid
 from photinus_core.ports.clock import SystemClock
+from photinus_core.ports.leases import fence_of
 from photinus_core.store import SqliteStore
 
 from tests.integration.core_receive.senders import NS
@@ -99,7 +100,7 @@ async def test_a_lost_lease_ends_serving_and_late_acks_move_nothing(
         await until(lambda: second.sequences == [1, 2])
         await replicas[1].offsets.flush()
         assert await offset(store, subscription) == 1
-        stale = delivery.fence_of(frozen)
+        stale = fence_of(frozen)
         replicas[0].offsets.move(subscription, 2, stale)
         await replicas[0].offsets.flush()
         assert await offset(store, subscription) == 1, "an older epoch moves nothing"

@@ -31,7 +31,7 @@ from photinus_core.model.network import Identity, IdentityBase, IdentityType, Ve
 from photinus_core.ports.clock import SystemClock
 from photinus_core.ports.connectors import BatchPinned
 from photinus_core.ports.scope import Scope
-from photinus_core.ports.store import Fence
+from photinus_core.ports.store import Fence, Store
 from photinus_core.store import SqliteStore
 
 from tests.support.store_records import new_hash
@@ -92,7 +92,7 @@ class Watched:
 class WatchedStore:
     """A store whose commits are steps."""
 
-    def __init__(self, inner: SqliteStore, steps: Steps) -> None:
+    def __init__(self, inner: Store, steps: Steps) -> None:
         self._inner, self._steps = inner, steps
 
     def __getattr__(self, name: str) -> Any:
@@ -174,7 +174,7 @@ class Office:
 class Place:
     """The database of the first member, and the world it lives in."""
 
-    store: SqliteStore
+    store: Store
     world: FakeWorld
     own: FakeMember
     members: dict[str, Member]
@@ -216,24 +216,29 @@ class Place:
 
 @asynccontextmanager
 async def open_place(folder: Path) -> AsyncIterator[Place]:
-    """Three members; the first has the store."""
+    """Three members; the first has a store in the folder."""
     store = await SqliteStore.open(folder / "core.db")
     try:
-        async with FakeWorld() as world:
-            made = {n: world.member(n) for n in ("alice", "bob", "carol")}
-            members = {
-                n: Member(n, m.key, f"{m.data_exchange.peer}/{n}_node") for n, m in made.items()
-            }
-            async with store.write(NS) as tx:
-                for member in members.values():
-                    for identity in member.identities():
-                        await tx.upsert_identity(identity)
-                    await tx.insert_verifiers(member.verifiers())
-            own = made["alice"]
-            own.data_exchange._peers |= {m.peer for m in members.values()}
-            yield Place(store, world, own, members)
+        async with place_over(store) as place:
+            yield place
     finally:
         await store.aclose()
+
+
+@asynccontextmanager
+async def place_over(store: Store) -> AsyncIterator[Place]:
+    """Three members; the first has the store, which is empty."""
+    async with FakeWorld() as world:
+        made = {n: world.member(n) for n in ("alice", "bob", "carol")}
+        members = {n: Member(n, m.key, f"{m.data_exchange.peer}/{n}_node") for n, m in made.items()}
+        async with store.write(NS) as tx:
+            for member in members.values():
+                for identity in member.identities():
+                    await tx.upsert_identity(identity)
+                await tx.insert_verifiers(member.verifiers())
+        own = made["alice"]
+        own.data_exchange._peers |= {m.peer for m in members.values()}
+        yield Place(store, world, own, members)
 
 
 @asynccontextmanager
