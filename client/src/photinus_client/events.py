@@ -19,6 +19,8 @@ from photinus_client.errors import PhotinusError, from_text, translate
 RETRY_FIRST_S: Final = 0.1
 RETRY_MAX_S: Final = 5.0
 RETRY_FACTOR: Final = 2.0
+NOT_STARTED: Final = "FF10441"
+"""The core has come up and its namespace has not yet; a subscription that was there will be again."""
 
 Call = grpc.aio.StreamStreamCall[
     event_service_pb2.SubscribeRequest, event_service_pb2.SubscribeResponse
@@ -84,7 +86,7 @@ class EventStream:
         self._drop()
 
     async def __aiter__(self) -> AsyncIterator[Delivery]:
-        """The deliveries, until the stream is left. Raises PhotinusError when the core refuses the subscription."""
+        """The deliveries, until the stream is left. PhotinusError when the core refuses the subscription for good."""
         pause_s = RETRY_FIRST_S
         while not self._ended:
             try:
@@ -93,7 +95,7 @@ class EventStream:
                 delivery = await self._receive()
             except PhotinusError as failure:
                 self._drop()
-                if not failure.is_unavailable:
+                if not (failure.is_unavailable or NOT_STARTED in str(failure)):
                     raise
                 # tidy: a pause between attempts, not a wait for something
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))

@@ -224,12 +224,15 @@ async def test_download_of_other_bytes(serve: Serve) -> None:
 class EventLog:
     """Delivers numbered events, one at a time, from the first that was not acked; breaks where it is told to."""
 
-    def __init__(self, *, breaks_before: tuple[int, ...] = (), batch: int = 1) -> None:
+    def __init__(
+        self, *, breaks_before: tuple[int, ...] = (), batch: int = 1, early_starts: int = 0
+    ) -> None:
         self.starts: list[event_pb2.Start] = []
         self.acked = 0
         self.nacked: list[str] = []
         self.breaks_before = set(breaks_before)
         self.batch = batch
+        self.early_starts = early_starts
 
     async def subscribe(
         self, requests: AsyncIterator[event_service_pb2.SubscribeRequest], context: Any
@@ -241,6 +244,12 @@ class EventLog:
             error = event_pb2.ProtocolError(
                 error="FF10176: Invalid data: FF10436: Unknown", closes=True
             )
+            yield event_service_pb2.SubscribeResponse(protocol_error=error)
+            return
+        if len(self.starts) > 1 and self.early_starts:
+            self.early_starts -= 1
+            text = "FF10176: Invalid data: FF10441: Namespace 'ns' is initializing"
+            error = event_pb2.ProtocolError(error=text, closes=True)
             yield event_service_pb2.SubscribeResponse(protocol_error=error)
             return
         yield event_service_pb2.SubscribeResponse(started=event_pb2.Started(subscription=reference))
@@ -313,6 +322,23 @@ async def test_events_go_on_after_a_lost_connection(serve: Serve) -> None:
                 break
     assert seen == [1, 2, 3, 4, 5]
     assert len(log.starts) == 3
+
+
+async def test_events_go_on_after_a_restart_that_takes_its_time(serve: Serve) -> None:
+    """A core that has just come up says for a while that the namespace is starting."""
+    log = EventLog(breaks_before=(2,), early_starts=2)
+    client = await serve(log.handlers())
+    seen = []
+    async with (
+        asyncio.timeout(WAIT_S),
+        client.subscribe(event_pb2.Start(namespace="ns", name="app")) as deliveries,
+    ):
+        async for delivery in deliveries:
+            seen.append(delivery.event.sequence)
+            if len(seen) == 2:
+                break
+    assert seen == [1, 2]
+    assert len(log.starts) == 4
 
 
 async def test_an_ephemeral_subscription_goes_on_where_it_was(serve: Serve) -> None:
