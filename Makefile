@@ -7,6 +7,7 @@ export GOTOOLCHAIN := local
 export GOFLAGS := -buildvcs=false
 
 SEEDS ?= 300
+MINUTES ?= 10
 
 .PHONY: help
 help: ## list these commands
@@ -42,6 +43,10 @@ coverage: setup-python ## branch coverage of the unit tests and the simulator
 .PHONY: simulate
 simulate: setup-python ## run the simulator over SEEDS=n seeds (300)
 	@.venv/bin/python -m tests.simulation.run --seeds $(SEEDS) --jobs 2 $(ARGS)
+
+.PHONY: chaos
+chaos: setup-test ## break a network on purpose for MINUTES=n from SEED=s, and check what it kept (ARGS="--replicas 2")
+	@GRPC_VERBOSITY=ERROR .venv/bin/python -m tests.robustness --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: bench
 bench: setup ## measure throughput and latency on a network of two members

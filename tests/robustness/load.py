@@ -37,6 +37,8 @@ SHARE_TWO_TOPICS: Final = 0.2
 BLOB_BYTES_MAX: Final = 40_000
 _JSON: Final = {"Content-Type": "application/json"}
 _TAKEN: Final = re.compile(r"FF10430: .* already used for message '([0-9a-f-]{36})'")
+_NOT_STARTED: Final = "FF10441"
+"""The namespace is starting: nothing was done, and later it will be."""
 _RETRY_STATUS: Final = frozenset({408, 429, 500, 502, 503, 504})
 _RETRY_CODES: Final = frozenset(
     {
@@ -178,7 +180,8 @@ class GrpcSender:
             raise AnswerError("unclear", "no answer in time") from None
         except PhotinusError as failure:
             self._failures += 1
-            outcome: Outcome = "unclear" if failure.grpc_status in _RETRY_CODES else "refused"
+            again = failure.grpc_status in _RETRY_CODES or failure.code == _NOT_STARTED
+            outcome: Outcome = "unclear" if again else "refused"
             text = f"{failure.grpc_status.name} {failure}"
             raise AnswerError(outcome, text) from failure
 
@@ -234,7 +237,8 @@ class RestSender:
                 if answer.status < 300:
                     return json.loads(text)
                 self._failures += 1
-                outcome: Outcome = "unclear" if answer.status in _RETRY_STATUS else "refused"
+                again = answer.status in _RETRY_STATUS or _NOT_STARTED in text
+                outcome: Outcome = "unclear" if again else "refused"
                 raise AnswerError(outcome, f"{answer.status} {text.strip()}")
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as failure:
             self._failures += 1

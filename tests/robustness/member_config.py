@@ -53,7 +53,7 @@ def write_config(
                 {
                     "name": "blockchain0",
                     "type": "ethereum",
-                    "connector": {"launch": [program("ethereum")]},
+                    "connector": {"launch": [program(CONNECTORS["ethereum"])]},
                     "ethereum": {
                         "rpc": {
                             "url": f"http://127.0.0.1:{chain_port}",
@@ -69,7 +69,7 @@ def write_config(
                 {
                     "name": "dataexchange0",
                     "type": "ffdx",
-                    "connector": {"launch": [program("dx")]},
+                    "connector": {"launch": [program(CONNECTORS["dx"])]},
                     "ffdx": {
                         "listen": f"127.0.0.1:{dx_port}",
                         "endpoint": f"https://127.0.0.1:{dx_public_port}",
@@ -81,7 +81,7 @@ def write_config(
                 {
                     "name": "sharedstorage0",
                     "type": "ipfs",
-                    "connector": {"launch": [program("ipfs")]},
+                    "connector": {"launch": [program(CONNECTORS["ipfs"])]},
                     "ipfs": {"directory": str(content)},
                 }
             ],
@@ -107,6 +107,6 @@ def write_config(
     return path
 
 
-def program(connector: str) -> str:
-    """A connector's program, beside this Python."""
-    return str(Path(sys.executable).parent / CONNECTORS[connector])
+def program(name: str) -> str:
+    """One of our programs, beside this Python."""
+    return str(Path(sys.executable).parent / name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -43,26 +43,23 @@ class Stall:
 def stalls(records: Sequence[Record]) -> list[Stall]:
     """The longest stalls by kind of fault.
 
-    A gap between two confirmations counts for the fault that had begun last before the gap ended, if the
-    gap reaches into the time from that fault's begin on. Faults that overlap may take each other's blame.
+    A wait counts for the fault that covers most of it, else for the last one before its end: what follows a fault is
+    recovery. Faults that overlap may take each other's blame.
     """
     faults = sorted(of(records, Fault), key=lambda fault: fault.begin)
     confirming: dict[str, float] = defaultdict(float)
     answering: dict[str, float] = defaultdict(float)
-    counts: dict[str, int] = defaultdict(int)
-    for fault in faults:
-        counts[fault.kind] += 1
     for times in _progress(records).values():
         for before, after in pairwise(times):
-            kind = _kind_at(faults, after)
-            if kind:
-                confirming[kind] = max(confirming[kind], after - before)
+            kind = _blamed(faults, before, after)
+            confirming[kind] = max(confirming[kind], after - before)
     first_calls: dict[str, float] = {}
     for call in of(records, Call):
         called = first_calls.setdefault(call.op, call.called)
-        kind = _kind_at(faults, called)
-        if kind and call.outcome == "acked":
+        if call.outcome == "acked":
+            kind = _blamed(faults, called, call.returned)
             answering[kind] = max(answering[kind], call.returned - called)
+    counts = Counter(fault.kind for fault in faults)
     return [Stall(kind, counts[kind], confirming[kind], answering[kind]) for kind in sorted(counts)]
 
 
@@ -130,7 +127,11 @@ def _progress(records: Sequence[Record]) -> dict[int, list[float]]:
     return found
 
 
-def _kind_at(faults: Sequence[Fault], time: float) -> str:
-    """The fault that had begun last."""
-    begun = [fault for fault in faults if fault.begin <= time]
-    return begun[-1].kind if begun else ""
+def _blamed(faults: Sequence[Fault], begin: float, end: float) -> str:
+    """Kind of the fault to blame for a wait; empty when none had begun."""
+    begun = [fault for fault in faults if fault.begin < end]
+    if not begun:
+        return ""
+    overlap = {fault: min(fault.end, end) - max(fault.begin, begin) for fault in begun}
+    worst = max(begun, key=lambda fault: overlap[fault])
+    return worst.kind if overlap[worst] > 0 else begun[-1].kind

@@ -7,11 +7,10 @@ service manager of an operator would.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -22,22 +21,27 @@ from typing import Any, Final, Self
 import aiohttp
 import psutil
 from photinus_core.app.devnet import chain
-from photinus_core.app.devnet.processes import Child, Processes, StartError, find_program
 
 from tests.robustness.fault_proxy import FaultProxy
-from tests.robustness.member_config import CHAIN_ID, org_name, write_config
+from tests.robustness.member_config import CHAIN_ID, org_name, program, write_config
+from tests.robustness.processes import (
+    POLL_S,
+    NotReadyError,
+    Ready,
+    Running,
+    send_signal,
+    start,
+    wait_ready,
+)
 from tests.robustness.records import Ended, History
 from tests.robustness.topology import CONNECTORS, Topology
+from tests.support import chains
 from tests.support.chains import free_port
 
-READY_S: Final = 60.0
 REGISTER_S: Final = 60.0
 RESTART_PAUSE_S: Final = 0.3
 PROBE_S: Final = 2.0
-POLL_S: Final = 0.1
 BLOCK_S: Final = 1
-
-Ready = Callable[[], Awaitable[bool]]
 
 
 @dataclass
@@ -55,7 +59,7 @@ class Service:
     name: str
     command: Sequence[str]
     ready: Ready
-    child: Child | None = None
+    child: Running | None = None
     held: bool = False
     killed: bool = False
 
@@ -75,12 +79,11 @@ class Site:
         self.links: dict[str, FaultProxy] = {}
         self.contract = ""
         self._history = history
-        self._processes = Processes(folder / "logs")
         self._services: dict[str, Service] = {}
         self._stack = AsyncExitStack()
         self._watching: list[asyncio.Task[None]] = []
         self._ports: dict[str, int] = {}
-        self._closing = False
+        self._closing = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         try:
@@ -148,7 +151,7 @@ class Site:
         service = self._services.get(name)
         if service is not None:
             child = service.child
-            return child.pid if child is not None and child.is_running else None
+            return child.pid if child is not None and child.is_alive else None
         _, member, connector = name.split("/")
         core = self.pid(f"core/{member}/0")
         if core is None:
@@ -173,7 +176,7 @@ class Site:
             service = self._services.get(name)
             if service is not None:
                 service.killed, service.held = True, hold
-            _signal(pid, signal.SIGKILL)
+            send_signal(pid, signal.SIGKILL)
         return pid
 
     async def release(self, name: str) -> None:
@@ -182,19 +185,19 @@ class Site:
         if service is None:
             return
         service.held = False
-        await self._until(service.ready, name)
+        await wait_ready(None, service.ready, name)
 
     def freeze(self, name: str) -> int | None:
         """SIGSTOP; gives the process that was hit."""
         pid = self.pid(name)
         if pid is not None:
-            _signal(pid, signal.SIGSTOP)
+            send_signal(pid, signal.SIGSTOP)
         return pid
 
     @staticmethod
     def thaw(pid: int) -> None:
         """SIGCONT, if it still runs."""
-        _signal(pid, signal.SIGCONT)
+        send_signal(pid, signal.SIGCONT)
 
     # ----------------------------------------------------------------------------------- start
 
@@ -234,7 +237,7 @@ class Site:
     def _chain(self) -> Service:
         port = self.chain_port
         command = [
-            find_program("anvil", "PHOTINUS_ANVIL"),
+            chains.program("anvil"),
             *("--host", "127.0.0.1", "--port", str(port), "--chain-id", str(CHAIN_ID)),
             *("--block-time", str(BLOCK_S), "--gas-limit", "1000000000", "--silent"),
         ]
@@ -261,7 +264,7 @@ class Site:
         core = self.links[f"gateway-core/{member}/{replica}"].port
         port = self._ports[f"gateway/{member}/{replica}"]
         command = [
-            find_program("photinus-gateway", "PHOTINUS_GATEWAY"),
+            program("photinus-gateway"),
             *("-listen", f"127.0.0.1:{port}", "-core", f"dns:///127.0.0.1:{core}"),
         ]
         return Service(f"gateway/{member}/{replica}", command, _connects(port))
@@ -270,89 +273,63 @@ class Site:
         self._services[service.name] = service
         await self._launch(service)
         assert service.child is not None
-        await self._processes.wait_ready(service.child, service.ready, READY_S)
+        await wait_ready(service.child, service.ready, service.name)
         # Ends with the site; a failure in it is a failure of the harness and shows at the end.
         self._watching.append(asyncio.create_task(self._keep(service), name=service.name))
 
     async def _launch(self, service: Service) -> None:
-        log_name = service.name.replace("/", "-")
-        service.child = await self._processes.start(log_name, service.command)
+        service.child = await start(service.name, service.command, self.folder / "logs")
 
     async def _keep(self, service: Service) -> None:
+        """Starts a process again whenever it ends, until the site closes."""
         while True:
             assert service.child is not None
             code = await service.child.wait()
+            if self._closing.is_set():
+                return
             if not service.killed:
                 self._history.add(Ended(time.monotonic(), service.name, code))
             await asyncio.sleep(RESTART_PAUSE_S)
-            while service.held:
+            while service.held and not self._closing.is_set():
                 await asyncio.sleep(POLL_S)
+            if self._closing.is_set():
+                return
             service.killed = False
             await self._launch(service)
+            if self._closing.is_set():
+                await service.child.end()
 
     async def _register(self) -> None:
         timeout = aiohttp.ClientTimeout(total=REGISTER_S)
         async with aiohttp.ClientSession(timeout=timeout) as http:
             for member in range(self.topology.members):
                 url = f"{self.direct_url(member)}/api/v1"
-                await self._until(partial(_answers, f"{url}/status"), url)
+                await wait_ready(None, partial(_answers, f"{url}/status"), url)
                 for what in ("organizations", "nodes"):
                     path = f"{url}/network/{what}/self?confirm=true"
                     async with http.post(path, json={}) as answer:
                         text = await answer.text()
                         if answer.status != 200:
-                            raise StartError(f"{path}: {answer.status} {text}")
+                            raise NotReadyError(f"{path}: {answer.status} {text}")
         for member in range(self.topology.members):
-            await self._until(partial(self._knows_all, member), f"nodes of member {member}")
+            await wait_ready(None, partial(self._knows_all, member), f"nodes of member {member}")
 
     async def _knows_all(self, member: int) -> bool:
         nodes = await get_json(f"{self.direct_url(member)}/api/v1/network/nodes")
         return nodes is not None and len(nodes) == self.topology.members
 
-    async def _until(self, ready: Ready, what: str) -> None:
-        try:
-            async with asyncio.timeout(READY_S):
-                while not await ready():
-                    await asyncio.sleep(POLL_S)
-        except TimeoutError:
-            raise StartError(f"{what} is not ready after {READY_S:.0f} s") from None
-
     # ------------------------------------------------------------------------------------- end
 
     async def _close(self) -> None:
-        for task in self._watching:
-            task.cancel()
-        broken = [
-            task.exception()
-            for task in self._watching
-            if task.done() and not task.cancelled() and task.exception() is not None
-        ]
-        left = self._descendants()
-        await self._processes.stop_all()
-        _, alive = await asyncio.to_thread(psutil.wait_procs, left, PROBE_S)
-        for process in alive:
-            _signal(process.pid, signal.SIGKILL)
+        self._closing.set()
+        for service in reversed(self._services.values()):
+            if service.child is not None:
+                await service.child.end()
+        if self._watching:
+            await asyncio.wait(self._watching)
         await self._stack.aclose()
-        for failure in broken:
-            assert failure is not None
-            raise failure
-
-    def _descendants(self) -> list[psutil.Process]:
-        found: list[psutil.Process] = []
-        for child in self._processes.children:
-            if child.is_running:
-                try:
-                    found += psutil.Process(child.pid).children(recursive=True)
-                except psutil.Error:
-                    continue
-        return found
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
+        for task in self._watching:
+            task.result()
 
 
 def _connects(port: int) -> Ready:
