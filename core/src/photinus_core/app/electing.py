@@ -19,6 +19,7 @@ from photinus_core.cluster import (
     TlsSettings,
     ZooKeeperElector,
 )
+from photinus_core.ports.clock import SystemClock
 from photinus_core.ports.elector import Elector, Replica
 from photinus_core.ports.store import Store
 
@@ -49,6 +50,7 @@ def describe_replica(settings: NodeSettings, address: str, version: str) -> Repl
         fingerprint=fingerprint(
             settings.namespaces, settings.plugins, str(settings.default_namespace)
         ),
+        since=SystemClock().now(),
     )
 
 

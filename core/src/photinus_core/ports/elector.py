@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from photinus_core.model.ids import Epoch
+from photinus_core.model.ids import Epoch, Nanoseconds
 
 
 def _always() -> bool:
@@ -67,6 +67,7 @@ class Replica:
         fingerprint: Digest of its configuration, of what must be alike in all replicas.
         draining: Whether it stands in no election any more.
         is_self: Whether it is the one that answers.
+        since: When its process started.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Replica:
     fingerprint: str
     draining: bool = False
     is_self: bool = False
+    since: Nanoseconds = Nanoseconds(0)
 
 
 @dataclass(frozen=True, slots=True)

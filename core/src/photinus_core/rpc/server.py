@@ -86,6 +86,7 @@ class ApiServer:
 
     def __init__(self, node: Node, addresses: Sequence[str]) -> None:
         self._server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
+        self._node = node
         self._health = health.aio.HealthServicer()
         self._events = EventServicer(node)
         self._leader_calls = LeaderCalls()
@@ -102,10 +103,20 @@ class ApiServer:
         await self._server.start()
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
 
+    async def drain(self) -> int:
+        """Takes the replica out: it leads nothing, has no event streams and says NOT_SERVING.
+
+        Calls are still served. Returns how many streams were ended. Idempotent.
+        """
+        await self._health.enter_graceful_shutdown()
+        ended = self._events.close_streams()
+        await self._node.drain()
+        return ended
+
     async def aclose(self) -> None:
         """Refuses new calls, ends streams with "try another", lets calls finish for a while."""
         await self._health.enter_graceful_shutdown()
-        await self._events.aclose()
+        self._events.close_streams()
         await self._server.stop(GRACE_S)
         await self._leader_calls.aclose()
 
@@ -144,7 +155,7 @@ class ApiServer:
         )
         network_service_pb2_grpc.add_NetworkServiceServicer_to_server(NetworkServicer(node), server)
         node_service_pb2_grpc.add_NodeServiceServicer_to_server(
-            NodeServicer(node, self._events), server
+            NodeServicer(node, self._events, self.drain), server
         )
         operation_service_pb2_grpc.add_OperationServiceServicer_to_server(
             OperationServicer(node), server

@@ -8,6 +8,7 @@ from photinus.api.v1 import event_service_pb2 as pb
 from photinus.api.v1 import event_service_pb2_grpc
 
 from photinus_core.events.enrichment import enrich
+from photinus_core.model.errors import Unavailable
 from photinus_core.namespaces.node import Node
 from photinus_core.ports.store import Table
 from photinus_core.rpc import convert
@@ -22,15 +23,21 @@ class EventServicer(Servicer, event_service_pb2_grpc.EventServiceServicer):
     def __init__(self, node: Node) -> None:
         super().__init__(node)
         self._streams: dict[str, EventStream] = {}
+        self._closing = False
 
     def streams(self) -> list[EventStream]:
         """Event connections of this replica, oldest first."""
         return list(self._streams.values())
 
-    async def aclose(self) -> None:
-        """Ends all streams: clients are told to try another replica."""
+    def close_streams(self) -> int:
+        """Ends all streams, and those that come: clients are told to try another replica.
+
+        Gives how many there were. Idempotent.
+        """
+        self._closing = True
         for stream in self.streams():
             stream.close()
+        return len(self._streams)
 
     async def ListEvents(
         self, request: pb.ListEventsRequest, context: Context
@@ -55,6 +62,8 @@ class EventServicer(Servicer, event_service_pb2_grpc.EventServiceServicer):
     async def Subscribe(
         self, requests: AsyncIterator[pb.SubscribeRequest], context: Context
     ) -> AsyncIterator[pb.SubscribeResponse]:
+        if self._closing:
+            raise Unavailable("FF19011")
         stream = EventStream(self.node, context.peer())
         self._streams[stream.id] = stream
         try:

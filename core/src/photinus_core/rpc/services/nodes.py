@@ -1,11 +1,18 @@
-"""NodeService: the replica that answers, its connectors, its event connections."""
+"""NodeService: the replica that answers, its connectors and clients, the cluster, its upkeep."""
 
 from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
 
 from photinus.api.v1 import node_pb2, node_service_pb2_grpc
 from photinus.api.v1 import node_service_pb2 as pb
 
+from photinus_core.model.errors import PhotinusError, Rejected
+from photinus_core.model.ids import Nanoseconds
 from photinus_core.namespaces.node import Node
+from photinus_core.namespaces.runtime import NamespaceRuntime
+from photinus_core.namespaces.upkeep import prune
+from photinus_core.ports.elector import Replica, RoleStanding
 from photinus_core.rpc import convert
 from photinus_core.rpc.errors import Context
 from photinus_core.rpc.services.base import Servicer
@@ -13,23 +20,31 @@ from photinus_core.rpc.services.events import EventServicer
 
 
 class NodeServicer(Servicer, node_service_pb2_grpc.NodeServiceServicer):
-    """Serves what the node is made of."""
+    """Serves what the node is made of.
 
-    def __init__(self, node: Node, events: EventServicer) -> None:
+    Args:
+        node: The node.
+        events: Knows the event connections.
+        drain: Takes the replica out; gives how many event streams were ended.
+    """
+
+    def __init__(
+        self, node: Node, events: EventServicer, drain: Callable[[], Awaitable[int]]
+    ) -> None:
         super().__init__(node)
         self._events = events
+        self._drain = drain
 
     async def GetNodeInfo(
         self, request: pb.GetNodeInfoRequest, context: Context
     ) -> pb.GetNodeInfoResponse:
         info = self.node.info
-        leading = [r.settings.name for r in self.node.namespaces() if r.leadership is not None]
         return pb.GetNodeInfoResponse(
             version=info.version,
             cluster_id=info.cluster_id,
             replica=info.replica,
             started=convert.timestamp(info.started),
-            leading=leading,
+            leading=self._leading(),
         )
 
     async def ListConnectors(
@@ -73,3 +88,77 @@ class NodeServicer(Servicer, node_service_pb2_grpc.NodeServiceServicer):
             for c in self._events.streams()
         ]
         return pb.GetWebSocketsResponse(enabled=True, connections=connections)
+
+    async def GetCluster(
+        self, request: pb.GetClusterRequest, context: Context
+    ) -> pb.GetClusterResponse:
+        problems: list[str] = []
+        try:
+            clusters = await self.node.cluster()
+        except PhotinusError as failure:  # what is known here is still worth showing
+            clusters, problems = [], [str(failure)]
+        replicas: dict[tuple[str, str], Replica] = {}
+        roles: dict[str, RoleStanding] = {}
+        for cluster in clusters:
+            replicas |= {(r.name, r.address): r for r in cluster.replicas}
+            roles |= {role.role: role for role in cluster.roles}
+            problems += [p for p in cluster.problems if p not in problems]
+        return pb.GetClusterResponse(
+            cluster_id=self.node.info.cluster_id,
+            replicas=map(_replica, sorted(replicas.values(), key=lambda r: (r.since, r.name))),
+            namespaces=[await self._leadership(n, roles) for n in self.node.namespaces()],
+            problems=problems,
+        )
+
+    async def _leadership(
+        self, namespace: NamespaceRuntime, roles: Mapping[str, RoleStanding]
+    ) -> node_pb2.NamespaceLeadership:
+        name = namespace.settings.name
+        async with namespace.reader() as reader:
+            backlog = await reader.backlog()
+        shown = node_pb2.NamespaceLeadership(
+            namespace=name,
+            undecided_pins=backlog.undecided_pins,
+            unsent_messages=backlog.unsent_messages,
+            events_behind=backlog.events_behind,
+        )
+        standing = roles.get(f"namespace/{name}")
+        if standing is not None:
+            shown.leader, shown.epoch = standing.leader, standing.epoch or 0
+            shown.standby.extend(c for c in standing.candidates if c != standing.leader)
+        return shown
+
+    async def Drain(self, request: pb.DrainRequest, context: Context) -> pb.DrainResponse:
+        released = self._leading()
+        ended = await self._drain()
+        return pb.DrainResponse(released=released, streams_ended=ended)
+
+    async def PruneCollection(
+        self, request: pb.PruneCollectionRequest, context: Context
+    ) -> pb.PruneCollectionResponse:
+        if not request.HasField("before"):
+            raise Rejected("FF19002", "before", "is missing")
+        window = await prune(
+            self.namespace(request).scope,
+            request.collection,
+            Nanoseconds(request.before.ToNanoseconds()),
+            request.after,
+            dry_run=request.dry_run,
+        )
+        return pb.PruneCollectionResponse(
+            pruned=len(window.free), kept=window.kept, next=window.last, more=window.more
+        )
+
+    def _leading(self) -> list[str]:
+        return [r.settings.name for r in self.node.namespaces() if r.leadership is not None]
+
+
+def _replica(found: Replica) -> node_pb2.Replica:
+    return node_pb2.Replica(
+        id=found.name,
+        address=found.address,
+        version=found.version,
+        since=convert.timestamp(found.since) if found.since else None,
+        state="draining" if found.draining else "serving",
+        self=found.is_self,
+    )

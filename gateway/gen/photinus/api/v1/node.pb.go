@@ -319,7 +319,7 @@ func (x *WebSocketSubscription) GetFilter() *SubscriptionFilter {
 // One replica of the member's core.
 type Replica struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name of the replica; another one after each start.
+	// Name of the replica, as it is configured.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Where it serves gRPC, as it says itself.
 	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
@@ -420,6 +420,8 @@ type NamespaceLeadership struct {
 	UndecidedPins int64 `protobuf:"varint,4,opt,name=undecided_pins,json=undecidedPins,proto3" json:"undecided_pins,omitempty"`
 	// Messages of this member that no batch holds yet.
 	UnsentMessages int64 `protobuf:"varint,5,opt,name=unsent_messages,json=unsentMessages,proto3" json:"unsent_messages,omitempty"`
+	// Replicas that stand by, the next leader first.
+	Standby []string `protobuf:"bytes,7,rep,name=standby,proto3" json:"standby,omitempty"`
 	// Events between the slowest durable subscription and the end of the log; 0 without subscriptions.
 	EventsBehind  int64 `protobuf:"varint,6,opt,name=events_behind,json=eventsBehind,proto3" json:"events_behind,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -491,6 +493,13 @@ func (x *NamespaceLeadership) GetUnsentMessages() int64 {
 	return 0
 }
 
+func (x *NamespaceLeadership) GetStandby() []string {
+	if x != nil {
+		return x.Standby
+	}
+	return nil
+}
+
 func (x *NamespaceLeadership) GetEventsBehind() int64 {
 	if x != nil {
 		return x.EventsBehind
@@ -537,14 +546,15 @@ const file_photinus_api_v1_node_proto_rawDesc = "" +
 	"\aversion\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\aversion\x120\n" +
 	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1c\n" +
 	"\x05state\x18\x05 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\x05state\x12\x1a\n" +
-	"\x04self\x18\x06 \x01(\bB\x06\xaa\xbb\x18\x02 \x02R\x04self\"\x86\x02\n" +
+	"\x04self\x18\x06 \x01(\bB\x06\xaa\xbb\x18\x02 \x02R\x04self\"\xb0\x02\n" +
 	"\x13NamespaceLeadership\x12$\n" +
 	"\tnamespace\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\tnamespace\x12\x1e\n" +
-	"\x06leader\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\x06leader\x12\x1c\n" +
-	"\x05epoch\x18\x03 \x01(\x03B\x06\xaa\xbb\x18\x02 \x02R\x05epoch\x12-\n" +
-	"\x0eundecided_pins\x18\x04 \x01(\x03B\x06\xaa\xbb\x18\x02 \x02R\rundecidedPins\x12/\n" +
-	"\x0funsent_messages\x18\x05 \x01(\x03B\x06\xaa\xbb\x18\x02 \x02R\x0eunsentMessages\x12+\n" +
-	"\revents_behind\x18\x06 \x01(\x03B\x06\xaa\xbb\x18\x02 \x02R\feventsBehindBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3"
+	"\x06leader\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\x06leader\x12\x1e\n" +
+	"\x05epoch\x18\x03 \x01(\x03B\b\xaa\xbb\x18\x04\x18\x01 \x02R\x05epoch\x12/\n" +
+	"\x0eundecided_pins\x18\x04 \x01(\x03B\b\xaa\xbb\x18\x04\x18\x01 \x02R\rundecidedPins\x121\n" +
+	"\x0funsent_messages\x18\x05 \x01(\x03B\b\xaa\xbb\x18\x04\x18\x01 \x02R\x0eunsentMessages\x12 \n" +
+	"\astandby\x18\a \x03(\tB\x06\xaa\xbb\x18\x02 \x02R\astandby\x12-\n" +
+	"\revents_behind\x18\x06 \x01(\x03B\b\xaa\xbb\x18\x04\x18\x01 \x02R\feventsBehindBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3"
 
 var (
 	file_photinus_api_v1_node_proto_rawDescOnce sync.Once

@@ -373,7 +373,9 @@ type GetClusterResponse struct {
 	// The replicas that are there, oldest first.
 	Replicas []*Replica `protobuf:"bytes,2,rep,name=replicas,proto3" json:"replicas,omitempty"`
 	// The namespaces, sorted by name.
-	Namespaces    []*NamespaceLeadership `protobuf:"bytes,3,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	Namespaces []*NamespaceLeadership `protobuf:"bytes,3,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	// What an operator should look at, with codes: replicas with different configurations, say.
+	Problems      []string `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -425,6 +427,13 @@ func (x *GetClusterResponse) GetReplicas() []*Replica {
 func (x *GetClusterResponse) GetNamespaces() []*NamespaceLeadership {
 	if x != nil {
 		return x.Namespaces
+	}
+	return nil
+}
+
+func (x *GetClusterResponse) GetProblems() []string {
+	if x != nil {
+		return x.Problems
 	}
 	return nil
 }
@@ -528,10 +537,12 @@ type PruneCollectionRequest struct {
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// `events`, `blockchainevents`, `operations` or `transactions`.
 	Collection string `protobuf:"bytes,2,opt,name=collection,proto3" json:"collection,omitempty"`
-	// Only what was created before this moment goes; it must lie in the past.
+	// Only what was last changed before this moment goes; at least ten minutes ago.
 	Before *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=before,proto3" json:"before,omitempty"`
 	// Count only.
-	DryRun        bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	DryRun bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Sequence behind which to begin: 0, or `next` of the answer before.
+	After         int64 `protobuf:"varint,5,opt,name=after,proto3" json:"after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -594,15 +605,24 @@ func (x *PruneCollectionRequest) GetDryRun() bool {
 	return false
 }
 
+func (x *PruneCollectionRequest) GetAfter() int64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
 // Response of PruneCollection.
 type PruneCollectionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Rows deleted, or, in a dry run, rows that would be.
 	Pruned int64 `protobuf:"varint,1,opt,name=pruned,proto3" json:"pruned,omitempty"`
-	// Rows old enough that are still needed. Only a dry run counts them.
+	// Rows that are old enough and still needed.
 	Kept int64 `protobuf:"varint,2,opt,name=kept,proto3" json:"kept,omitempty"`
-	// True when there is more to delete.
-	More          bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	// Where to go on.
+	Next int64 `protobuf:"varint,3,opt,name=next,proto3" json:"next,omitempty"`
+	// True when there may be more old rows.
+	More          bool `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -651,6 +671,13 @@ func (x *PruneCollectionResponse) GetKept() int64 {
 	return 0
 }
 
+func (x *PruneCollectionResponse) GetNext() int64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
 func (x *PruneCollectionResponse) GetMore() bool {
 	if x != nil {
 		return x.More
@@ -681,29 +708,32 @@ const file_photinus_api_v1_node_service_proto_rawDesc = "" +
 	"\x15GetWebSocketsResponse\x12 \n" +
 	"\aenabled\x18\x01 \x01(\bB\x06\xaa\xbb\x18\x02 \x02R\aenabled\x12N\n" +
 	"\vconnections\x18\x02 \x03(\v2$.photinus.api.v1.WebSocketConnectionB\x06\xaa\xbb\x18\x02 \x02R\vconnections\"\x13\n" +
-	"\x11GetClusterRequest\"\xbf\x01\n" +
+	"\x11GetClusterRequest\"\xe3\x01\n" +
 	"\x12GetClusterResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12<\n" +
 	"\breplicas\x18\x02 \x03(\v2\x18.photinus.api.v1.ReplicaB\x06\xaa\xbb\x18\x02 \x02R\breplicas\x12L\n" +
 	"\n" +
 	"namespaces\x18\x03 \x03(\v2$.photinus.api.v1.NamespaceLeadershipB\x06\xaa\xbb\x18\x02 \x02R\n" +
-	"namespaces\"\x0e\n" +
+	"namespaces\x12\"\n" +
+	"\bproblems\x18\x04 \x03(\tB\x06\xaa\xbb\x18\x02 \x02R\bproblems\"\x0e\n" +
 	"\fDrainRequest\"`\n" +
 	"\rDrainResponse\x12\"\n" +
 	"\breleased\x18\x01 \x03(\tB\x06\xaa\xbb\x18\x02 \x02R\breleased\x12+\n" +
-	"\rstreams_ended\x18\x02 \x01(\x05B\x06\xaa\xbb\x18\x02 \x02R\fstreamsEnded\"\xa3\x01\n" +
+	"\rstreams_ended\x18\x02 \x01(\x05B\x06\xaa\xbb\x18\x02 \x02R\fstreamsEnded\"\xb9\x01\n" +
 	"\x16PruneCollectionRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x02 \x01(\tR\n" +
 	"collection\x122\n" +
 	"\x06before\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\x12\x17\n" +
-	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"q\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12\x14\n" +
+	"\x05after\x18\x05 \x01(\x03R\x05after\"\x8d\x01\n" +
 	"\x17PruneCollectionResponse\x12\x1e\n" +
 	"\x06pruned\x18\x01 \x01(\x03B\x06\xaa\xbb\x18\x02 \x02R\x06pruned\x12\x1a\n" +
 	"\x04kept\x18\x02 \x01(\x03B\x06\xaa\xbb\x18\x02 \x02R\x04kept\x12\x1a\n" +
-	"\x04more\x18\x03 \x01(\bB\x06\xaa\xbb\x18\x02 \x02R\x04more2\xaf\x04\n" +
+	"\x04next\x18\x03 \x01(\x03B\x06\xaa\xbb\x18\x02 \x02R\x04next\x12\x1a\n" +
+	"\x04more\x18\x04 \x01(\bB\x06\xaa\xbb\x18\x02 \x02R\x04more2\xaf\x04\n" +
 	"\vNodeService\x12X\n" +
 	"\vGetNodeInfo\x12#.photinus.api.v1.GetNodeInfoRequest\x1a$.photinus.api.v1.GetNodeInfoResponse\x12a\n" +
 	"\x0eListConnectors\x12&.photinus.api.v1.ListConnectorsRequest\x1a'.photinus.api.v1.ListConnectorsResponse\x12^\n" +

@@ -49,7 +49,7 @@ type NodeServiceClient interface {
 	// once that is done, or fails with `DEADLINE_EXCEEDED` while it goes on. Idempotent; only a restart takes it back.
 	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*DrainResponse, error)
 	// Deletes old rows of one collection of a namespace, for good. Kept is whatever something undecided, unsent, undelivered
-	// or unfinished still needs. Every call deletes a bounded number: call again while `more` is set.
+	// or unfinished still needs. Every call looks at a bounded number of rows: call again from `next` while `more` is set.
 	PruneCollection(ctx context.Context, in *PruneCollectionRequest, opts ...grpc.CallOption) (*PruneCollectionResponse, error)
 }
 
@@ -141,7 +141,7 @@ type NodeServiceServer interface {
 	// once that is done, or fails with `DEADLINE_EXCEEDED` while it goes on. Idempotent; only a restart takes it back.
 	Drain(context.Context, *DrainRequest) (*DrainResponse, error)
 	// Deletes old rows of one collection of a namespace, for good. Kept is whatever something undecided, unsent, undelivered
-	// or unfinished still needs. Every call deletes a bounded number: call again while `more` is set.
+	// or unfinished still needs. Every call looks at a bounded number of rows: call again from `next` while `more` is set.
 	PruneCollection(context.Context, *PruneCollectionRequest) (*PruneCollectionResponse, error)
 	mustEmbedUnimplementedNodeServiceServer()
 }

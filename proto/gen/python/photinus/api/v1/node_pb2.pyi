@@ -179,7 +179,7 @@ class Replica(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     SELF_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Name of the replica; another one after each start."""
+    """Name of the replica, as it is configured."""
     address: _builtins.str
     """Where it serves gRPC, as it says itself."""
     version: _builtins.str
@@ -221,6 +221,7 @@ class NamespaceLeadership(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     UNDECIDED_PINS_FIELD_NUMBER: _builtins.int
     UNSENT_MESSAGES_FIELD_NUMBER: _builtins.int
+    STANDBY_FIELD_NUMBER: _builtins.int
     EVENTS_BEHIND_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """The namespace."""
@@ -234,6 +235,10 @@ class NamespaceLeadership(_message.Message):
     """Messages of this member that no batch holds yet."""
     events_behind: _builtins.int
     """Events between the slowest durable subscription and the end of the log; 0 without subscriptions."""
+    @_builtins.property
+    def standby(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Replicas that stand by, the next leader first."""
+
     def __init__(
         self,
         *,
@@ -242,11 +247,12 @@ class NamespaceLeadership(_message.Message):
         epoch: _builtins.int = ...,
         undecided_pins: _builtins.int = ...,
         unsent_messages: _builtins.int = ...,
+        standby: _abc.Iterable[_builtins.str] | None = ...,
         events_behind: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "events_behind", b"events_behind", "leader", b"leader", "namespace", b"namespace", "undecided_pins", b"undecided_pins", "unsent_messages", b"unsent_messages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "events_behind", b"events_behind", "leader", b"leader", "namespace", b"namespace", "standby", b"standby", "undecided_pins", b"undecided_pins", "unsent_messages", b"unsent_messages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from photinus.api.v1 import node_pb2 as photinus_dot_api_dot_v1_dot_node__pb2
 from photinus.options.v1 import json_pb2 as photinus_dot_options_dot_v1_dot_json__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"photinus/api/v1/node_service.proto\x12\x0fphotinus.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aphotinus/api/v1/node.proto\x1a\x1ephotinus/options/v1/json.proto\"\x14\n\x12GetNodeInfoRequest\"\x99\x01\n\x13GetNodeInfoResponse\x12\x17\n\x07version\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x0f\n\x07replica\x18\x03 \x01(\t\x12+\n\x07started\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x07leading\x18\x05 \x03(\tB\x06\xaa\xbb\x18\x02 \x02\"\x17\n\x15ListConnectorsRequest\"n\n\x16ListConnectorsResponse\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.photinus.api.v1.Connector\x12\x12\n\x05total\x18\x02 \x01(\x03H\x00\x88\x01\x01:\x0b\xb2\xbb\x18\x07\n\x05itemsB\x08\n\x06_total\"\x16\n\x14GetWebSocketsRequest\"s\n\x15GetWebSocketsResponse\x12\x17\n\x07\x65nabled\x18\x01 \x01(\x08\x42\x06\xaa\xbb\x18\x02 \x02\x12\x41\n\x0b\x63onnections\x18\x02 \x03(\x0b\x32$.photinus.api.v1.WebSocketConnectionB\x06\xaa\xbb\x18\x02 \x02\"\x13\n\x11GetClusterRequest\"\x9e\x01\n\x12GetClusterResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x32\n\x08replicas\x18\x02 \x03(\x0b\x32\x18.photinus.api.v1.ReplicaB\x06\xaa\xbb\x18\x02 \x02\x12@\n\nnamespaces\x18\x03 \x03(\x0b\x32$.photinus.api.v1.NamespaceLeadershipB\x06\xaa\xbb\x18\x02 \x02\"\x0e\n\x0c\x44rainRequest\"H\n\rDrainResponse\x12\x18\n\x08released\x18\x01 \x03(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x1d\n\rstreams_ended\x18\x02 \x01(\x05\x42\x06\xaa\xbb\x18\x02 \x02\"|\n\x16PruneCollectionRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12*\n\x06\x62\x65\x66ore\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\"]\n\x17PruneCollectionResponse\x12\x16\n\x06pruned\x18\x01 \x01(\x03\x42\x06\xaa\xbb\x18\x02 \x02\x12\x14\n\x04kept\x18\x02 \x01(\x03\x42\x06\xaa\xbb\x18\x02 \x02\x12\x14\n\x04more\x18\x03 \x01(\x08\x42\x06\xaa\xbb\x18\x02 \x02\x32\xaf\x04\n\x0bNodeService\x12X\n\x0bGetNodeInfo\x12#.photinus.api.v1.GetNodeInfoRequest\x1a$.photinus.api.v1.GetNodeInfoResponse\x12\x61\n\x0eListConnectors\x12&.photinus.api.v1.ListConnectorsRequest\x1a\'.photinus.api.v1.ListConnectorsResponse\x12^\n\rGetWebSockets\x12%.photinus.api.v1.GetWebSocketsRequest\x1a&.photinus.api.v1.GetWebSocketsResponse\x12U\n\nGetCluster\x12\".photinus.api.v1.GetClusterRequest\x1a#.photinus.api.v1.GetClusterResponse\x12\x46\n\x05\x44rain\x12\x1d.photinus.api.v1.DrainRequest\x1a\x1e.photinus.api.v1.DrainResponse\x12\x64\n\x0fPruneCollection\x12\'.photinus.api.v1.PruneCollectionRequest\x1a(.photinus.api.v1.PruneCollectionResponseBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"photinus/api/v1/node_service.proto\x12\x0fphotinus.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aphotinus/api/v1/node.proto\x1a\x1ephotinus/options/v1/json.proto\"\x14\n\x12GetNodeInfoRequest\"\x99\x01\n\x13GetNodeInfoResponse\x12\x17\n\x07version\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x0f\n\x07replica\x18\x03 \x01(\t\x12+\n\x07started\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x07leading\x18\x05 \x03(\tB\x06\xaa\xbb\x18\x02 \x02\"\x17\n\x15ListConnectorsRequest\"n\n\x16ListConnectorsResponse\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.photinus.api.v1.Connector\x12\x12\n\x05total\x18\x02 \x01(\x03H\x00\x88\x01\x01:\x0b\xb2\xbb\x18\x07\n\x05itemsB\x08\n\x06_total\"\x16\n\x14GetWebSocketsRequest\"s\n\x15GetWebSocketsResponse\x12\x17\n\x07\x65nabled\x18\x01 \x01(\x08\x42\x06\xaa\xbb\x18\x02 \x02\x12\x41\n\x0b\x63onnections\x18\x02 \x03(\x0b\x32$.photinus.api.v1.WebSocketConnectionB\x06\xaa\xbb\x18\x02 \x02\"\x13\n\x11GetClusterRequest\"\xb8\x01\n\x12GetClusterResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x32\n\x08replicas\x18\x02 \x03(\x0b\x32\x18.photinus.api.v1.ReplicaB\x06\xaa\xbb\x18\x02 \x02\x12@\n\nnamespaces\x18\x03 \x03(\x0b\x32$.photinus.api.v1.NamespaceLeadershipB\x06\xaa\xbb\x18\x02 \x02\x12\x18\n\x08problems\x18\x04 \x03(\tB\x06\xaa\xbb\x18\x02 \x02\"\x0e\n\x0c\x44rainRequest\"H\n\rDrainResponse\x12\x18\n\x08released\x18\x01 \x03(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x1d\n\rstreams_ended\x18\x02 \x01(\x05\x42\x06\xaa\xbb\x18\x02 \x02\"\x8b\x01\n\x16PruneCollectionRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12*\n\x06\x62\x65\x66ore\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\x12\r\n\x05\x61\x66ter\x18\x05 \x01(\x03\"s\n\x17PruneCollectionResponse\x12\x16\n\x06pruned\x18\x01 \x01(\x03\x42\x06\xaa\xbb\x18\x02 \x02\x12\x14\n\x04kept\x18\x02 \x01(\x03\x42\x06\xaa\xbb\x18\x02 \x02\x12\x14\n\x04next\x18\x03 \x01(\x03\x42\x06\xaa\xbb\x18\x02 \x02\x12\x14\n\x04more\x18\x04 \x01(\x08\x42\x06\xaa\xbb\x18\x02 \x02\x32\xaf\x04\n\x0bNodeService\x12X\n\x0bGetNodeInfo\x12#.photinus.api.v1.GetNodeInfoRequest\x1a$.photinus.api.v1.GetNodeInfoResponse\x12\x61\n\x0eListConnectors\x12&.photinus.api.v1.ListConnectorsRequest\x1a\'.photinus.api.v1.ListConnectorsResponse\x12^\n\rGetWebSockets\x12%.photinus.api.v1.GetWebSocketsRequest\x1a&.photinus.api.v1.GetWebSocketsResponse\x12U\n\nGetCluster\x12\".photinus.api.v1.GetClusterRequest\x1a#.photinus.api.v1.GetClusterResponse\x12\x46\n\x05\x44rain\x12\x1d.photinus.api.v1.DrainRequest\x1a\x1e.photinus.api.v1.DrainResponse\x12\x64\n\x0fPruneCollection\x12\'.photinus.api.v1.PruneCollectionRequest\x1a(.photinus.api.v1.PruneCollectionResponseBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,6 +49,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCLUSTERRESPONSE'].fields_by_name['replicas']._serialized_options = b'\252\273\030\002 \002'
   _globals['_GETCLUSTERRESPONSE'].fields_by_name['namespaces']._loaded_options = None
   _globals['_GETCLUSTERRESPONSE'].fields_by_name['namespaces']._serialized_options = b'\252\273\030\002 \002'
+  _globals['_GETCLUSTERRESPONSE'].fields_by_name['problems']._loaded_options = None
+  _globals['_GETCLUSTERRESPONSE'].fields_by_name['problems']._serialized_options = b'\252\273\030\002 \002'
   _globals['_DRAINRESPONSE'].fields_by_name['released']._loaded_options = None
   _globals['_DRAINRESPONSE'].fields_by_name['released']._serialized_options = b'\252\273\030\002 \002'
   _globals['_DRAINRESPONSE'].fields_by_name['streams_ended']._loaded_options = None
@@ -57,6 +59,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRUNECOLLECTIONRESPONSE'].fields_by_name['pruned']._serialized_options = b'\252\273\030\002 \002'
   _globals['_PRUNECOLLECTIONRESPONSE'].fields_by_name['kept']._loaded_options = None
   _globals['_PRUNECOLLECTIONRESPONSE'].fields_by_name['kept']._serialized_options = b'\252\273\030\002 \002'
+  _globals['_PRUNECOLLECTIONRESPONSE'].fields_by_name['next']._loaded_options = None
+  _globals['_PRUNECOLLECTIONRESPONSE'].fields_by_name['next']._serialized_options = b'\252\273\030\002 \002'
   _globals['_PRUNECOLLECTIONRESPONSE'].fields_by_name['more']._loaded_options = None
   _globals['_PRUNECOLLECTIONRESPONSE'].fields_by_name['more']._serialized_options = b'\252\273\030\002 \002'
   _globals['_GETNODEINFOREQUEST']._serialized_start=148
@@ -74,15 +78,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCLUSTERREQUEST']._serialized_start=604
   _globals['_GETCLUSTERREQUEST']._serialized_end=623
   _globals['_GETCLUSTERRESPONSE']._serialized_start=626
-  _globals['_GETCLUSTERRESPONSE']._serialized_end=784
-  _globals['_DRAINREQUEST']._serialized_start=786
-  _globals['_DRAINREQUEST']._serialized_end=800
-  _globals['_DRAINRESPONSE']._serialized_start=802
-  _globals['_DRAINRESPONSE']._serialized_end=874
-  _globals['_PRUNECOLLECTIONREQUEST']._serialized_start=876
-  _globals['_PRUNECOLLECTIONREQUEST']._serialized_end=1000
-  _globals['_PRUNECOLLECTIONRESPONSE']._serialized_start=1002
-  _globals['_PRUNECOLLECTIONRESPONSE']._serialized_end=1095
-  _globals['_NODESERVICE']._serialized_start=1098
-  _globals['_NODESERVICE']._serialized_end=1657
+  _globals['_GETCLUSTERRESPONSE']._serialized_end=810
+  _globals['_DRAINREQUEST']._serialized_start=812
+  _globals['_DRAINREQUEST']._serialized_end=826
+  _globals['_DRAINRESPONSE']._serialized_start=828
+  _globals['_DRAINRESPONSE']._serialized_end=900
+  _globals['_PRUNECOLLECTIONREQUEST']._serialized_start=903
+  _globals['_PRUNECOLLECTIONREQUEST']._serialized_end=1042
+  _globals['_PRUNECOLLECTIONRESPONSE']._serialized_start=1044
+  _globals['_PRUNECOLLECTIONRESPONSE']._serialized_end=1159
+  _globals['_NODESERVICE']._serialized_start=1162
+  _globals['_NODESERVICE']._serialized_end=1721
 # @@protoc_insertion_point(module_scope)

@@ -197,6 +197,7 @@ class GetClusterResponse(_message.Message):
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
     REPLICAS_FIELD_NUMBER: _builtins.int
     NAMESPACES_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     """Id of the core cluster; the same for all replicas."""
     @_builtins.property
@@ -207,16 +208,21 @@ class GetClusterResponse(_message.Message):
     def namespaces(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.NamespaceLeadership]:
         """The namespaces, sorted by name."""
 
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What an operator should look at, with codes: replicas with different configurations, say."""
+
     def __init__(
         self,
         *,
         cluster_id: _builtins.str = ...,
         replicas: _abc.Iterable[_node_pb2.Replica] | None = ...,
         namespaces: _abc.Iterable[_node_pb2.NamespaceLeadership] | None = ...,
+        problems: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "namespaces", b"namespaces", "replicas", b"replicas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "namespaces", b"namespaces", "problems", b"problems", "replicas", b"replicas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -277,15 +283,18 @@ class PruneCollectionRequest(_message.Message):
     COLLECTION_FIELD_NUMBER: _builtins.int
     BEFORE_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """Namespace; empty is the default one."""
     collection: _builtins.str
     """`events`, `blockchainevents`, `operations` or `transactions`."""
     dry_run: _builtins.bool
     """Count only."""
+    after: _builtins.int
+    """Sequence behind which to begin: 0, or `next` of the answer before."""
     @_builtins.property
     def before(self) -> _timestamp_pb2.Timestamp:
-        """Only what was created before this moment goes; it must lie in the past."""
+        """Only what was last changed before this moment goes; at least ten minutes ago."""
 
     def __init__(
         self,
@@ -294,10 +303,11 @@ class PruneCollectionRequest(_message.Message):
         collection: _builtins.str = ...,
         before: _timestamp_pb2.Timestamp | None = ...,
         dry_run: _builtins.bool = ...,
+        after: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["before", b"before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "collection", b"collection", "dry_run", b"dry_run", "namespace", b"namespace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "collection", b"collection", "dry_run", b"dry_run", "namespace", b"namespace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -311,23 +321,27 @@ class PruneCollectionResponse(_message.Message):
 
     PRUNED_FIELD_NUMBER: _builtins.int
     KEPT_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     pruned: _builtins.int
     """Rows deleted, or, in a dry run, rows that would be."""
     kept: _builtins.int
-    """Rows old enough that are still needed. Only a dry run counts them."""
+    """Rows that are old enough and still needed."""
+    next: _builtins.int
+    """Where to go on."""
     more: _builtins.bool
-    """True when there is more to delete."""
+    """True when there may be more old rows."""
     def __init__(
         self,
         *,
         pruned: _builtins.int = ...,
         kept: _builtins.int = ...,
+        next: _builtins.int = ...,
         more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept", b"kept", "more", b"more", "pruned", b"pruned"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept", b"kept", "more", b"more", "next", b"next", "pruned", b"pruned"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

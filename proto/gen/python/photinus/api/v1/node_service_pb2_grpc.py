@@ -111,7 +111,7 @@ class NodeServiceServicer:
 
     def PruneCollection(self, request, context):
         """Deletes old rows of one collection of a namespace, for good. Kept is whatever something undecided, unsent, undelivered
-        or unfinished still needs. Every call deletes a bounded number: call again while `more` is set.
+        or unfinished still needs. Every call looks at a bounded number of rows: call again from `next` while `more` is set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -33,7 +33,7 @@ class NodeServiceStub:
     """
     PruneCollection: _aio.UnaryUnaryMultiCallable[_node_service_pb2.PruneCollectionRequest, _node_service_pb2.PruneCollectionResponse]
     """Deletes old rows of one collection of a namespace, for good. Kept is whatever something undecided, unsent, undelivered
-    or unfinished still needs. Every call deletes a bounded number: call again while `more` is set.
+    or unfinished still needs. Every call looks at a bounded number of rows: call again from `next` while `more` is set.
     """
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -91,7 +91,7 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_node_service_pb2.PruneCollectionRequest, _abc.Awaitable[_node_service_pb2.PruneCollectionResponse]],
     ) -> _abc.Awaitable[_node_service_pb2.PruneCollectionResponse]:
         """Deletes old rows of one collection of a namespace, for good. Kept is whatever something undecided, unsent, undelivered
-        or unfinished still needs. Every call deletes a bounded number: call again while `more` is set.
+        or unfinished still needs. Every call looks at a bounded number of rows: call again from `next` while `more` is set.
         """
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _aio.Server) -> None: ...
