@@ -8,7 +8,7 @@ from typing import Final
 
 from photinus_core.app.devnet import postgres, zookeeper
 from photinus_core.app.devnet.layout import FIRST_PORT, ClusterState, Layout, free_port
-from photinus_core.app.devnet.processes import Processes, StartError
+from photinus_core.app.devnet.processes import Processes, StartError, together
 
 REPLICAS_MAX: Final = 8
 POSTGRES_PORT: Final = FIRST_PORT + 432
@@ -83,10 +83,14 @@ async def start_servers(
     Raises:
         StartError: a server is not installed, does not start, or does not let us.
     """
+    starts = []
     if cluster.postgres_port:
-        await postgres.start_postgres(processes, layout.postgres, cluster.postgres)
+        starts.append(postgres.start_postgres(processes, layout.postgres, cluster.postgres))
     if cluster.zookeeper_port:
-        await zookeeper.start_zookeeper(processes, layout.zookeeper, cluster.zookeeper_port)
+        starts.append(
+            zookeeper.start_zookeeper(processes, layout.zookeeper, cluster.zookeeper_port)
+        )
+    await together(*starts)
     await postgres.make_databases(cluster.postgres, cluster.id, members)
 
 

@@ -7,7 +7,6 @@ import sys
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +23,7 @@ from photinus_core.app.devnet.layout import (
     MemberState,
 )
 from photinus_core.app.devnet.postgres import member_url
-from photinus_core.app.devnet.processes import Processes, find_program
+from photinus_core.app.devnet.processes import Processes, find_program, together
 from photinus_core.app.devnet.zookeeper import chroot
 
 NAMESPACE: Final = "default"
@@ -161,14 +160,23 @@ async def start_connectors(processes: Processes, layout: Layout, member: MemberS
     Raises:
         StartError: one did not come up.
     """
-    for program, port in zip(CONNECTORS, member.connector_ports, strict=False):
-        name = program.removeprefix("photinus-")
-        command = [
-            *(_beside(program), "--address", f"127.0.0.1:{port}", "--insecure"),
-            *("--data-dir", str(layout.member(member.index) / "connectors" / name)),
-        ]
-        child = await processes.start(f"member{member.index}-{name}", command)
-        await processes.wait_ready(child, partial(_serves_grpc, port), READY_S)
+    if member.connector_ports:
+        await together(
+            *(_start_connector(processes, layout, member, n) for n in range(len(CONNECTORS)))
+        )
+
+
+async def _start_connector(
+    processes: Processes, layout: Layout, member: MemberState, number: int
+) -> None:
+    program, port = CONNECTORS[number], member.connector_ports[number]
+    name = program.removeprefix("photinus-")
+    command = [
+        *(_beside(program), "--address", f"127.0.0.1:{port}", "--insecure"),
+        *("--data-dir", str(layout.member(member.index) / "connectors" / name)),
+    ]
+    child = await processes.start(f"member{member.index}-{name}", command)
+    await processes.wait_ready(child, lambda: _serves_grpc(port), READY_S)
 
 
 async def start_core(

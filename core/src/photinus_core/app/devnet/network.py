@@ -37,7 +37,7 @@ from photinus_core.app.devnet.member import (
     start_gateway,
     write_configs,
 )
-from photinus_core.app.devnet.processes import Child, Processes, StartError
+from photinus_core.app.devnet.processes import Child, Processes, StartError, together
 from photinus_core.app.devnet.registering import register_members
 from photinus_core.ports.tasks import Background
 
@@ -112,7 +112,7 @@ class Network:
         Keeps logs in bounds. In a cluster everything but the chain is started again, as a service
         manager would do; only what ends again and again, just started, is given up.
         """
-        ended: asyncio.Queue[Child] = asyncio.Queue()
+        ended: asyncio.Queue[Child] = asyncio.Queue(len(self._processes.children))
 
         async def watch(child: Child) -> None:
             await child.wait()
@@ -172,8 +172,7 @@ class Network:
             self._say(f"going on with the {len(known.members)} members of {layout.root}")
         self.state = await (self._new() if known is None else self._again(known))
         around = Surroundings(self.state.chain_port, self.state.contract, self.state.cluster)
-        for member in self.members:
-            await self._start_member(member, around)
+        await together(*(self._start_member(m, around) for m in self.members))
 
     async def _start_member(self, member: MemberState, around: Surroundings) -> None:
         processes, layout = self._processes, self._layout
@@ -183,7 +182,7 @@ class Network:
         first, *others = write_configs(layout, member, around)
         await start_connectors(processes, layout, member)
         await start_core(processes, layout, member, 0, first)  # it makes the database's tables
-        await asyncio.gather(
+        await together(
             *(start_core(processes, layout, member, n, c) for n, c in enumerate(others, 1))
         )
         await start_gateway(processes, member)

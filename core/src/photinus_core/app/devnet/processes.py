@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -205,6 +205,27 @@ class Processes:
             except (TimeoutError, OSError) as failure:
                 log.warning("%s could not be ended: %s", child.name, failure)
         self._children.clear()
+
+
+async def together(*works: Coroutine[object, object, None]) -> None:
+    """Starts several things at once; what fails first ends the others and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                group.create_task(work)
+    except* StartError as failures:
+        first = next(iter(_leaves(failures)))
+    else:
+        return
+    raise first
+
+
+def _leaves(group: BaseExceptionGroup[StartError]) -> Iterator[StartError]:
+    for failure in group.exceptions:
+        if isinstance(failure, BaseExceptionGroup):
+            yield from _leaves(failure)
+        else:
+            yield failure
 
 
 def find_program(name: str, variable: str) -> str:
