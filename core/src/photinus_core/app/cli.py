@@ -8,18 +8,19 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import uvloop
 
-from photinus_core.app import commands
+from photinus_core.app import commands, operating
 from photinus_core.app.config import ConfigError, load
 from photinus_core.app.devnet.cluster import ClusterPlan
 from photinus_core.app.devnet.layout import MEMBERS_MAX
 from photinus_core.app.devnet.processes import StartError
 from photinus_core.app.logs import set_up_logs
+from photinus_core.app.telling import complain
 from photinus_core.model.errors import PhotinusError
 
 DEFAULT_DIRECTORY: Final = Path(".photinus")
@@ -37,10 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except ConfigError as failure:
         for problem in failure.problems:
-            commands.complain(str(problem))
+            complain(str(problem))
         return 2
     except (StartError, PhotinusError, OSError) as failure:
-        commands.complain(f"photinus: {failure}")
+        complain(f"photinus: {failure}")
         return 1
 
 
@@ -92,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_api(message)
     message.set_defaults(run=lambda a: _run(commands.explain_message(a.api, a.namespace, a.id)))
 
+    _add_operating(parsers.add_parser)
+
     config = parsers.add_parser("config", help="look at a configuration")
     actions = config.add_subparsers(required=True, metavar="ACTION")
     check = actions.add_parser("check", help="check a file; errors have line numbers")
@@ -99,12 +102,56 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(run=lambda a: commands.check_config(a.file))
 
     serve = parsers.add_parser("serve", help="run one core with a configuration")
-    serve.add_argument("--config", "-f", type=Path, required=True, help="FireFly-shaped YAML")
-    serve.add_argument(
-        "--dir", type=Path, default=None, help="where relative paths begin (the file's folder)"
-    )
+    _add_config(serve)
     serve.set_defaults(run=_serve)
     return parser
+
+
+def _add_operating(add: Callable[..., argparse.ArgumentParser]) -> None:
+    cluster = add("cluster", help="show replicas, who leads what, and what waits")
+    _add_api(cluster)
+    cluster.set_defaults(run=lambda a: _run(operating.cluster(a.api)))
+    actions = cluster.add_subparsers(required=False, metavar="ACTION")
+    rebind = actions.add_parser(
+        "rebind", help="use a rebuilt ZooKeeper ensemble; all replicas must be down"
+    )
+    _add_config(rebind)
+    rebind.set_defaults(run=lambda a: _run(operating.rebind_ensemble(a.config, _folder(a))))
+
+    drain = add("drain", help="take a replica out: hand over, send clients elsewhere")
+    _add_api(drain)
+    drain.add_argument(
+        "--timeout", type=float, default=operating.DRAIN_S, help="seconds to wait (30)"
+    )
+    drain.set_defaults(run=lambda a: _run(operating.drain(a.api, a.timeout)))
+
+    prune = add("prune", help="delete what is old and no longer needed")
+    prune.add_argument(
+        "--older-than", type=_age, required=True, metavar="AGE", help="such as 90d, 12h, 2w"
+    )
+    prune.add_argument(
+        "--collection",
+        action="append",
+        choices=operating.COLLECTIONS,
+        help="which one, may be given again (all of these)",
+    )
+    prune.add_argument("--namespace", default="", help="in which namespace (the default one)")
+    prune.add_argument("--dry-run", action="store_true", help="only count")
+    _add_api(prune)
+    prune.set_defaults(run=lambda a: _run(operating.prune(a.api, _pruning(a))))
+
+
+def _pruning(parsed: argparse.Namespace) -> operating.Pruning:
+    chosen = parsed.collection or operating.COLLECTIONS
+    ordered = tuple(name for name in operating.COLLECTIONS if name in chosen)
+    return operating.Pruning(parsed.namespace, ordered, parsed.older_than, parsed.dry_run)
+
+
+def _age(text: str) -> int:
+    try:
+        return operating.read_age(text)
+    except ValueError as failure:
+        raise argparse.ArgumentTypeError(str(failure)) from failure
 
 
 def _cluster_plan(parsed: argparse.Namespace) -> ClusterPlan:
@@ -119,12 +166,24 @@ def _serve(parsed: argparse.Namespace) -> int:
     from photinus_core.app.serve import serve  # noqa: PLC0415 - the other commands need no node
 
     settings = load(parsed.config)
-    directory: Path = parsed.dir or parsed.config.absolute().parent
+    directory = _folder(parsed)
     set_up_logs(settings.log, directory)
     for warning in settings.warnings:
         logging.getLogger(__name__).warning("%s", warning)
     uvloop.run(serve(settings, directory, lambda _: None))
     return 0
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", "-f", type=Path, required=True, help="FireFly-shaped YAML")
+    parser.add_argument(
+        "--dir", type=Path, default=None, help="where relative paths begin (the file's folder)"
+    )
+
+
+def _folder(parsed: argparse.Namespace) -> Path:
+    folder: Path = parsed.dir or parsed.config.absolute().parent
+    return folder
 
 
 def _run(command: Coroutine[Any, Any, int]) -> int:
@@ -157,7 +216,9 @@ def _absolute(text: str) -> Path:
 
 def _add_api(parser: argparse.ArgumentParser) -> None:
     default = os.environ.get("PHOTINUS_API", DEFAULT_API)
-    parser.add_argument("--api", default=default, help=f"gRPC address of the node ({default})")
+    parser.add_argument(
+        "--api", "--address", default=default, help=f"gRPC address of the node ({default})"
+    )
 
 
 if __name__ == "__main__":

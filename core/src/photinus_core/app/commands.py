@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
-from typing import Final
 
 import grpc
 from photinus.api.v1 import (
@@ -20,18 +18,7 @@ from photinus_core.app.devnet.cluster import ClusterPlan
 from photinus_core.app.devnet.layout import SPARE_ADDRESSES, ClusterState, Layout
 from photinus_core.app.devnet.network import Network, stop_network
 from photinus_core.app.devnet.postgres import place
-
-CALL_S: Final = 10.0
-
-
-def tell(text: str = "") -> None:
-    """Prints one line for a person."""
-    print(text, flush=True)  # noqa: T201 - the command line's own output
-
-
-def complain(text: str) -> None:
-    """Prints one line about something that went wrong."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - likewise
+from photinus_core.app.telling import CALL_S, complain, tell, why
 
 
 async def up(directory: Path, members: int, plan: ClusterPlan, *, fresh: bool) -> int:
@@ -115,7 +102,7 @@ async def connectors(api: str) -> int:
         try:
             await _show_connectors(node_service_pb2_grpc.NodeServiceStub(channel), "")
         except grpc.aio.AioRpcError as failure:
-            complain(_why(api, failure))
+            complain(why(api, failure))
             return 1
     return 0
 
@@ -140,7 +127,7 @@ async def explain_message(api: str, namespace: str, message_id: str) -> int:
                 timeout=CALL_S,
             )
         except grpc.aio.AioRpcError as failure:
-            complain(_why(api, failure))
+            complain(why(api, failure))
             return 1
     tell(f"message    {found.id}")
     tell(f"state      {found.state}")
@@ -157,12 +144,6 @@ async def explain_message(api: str, namespace: str, message_id: str) -> int:
     for operation in found.operations:
         tell(f"operation  {operation}")
     return 0
-
-
-def _why(api: str, failure: grpc.aio.AioRpcError) -> str:
-    if failure.code() is grpc.StatusCode.UNAVAILABLE:
-        return f"photinus: no node answers on {api}: {failure.details()}"
-    return f"photinus: {failure.details()}"
 
 
 def check_config(path: Path) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -67,18 +67,31 @@ async def open_electors(
         Rejected: FF19155, the session timeout does not fit the database's.
     """
     cluster, electors = settings.cluster, dict[str, Elector]()
-    for name, store in stores.items():
-        if cluster.ensemble is None:
-            electors[name] = LocalElector(store, replica)
+    for name, ensemble in ensembles(settings, directory, stores).items():
+        if ensemble is None:
+            electors[name] = LocalElector(stores[name], replica)
             continue
-        ensemble = _located(cluster.ensemble, directory)
-        if electors:  # a second database has leases and a folder of its own
-            ensemble = replace(ensemble, chroot=f"{ensemble.chroot}/{name}")
         rules = ElectionRules(session_min_s=SESSION_MIN_S, quiet_s=cluster.hand_over_after_s)
         electors[name] = await stack.enter_async_context(
-            ZooKeeperElector(ensemble, store, replica, rules)
+            ZooKeeperElector(ensemble, stores[name], replica, rules)
         )
     return electors
+
+
+def ensembles(
+    settings: NodeSettings, directory: Path, databases: Iterable[str]
+) -> dict[str, EnsembleSettings | None]:
+    """Where the leaders of each database's namespaces are elected; None for no ensemble."""
+    ensemble = settings.cluster.ensemble
+    if ensemble is None:
+        return dict.fromkeys(databases)
+    located = _located(ensemble, directory)
+    found: dict[str, EnsembleSettings | None] = {}
+    for name in databases:
+        # A second database has leases and a folder of its own.
+        chroot = f"{located.chroot}/{name}" if found else located.chroot
+        found[name] = replace(located, chroot=chroot)
+    return found
 
 
 def _located(ensemble: EnsembleSettings, directory: Path) -> EnsembleSettings:

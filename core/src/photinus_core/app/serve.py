@@ -55,7 +55,7 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        stores = await _open_stores(settings, directory, stack)
+        stores = await open_stores(settings, directory, stack)
         main = next(iter(stores.values()))
         facts = CoreFacts(
             cluster_id=main.cluster_id,
@@ -103,9 +103,10 @@ _NODE: Final = Namespace(RESERVED_NAMESPACE)
 _STORE_IDS: Final = "connector_store"
 
 
-async def _open_stores(
+async def open_stores(
     settings: NodeSettings, directory: Path, stack: AsyncExitStack
 ) -> Mapping[str, Store]:
+    """Opens the databases that namespaces use, by plugin; the stack closes them."""
     stores: dict[str, Store] = {}
     for name in dict.fromkeys(n.database.name for n in settings.namespaces):
         plugin = settings.plugin(name)
