@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, TypeVar
+from typing import Any, BinaryIO, Self, TypeVar, cast
 from urllib.parse import quote
 
 from photinus_sdk.errors import Conflict, NotFound, Rejected
@@ -165,7 +165,7 @@ class BlobStore:
         """
         ref = blob.payload_ref
         try:
-            file: BinaryIO = await self._run(self._path(ref).open, "rb")
+            file = await _opened(self._pool, self._path(ref), "rb")
         except FileNotFoundError as error:
             raise NotFound(f"The file of {ref!r} is gone", reason="UNKNOWN_BLOB") from error
         try:
@@ -234,7 +234,7 @@ class PartialFile:
         self._moved = False
 
     async def __aenter__(self) -> Self:
-        self._file = await self._run(self.path.open, "ab" if self._keep else "xb")
+        self._file = await _opened(self._pool, self.path, "ab" if self._keep else "xb")
         return self
 
     async def __aexit__(
@@ -322,6 +322,16 @@ class PartialFile:
 
     async def _run(self, function: Callable[..., R], *arguments: object) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+
+async def _opened(pool: ThreadPoolExecutor, path: Path, mode: str) -> BinaryIO:
+    """Opens a file beside the event loop; whoever is cancelled meanwhile leaves nothing open."""
+    opening: asyncio.Future[Any] = asyncio.get_running_loop().run_in_executor(pool, path.open, mode)
+    try:
+        return cast("BinaryIO", await asyncio.shield(opening))
+    except asyncio.CancelledError:
+        opening.add_done_callback(lambda done: done.exception() or done.result().close())
+        raise
 
 
 def own_ref(scope: Scope, data_id: str) -> str:
