@@ -7,6 +7,7 @@ dead, change their address or certificate, lose their disk, or come late; connec
 
 import asyncio
 import random
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -537,6 +538,19 @@ async def test_the_same_upload_again_gives_the_same_answer(tmp_path: Path) -> No
         assert refused.value.reason == "KEY_REUSED"
         assert await alice.blob(ref) == b"content"
         assert not list((tmp_path / "a" / "partial").iterdir())
+
+
+async def test_an_upload_that_failed_may_come_again_with_other_bytes(tmp_path: Path) -> None:
+    async with pair(tmp_path) as (alice, bob):
+        in_the_way = tmp_path / "a" / "blobs" / "own"
+        in_the_way.write_text("no folder can be made here")
+        with pytest.raises(OSError, match="own"):
+            await alice.upload(b"first", data_id := str(uuid.uuid4()))
+        in_the_way.unlink()
+        ref, _ = await alice.upload(b"second, longer", data_id)
+        await alice.send_blob(bob, ref, data_id)
+        await alice.succeeded(1)
+        assert await bob.blob(bob.received[0].payload_ref) == b"second, longer"
 
 
 async def test_a_blob_is_deleted_once(tmp_path: Path) -> None:

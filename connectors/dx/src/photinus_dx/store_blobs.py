@@ -28,7 +28,9 @@ class BlobIndex:
 
         def job(db: sqlite3.Connection) -> bool:
             db.execute(
-                "INSERT INTO dx_blobs VALUES (?, 0, ?, ?) ON CONFLICT DO NOTHING",
+                # One that was announced and never placed may come again with other bytes.
+                "INSERT INTO dx_blobs VALUES (?, 0, ?, ?) ON CONFLICT DO UPDATE"
+                " SET hash = excluded.hash, size = excluded.size WHERE stored = 0",
                 (blob.payload_ref, blob.hash, blob.size),
             )
             (stored,) = db.execute(
