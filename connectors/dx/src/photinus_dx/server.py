@@ -216,14 +216,17 @@ class PeerServer:
         network = network_of(item.message)
         sender = self._sender(item.sender_node, shown, peer, network)
         node = self._recipient(item.recipient_node, network)
-        # A peer that does not number its messages repeats them byte for byte.
-        digest = hashlib.sha256(b"\n".join((sender.text.encode(), node.encode(), text))).hexdigest()
+        repeat_key = item.item_id
+        if not repeat_key:
+            # A peer that does not number its messages repeats them byte for byte.
+            parts = (sender.text.encode(), node.encode(), text)
+            repeat_key = hashlib.sha256(b"\n".join(parts)).hexdigest()
         return Incoming(
             sender=sender,
             node=node,
             network=network,
             item_id=item.item_id,
-            repeat_key=item.item_id or digest,
+            repeat_key=repeat_key,
             message=item.message,
             data_id="",
             hash="",
