@@ -66,10 +66,6 @@ class PeerRegistry:
             peer.network == network and peer.id == sender for peer in self._peers.values()
         )
 
-    def with_fingerprint(self, fingerprint: str) -> list[Peer]:
-        """Registrations a presented certificate stands for."""
-        return list(self._by_fingerprint.get(fingerprint, ()))
-
     def find(self, network: str, peer_id: PeerId) -> Peer | None:
         """A registration of a peer in a network: the node itself, else another node of the same peer."""
         same_peer = None
