@@ -7,22 +7,38 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
+
+import asyncpg
 
 ROLE: Final = "namespace/default"
 AUDITED: Final = ("pins", "next_pins", "nonces", "batches", "checkpoints")
 """Tables that only the leader of a namespace writes."""
 BUSY_S: Final = 20.0
-_AUDIT_TABLE: Final = (
+_SQLITE_TABLE: Final = (
     "CREATE TABLE chaos_audit (number INTEGER PRIMARY KEY AUTOINCREMENT, "
     "epoch INTEGER NOT NULL, writer TEXT NOT NULL, source TEXT NOT NULL)"
+)
+_POSTGRES_TABLE: Final = (
+    "CREATE TABLE chaos_audit (number BIGSERIAL PRIMARY KEY, "
+    "epoch BIGINT NOT NULL, writer TEXT NOT NULL, source TEXT NOT NULL)"
+)
+# The session is known by its port, and the port by the proxy it came through.
+_POSTGRES_FUNCTION: Final = (
+    "CREATE FUNCTION chaos_note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+    "INSERT INTO chaos_audit (epoch, writer, source) "
+    "SELECT epoch, inet_client_port()::text, TG_TABLE_NAME "
+    f"FROM leases WHERE role = '{ROLE}'; RETURN NULL; END $$"
 )
 
 
 class Database(Protocol):
     """A member's database."""
+
+    def writer(self, told: str) -> str:
+        """Who wrote a row, from what the database could tell."""
 
     async def install_audit(self) -> None:
         """From now on every write to a leader's table is recorded with the epoch that holds."""
@@ -37,6 +53,9 @@ class SqliteDatabase:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    def writer(self, told: str) -> str:
+        return f"the process with epoch {told}"
+
     async def install_audit(self) -> None:
         await asyncio.to_thread(self._install)
 
@@ -44,7 +63,7 @@ class SqliteDatabase:
         return await asyncio.to_thread(self._rows, statement)
 
     def _install(self) -> None:
-        statements = [_AUDIT_TABLE]
+        statements = [_SQLITE_TABLE]
         # One process has the file at a time and has raised the epoch, so the epoch tells the writer.
         statements += [
             f"CREATE TRIGGER chaos_{table}_{event} AFTER {event} ON {table} BEGIN "
@@ -64,3 +83,40 @@ class SqliteDatabase:
             return connection.execute(statement).fetchall()
         finally:
             connection.close()
+
+
+class PostgresDatabase:
+    """A database on a server that several replicas use.
+
+    Args:
+        url: Past every proxy.
+        writer_of: Who is behind a client's port.
+    """
+
+    def __init__(self, url: str, writer_of: Callable[[int], str]) -> None:
+        self._url = url
+        self._writer_of = writer_of
+
+    def writer(self, told: str) -> str:
+        return self._writer_of(int(told))
+
+    async def install_audit(self) -> None:
+        statements = [_POSTGRES_TABLE, _POSTGRES_FUNCTION]
+        statements += [
+            f"CREATE TRIGGER chaos_note AFTER INSERT OR UPDATE ON {table} "
+            "FOR EACH ROW EXECUTE FUNCTION chaos_note()"
+            for table in AUDITED
+        ]
+        connection = await asyncpg.connect(self._url)
+        try:
+            for statement in statements:
+                await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    async def rows(self, statement: str) -> Sequence[Sequence[Any]]:
+        connection = await asyncpg.connect(self._url)
+        try:
+            return [tuple(row) for row in await connection.fetch(statement)]
+        finally:
+            await connection.close()

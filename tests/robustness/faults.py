@@ -48,11 +48,14 @@ class Faults:
         target = await self._resolved(fault.target)
         begin = time.monotonic()
         self._say(f"{at:6.1f} s  {fault.kind:16} {target:18} {fault.seconds:5.1f} s")
-        verb = fault.kind.partition(" ")[0]
-        match verb:
-            case "kill":
+        match fault.kind.split():
+            case ["restart", "database"]:
+                detail = await self._site.restart_database()
+            case ["kill", "ZooKeeper"]:
+                detail = await self._site.restart_zookeeper(fault.seconds)
+            case ["kill", _]:
                 detail = await self._kill(target, fault.seconds)
-            case "freeze":
+            case ["freeze", _]:
                 detail = await self._freeze(target, fault.seconds)
             case _:
                 detail = await self._spoil(fault.kind, target, fault.seconds)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 from tests.robustness.checkers import check_all
-from tests.robustness.databases import Database, SqliteDatabase
 from tests.robustness.faults import Faults
 from tests.robustness.findings import Finding
 from tests.robustness.load import GrpcSender, Load, RestSender, Sender
@@ -85,10 +84,7 @@ async def run(folder: Path, options: Options, say: Say) -> Result:
     with History(path) as history:
         async with Site(folder, options.topology, history) as site:
             say(f"up: {options.topology}")
-            databases: list[Database] = [
-                SqliteDatabase(site.member_folder(member) / "core.db")
-                for member in range(options.topology.members)
-            ]
+            databases = [site.database(member) for member in range(options.topology.members)]
             for database in databases:
                 await database.install_audit()
             await _storm(site, history, options, say)

@@ -22,8 +22,9 @@ import aiohttp
 import psutil
 from photinus_core.app.devnet import chain
 
+from tests.robustness.databases import Database, PostgresDatabase, SqliteDatabase
 from tests.robustness.fault_proxy import FaultProxy
-from tests.robustness.member_config import CHAIN_ID, org_name, program, write_config
+from tests.robustness.member_config import CHAIN_ID, CoreConfig, org_name, program, write_config
 from tests.robustness.processes import (
     POLL_S,
     NotReadyError,
@@ -37,6 +38,8 @@ from tests.robustness.records import Ended, History
 from tests.robustness.topology import CONNECTORS, Topology
 from tests.support import chains
 from tests.support.chains import free_port
+from tests.support.postgres import PostgresServer, create_database
+from tests.support.zookeeper import ZooKeeperServer
 
 REGISTER_S: Final = 60.0
 RESTART_PAUSE_S: Final = 0.3
@@ -81,6 +84,8 @@ class Site:
         self._history = history
         self._services: dict[str, Service] = {}
         self._stack = AsyncExitStack()
+        self._postgres: PostgresServer | None = None
+        self._zookeeper: ZooKeeperServer | None = None
         self._watching: list[asyncio.Task[None]] = []
         self._ports: dict[str, int] = {}
         self._closing = asyncio.Event()
@@ -199,23 +204,72 @@ class Site:
         """SIGCONT, if it still runs."""
         send_signal(pid, signal.SIGCONT)
 
+    async def restart_database(self) -> str:
+        """`pg_ctl restart -m immediate`; gives what was done."""
+        assert self._postgres is not None
+        await asyncio.to_thread(self._postgres.restart)
+        return "immediate"
+
+    async def restart_zookeeper(self, away_s: float) -> str:
+        """SIGKILL, and a start after a time; gives what was done."""
+        assert self._zookeeper is not None
+        await asyncio.to_thread(self._zookeeper.kill)
+        await asyncio.sleep(away_s)
+        await asyncio.to_thread(self._zookeeper.start)
+        return f"away for {away_s:.1f} s"
+
     # ----------------------------------------------------------------------------------- start
 
     async def _start(self) -> None:
+        members = range(self.topology.members)
         for name in ("chain", *self.topology.gateways, *self._core_names()):
             self._ports[name] = free_port()
-        for member in range(self.topology.members):
+        for member in members:
             self._ports[f"dx/{member}"] = free_port()
+        if not self.topology.launches:
+            for name in self.topology.connectors:
+                self._ports[name] = free_port()
+        await self._start_servers()
         for link in self.topology.links:
             proxy = FaultProxy("127.0.0.1", self._target_port(link))
             self.links[link] = await self._stack.enter_async_context(proxy)
         await self._run(self._chain())
         self.contract = await chain.deploy_contract(self.chain_port)
-        for member in range(self.topology.members):
+        for member in members:
+            if not self.topology.launches:
+                for name in CONNECTORS:
+                    await self._run(self._connector(member, name))
             for replica in range(self.topology.replicas):
                 await self._run(self._core(member, replica))
                 await self._run(self._gateway(member, replica))
         await self._register()
+
+    async def _start_servers(self) -> None:
+        """PostgreSQL with a database for each member, and ZooKeeper, where there are any."""
+        if self.topology.postgres:
+            self._postgres = PostgresServer()
+            self._stack.callback(self._postgres.close)
+            await asyncio.to_thread(self._postgres.__enter__)
+            for member in range(self.topology.members):
+                await create_database(self._postgres, f"member{member}")
+        if self.topology.zookeeper:
+            self._zookeeper = ZooKeeperServer(self.folder / "zookeeper")
+            self._stack.callback(self._zookeeper.kill)
+            await asyncio.to_thread(self._zookeeper.start)
+
+    def database(self, member: int) -> Database:
+        """The harness's own way into a member's database."""
+        if self._postgres is None:
+            return SqliteDatabase(self.member_folder(member) / "core.db")
+        return PostgresDatabase(self._postgres.url(f"member{member}"), self._core_of_port)
+
+    def _core_of_port(self, port: int) -> str:
+        """The core whose connection to the database came from a port."""
+        return next(
+            f"core/{link.partition('/')[2]}"
+            for link, proxy in self.links.items()
+            if link.startswith("database/") and port in proxy.far_ports
+        )
 
     def _core_names(self) -> list[str]:
         return [f"core/{m}/{r}" for m, r in self.topology.places]
@@ -229,10 +283,17 @@ class Site:
                 return self._ports[link]
             case "client-gateway":
                 return self._ports[f"gateway/{where}"]
-            case "client-core" | "gateway-core":
+            case "client-core" | "gateway-core" | "core-core":
                 return self._ports[f"core/{where}"]
+            case "database":
+                assert self._postgres is not None
+                return self._postgres.port
+            case "zookeeper":
+                assert self._zookeeper is not None
+                return self._zookeeper.port
             case _:
-                raise ValueError(link)
+                member = where.partition("/")[0]
+                return self._ports[f"connector/{member}/{kind.removeprefix('core-')}"]
 
     def _chain(self) -> Service:
         port = self.chain_port
@@ -243,29 +304,59 @@ class Site:
         ]
         return Service("chain", command, lambda: chain.answers(port))
 
+    def _connector(self, member: int, name: str) -> Service:
+        service = f"connector/{member}/{name}"
+        port = self._ports[service]
+        command = [
+            *(program(CONNECTORS[name]), "--address", f"127.0.0.1:{port}", "--insecure"),
+            *("--data-dir", str(self.member_folder(member) / "connectors" / name)),
+        ]
+        return Service(service, command, _connects(port))
+
     def _core(self, member: int, replica: int) -> Service:
+        where = f"{member}/{replica}"
+        port = self._ports[f"core/{where}"]
         folder = self.member_folder(member)
-        config = write_config(
-            folder,
+        postgres = ""
+        if self._postgres is not None:
+            own = f":{self._postgres.port}/"
+            through = f":{self.links[f'database/{where}'].port}/"
+            postgres = self._postgres.url(f"member{member}").replace(own, through)
+        config = CoreConfig(
             member=member,
-            grpc_port=self._ports[f"core/{member}/{replica}"],
+            replica=replica,
+            grpc_port=port,
             chain_port=self.links[f"chain/{member}"].port,
             dx_port=self._ports[f"dx/{member}"],
             dx_public_port=self.links[f"dx/{member}"].port,
             content=self.folder / "content",
             contract=self.contract,
+            connector_ports={
+                name: self.links[f"core-{name}/{where}"].port
+                for name in CONNECTORS
+                if f"core-{name}/{where}" in self.links
+            },
+            postgres=postgres,
+            zookeeper_port=self._link_port(f"zookeeper/{where}"),
+            peer_port=self._link_port(f"core-core/{where}"),
         )
-        command = [sys.executable, "-m", "photinus_core.app.cli", "serve", "--config", str(config)]
-        port = self._ports[f"core/{member}/{replica}"]
-        ready = _connects(port)
-        return Service(f"core/{member}/{replica}", [*command, "--dir", str(folder)], ready)
+        path = write_config(folder, config)
+        command = [sys.executable, "-m", "photinus_core.app.cli", "serve", "--config", str(path)]
+        return Service(f"core/{where}", [*command, "--dir", str(folder)], _connects(port))
+
+    def _link_port(self, link: str) -> int:
+        """Where a proxy listens; 0 when this topology has no such link."""
+        return self.links[link].port if link in self.links else 0
 
     def _gateway(self, member: int, replica: int) -> Service:
-        core = self.links[f"gateway-core/{member}/{replica}"].port
+        cores = [
+            f"127.0.0.1:{self.links[f'gateway-core/{member}/{r}'].port}"
+            for r in range(self.topology.replicas)
+        ]
         port = self._ports[f"gateway/{member}/{replica}"]
         command = [
-            program("photinus-gateway"),
-            *("-listen", f"127.0.0.1:{port}", "-core", f"dns:///127.0.0.1:{core}"),
+            *(program("photinus-gateway"), "-listen", f"127.0.0.1:{port}"),
+            *("-core", ",".join(cores)),
         ]
         return Service(f"gateway/{member}/{replica}", command, _connects(port))
 

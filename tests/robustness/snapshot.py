@@ -12,7 +12,7 @@ from typing import Any, Final
 import aiohttp
 from photinus_core.app.devnet import chain
 
-from tests.robustness.databases import Database
+from tests.robustness.databases import ROLE, Database
 from tests.robustness.records import (
     Call,
     History,
@@ -73,8 +73,9 @@ async def _stored(member: int, database: Database, history: History) -> None:
     for row in await database.rows(
         "SELECT number, epoch, writer, source FROM chaos_audit ORDER BY number"
     ):
-        number, epoch, writer, source = row
-        history.add(LeaderWrite(member, number, "namespace/default", epoch, str(writer), source))
+        number, epoch, told, source = row
+        writer = database.writer(told)
+        history.add(LeaderWrite(member, number, ROLE, epoch, writer, source))
 
 
 async def _blobs(site: Site, member: int, database: Database, history: History) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import pytest
@@ -26,6 +26,7 @@ NOTHING_S: Final = 0.15
 class Echo:
     proxy: FaultProxy
     served: int = 0
+    peers: set[int] = field(default_factory=set)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.proxy.port)
@@ -35,6 +36,7 @@ class Echo:
 async def echo() -> AsyncIterator[Echo]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         found.served += 1
+        found.peers.add(writer.get_extra_info("peername")[1])
         try:
             while data := await reader.read(65536):
                 writer.write(data)
@@ -81,6 +83,7 @@ async def test_passes_both_ways_and_the_end(echo: Echo) -> None:
     assert await sending == big
     writer.write_eof()
     assert await ended((reader, writer))
+    assert echo.proxy.far_ports == echo.peers
     await until(lambda: echo.proxy.connections == 0)
 
 

@@ -63,11 +63,10 @@ class Topology:
     def links(self) -> tuple[str, ...]:
         """Names of all connections that pass a fault proxy."""
         found = [f"{kind}/{m}" for m in range(self.members) for kind in ("chain", "dx")]
-        for m, r in self.places:
-            found += [f"{kind}/{m}/{r}" for kind in ("client-core", "client-gateway")]
-            found.append(f"gateway-core/{m}/{r}")
-            if self.postgres:
-                found.append(f"database/{m}/{r}")
-            if self.zookeeper:
-                found.append(f"zookeeper/{m}/{r}")
+        kinds = ["client-core", "client-gateway", "gateway-core"]
+        if self.postgres:
+            kinds.append("database")
+        if self.zookeeper:
+            kinds += ["zookeeper", "core-core", *(f"core-{name}" for name in CONNECTORS)]
+        found += [f"{kind}/{m}/{r}" for m, r in self.places for kind in kinds]
         return tuple(found)
