@@ -108,11 +108,11 @@ class ZooKeeperServer:
         os.killpg(self._process.pid, number)
 
     def _config(self) -> str:
-        plain = "" if self._is_secure else f"clientPort={self.port}\n"
+        plain = f"clientPort={self.port}\nclientPortAddress=127.0.0.1\n"
         return (
-            f"tickTime={TICK_MS}\ndataDir={self.folder / 'data'}\n{plain}"
-            "clientPortAddress=127.0.0.1\nadmin.enableServer=false\n"
-            f"4lw.commands.whitelist=srvr\n{self._extra.format(port=self.port)}\n"
+            f"tickTime={TICK_MS}\ndataDir={self.folder / 'data'}\nadmin.enableServer=false\n"
+            f"4lw.commands.whitelist=srvr\n{'' if self._is_secure else plain}"
+            f"{self._extra.format(port=self.port)}\n"
         )
 
     @property

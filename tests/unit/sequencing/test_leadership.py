@@ -34,6 +34,18 @@ def leading(epoch: int = 5) -> Leadership:
     return leadership
 
 
+def test_a_leader_hands_over_only_while_it_leads() -> None:
+    leadership = leading()
+    leadership.suspended()
+    assert leadership.hand_over() == []
+    leadership.reconnected()
+    assert leadership.hand_over() == [End()]
+    assert leadership.hand_over() == []
+    assert leadership.ended() == [Withdraw()]
+    assert leadership.withdrawn() == [Campaign()]
+    assert leadership.hand_over() == []
+
+
 def test_work_begins_once_the_database_took_the_epoch() -> None:
     leadership = leading()
     assert (leadership.state, leadership.epoch) == (LeaderState.LEADING, 5)
@@ -162,7 +174,7 @@ class Cluster(RuleBasedStateMachine):
 
     @rule(
         replica=st.sampled_from([0, 1]),
-        what=st.sampled_from(["suspend", "reconnect", "lose", "restart"]),
+        what=st.sampled_from(["suspend", "reconnect", "lose", "hand over", "restart"]),
     )
     def weather(self, replica: int, what: str) -> None:
         machine = self.replicas[replica]
@@ -177,6 +189,8 @@ class Cluster(RuleBasedStateMachine):
                     t for t in self.todo if t[0] != replica or not isinstance(t[1], Campaign)
                 ]
                 self.act(replica, machine.session_lost())
+            case "hand over":
+                self.act(replica, machine.hand_over())
             case _:
                 self.act(replica, machine.stop())
                 self.act(replica, machine.start())

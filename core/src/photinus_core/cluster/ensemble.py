@@ -374,6 +374,14 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has n
         self.failure = ""
         return connection
 
+    def select(self, reading: Any, writing: Any, failing: Any, timeout: float | None = None) -> Any:
+        """Waits for sockets; what TLS has decrypted already is there, though its socket is quiet."""
+        buffered = [s for s in reading if isinstance(s, ssl.SSLSocket) and s.pending()]
+        if not buffered:
+            return super().select(reading, writing, failing, timeout)
+        ready, *others = super().select(reading, writing, failing, 0)
+        return (list({*ready, *buffered}), *others)
+
 
 def _context(tls: TlsSettings) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=tls.ca)
