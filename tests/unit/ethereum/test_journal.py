@@ -116,6 +116,26 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
         assert (found.block, found.state) == (5, SUCCEEDED)
 
 
+async def test_as_much_is_forgotten_as_comes(tmp_path: Path) -> None:
+    """However many updates one ack covers."""
+    clock, count = Clock(), 200
+    async with opened(tmp_path, clock) as journal:
+
+        async def through(first: int) -> None:
+            ids = [await accepted(journal, nonce) for nonce in range(first, first + count)]
+            await journal.finish([outcome(entry_id) for entry_id in ids])
+            updates = await journal.updates(STREAM, 0, count)
+            await journal.updates_acked(STREAM, updates[-1].row)
+
+        await through(0)
+        clock.now_ns += (RETENTION_S + 1) * 1_000_000_000
+        await through(count)
+        known, _ = await journal.list_operations(
+            STREAM, common.OPERATION_STATE_UNSPECIFIED, 10 * count, 0
+        )
+        assert len(known) == count
+
+
 async def test_updates_come_in_order_until_acked_and_are_named_for_ever(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         ids = [await accepted(journal, nonce) for nonce in range(3)]

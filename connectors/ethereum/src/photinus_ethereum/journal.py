@@ -40,7 +40,7 @@ INTERNAL_SCOPE = "\n\n"
 """Scope of transactions nobody asked for: those that fill a gap in a signer's nonces."""
 
 ERROR_BYTES_MAX = 4096
-PURGE_ROWS_MAX = 50
+PURGED_BESIDE_ACKED = 50
 UPDATES_PER_OPENING_MAX = 1 << 40
 
 SCHEMA = """
@@ -504,14 +504,15 @@ class Journal:
         now = self._now_ns()
 
         def job(db: sqlite3.Connection) -> None:
-            db.execute(
+            acked = db.execute(
                 "UPDATE eth_transactions SET update_row = NULL, acked_ns = ? WHERE scope = ? AND update_row <= ?",
                 (now, stream.text, through),
-            )
+            ).rowcount
+            # More than came: however large the batches are, the table does not grow for ever.
             db.execute(
                 "DELETE FROM eth_transactions WHERE id IN (SELECT id FROM eth_transactions"
                 " WHERE acked_ns < ? AND settled = 1 LIMIT ?)",
-                (now - self._retention_ns, PURGE_ROWS_MAX),
+                (now - self._retention_ns, acked + PURGED_BESIDE_ACKED),
             )
 
         await self._writer.write(job)
