@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
@@ -24,7 +24,7 @@ from photinus_core.data.schemas import DatatypeSchemas, compile_schema
 from photinus_core.definitions.effects import Effects
 from photinus_core.definitions.view import NamespaceDefinitions, ViewContext
 from photinus_core.events import commit, facts
-from photinus_core.events.chain import ACTION_NOTES, ActionNote
+from photinus_core.events.chain import ACTION_NOTES
 from photinus_core.events.commit import ALIAS_NOTES, STATEMENT_NOTES, Commit, note_position
 from photinus_core.events.downloads import RefusedBatch
 from photinus_core.events.intake import IntakeContext
@@ -41,11 +41,11 @@ from photinus_core.sequencing.decisions import BatchVoided, Decision, Explanatio
 from photinus_core.sequencing.facts import (
     BatchFacts,
     BatchKey,
-    ChainEvent,
     NetworkAction,
     PinEvent,
     Wanted,
 )
+from photinus_core.sequencing.feeding import Feed
 from photinus_core.sequencing.position import Position
 
 log: Final = logging.getLogger(__name__)
@@ -103,26 +103,7 @@ class _State:
 
     machine: Agreement
     view: NamespaceDefinitions
-    pins_at_start: int
-    """The newest pin when the machine was built. Of those up to it, strangers' masked ones are left
-    out and found by their hashes; of later ones every single one is fed."""
-    pins_read: int = -1
-    wakeups_taken: int = -1
-    """Fed to the machine up to here."""
-    wakeups_settled: int = -1
-    """All that followed from them is committed: may be deleted up to here."""
-    wakeups_kept: int = 0
-    """How many are settled and not deleted."""
-    actions_fed: set[Position] = field(default_factory=set)
-
-    def may_know(self, pin: Pin) -> bool:
-        """Whether a pin is no newer than what the machine was fed.
-
-        A question or a wake-up may come upon a newer one. Handing that over would have the machine
-        decide without the pins between, which may be rivals whose hashes it asked for before they
-        were there.
-        """
-        return pin.sequence <= max(self.pins_at_start, self.pins_read)
+    feed: Feed
 
 
 class Aggregator:
@@ -220,7 +201,7 @@ class Aggregator:
             if contract.final_position is not None
         }
         machine = Agreement(final_events=finals, masked_complete=False)
-        return _State(machine, view, pins_at_start=newest)
+        return _State(machine, view, Feed(newest))
 
     async def _turn(self, state: _State) -> bool:
         """Takes what arrived and decides; True when more may have arrived already."""
@@ -233,68 +214,43 @@ class Aggregator:
             if decisions:
                 await self._commit(state, decisions)
             # Deciding raises questions: asked after the commit, since answers are read from there.
-            wanted = state.machine.wanted()
+            wanted = state.feed.answerable(state.machine.wanted())
             if wanted:
                 async with context.store.read(context.namespace) as reader:
                     await self._answer(reader, state, wanted)
             elif not decisions:
                 break
-        state.wakeups_settled = state.wakeups_taken
-        if state.wakeups_kept > WAKEUPS_KEPT_MAX:
+        state.feed.settle()
+        if state.feed.wakeups_kept > WAKEUPS_KEPT_MAX:
             await self._forget_wakeups(state)
         return more
 
     # Inputs
 
     async def _feed(self, reader: Reader, state: _State) -> bool:
-        wakeups = [
-            w for w in await reader.wakeups(WAKEUPS_PAGE) if w.sequence > state.wakeups_taken
-        ]
+        page = await reader.wakeups(WAKEUPS_PAGE)
+        wakeups = [wakeup for wakeup in page if state.feed.is_new(wakeup.sequence)]
         more_pins = await self._feed_chain(reader, state)
         await self._feed_arrivals(reader, state, wakeups)
-        if wakeups:
-            state.wakeups_taken = wakeups[-1].sequence
-            state.wakeups_kept += len(wakeups)
+        state.feed.took(wakeup.sequence for wakeup in wakeups)
         if any(w.kind == WakeupKind.REMOVED for w in wakeups):
             await self._drop_wakeups(state, wakeups)
             raise _StartOverError("pins were taken back, or are to be looked at again")
         return more_pins or len(wakeups) >= WAKEUPS_PAGE // 2
 
     async def _feed_chain(self, reader: Reader, state: _State) -> bool:
-        """Feeds pins and network actions in chain order.
-
-        Both come from different rows, so actions are read before the pins (of these, all pins below
-        are in the page) and after them (these may count only below the page's end).
-        """
-        before = await self._actions(reader, state)
-        pins = await reader.undispatched_pins(state.pins_read, PINS_PAGE, state.pins_at_start)
+        """Feeds pins and network actions in chain order; True when there may be more."""
+        feed = state.feed
+        before = await _actions(reader)
+        pins = await reader.undispatched_pins(feed.pins_read, PINS_PAGE, feed.pins_at_start)
         full = len(pins) >= PINS_PAGE
-        after = await self._actions(reader, state) if pins else before
-        events: list[PinEvent] = []
-        if pins:
-            named = dict.fromkeys(pin.batch for pin in pins)
-            shown = {facts.event_position(pin) for pin in pins}
-            # Whole events: the machine counts contexts, decided ones included.
-            rows = await reader.pins_of_batches(list(named))
-            events = [e for e in facts.pin_events(rows) if e.position in shown]
-            state.pins_read = pins[-1].sequence
-        end = events[-1].position if events else None
-        due = [
-            note
-            for note in after
-            if (end is not None and note_position(note) < end) or (not full and note in before)
-        ]
-        state.actions_fed.update(note_position(note) for note in due)
-        actions = [NetworkAction(note_position(note), note.signer, note.action) for note in due]
-        chain: list[ChainEvent] = [*events, *actions]
-        arrived = sorted(chain, key=lambda event: event.position)
+        after = await _actions(reader) if pins else before
+        feed.read_page(pins[-1].sequence if pins else None, full=full)
+        events = await _events_of(reader, pins)
+        arrived = feed.chain(events, before, after, full=full)
         if arrived:
             state.machine.pins_arrived(arrived, self._context.clock.now())
         return full
-
-    async def _actions(self, reader: Reader, state: _State) -> list[ActionNote]:
-        notes = commit.read_action_notes(await reader.notes(ACTION_NOTES))
-        return [note for note in notes if note_position(note) not in state.actions_fed]
 
     async def _feed_arrivals(
         self, reader: Reader, state: _State, wakeups: Sequence[Wakeup]
@@ -325,7 +281,7 @@ class Aggregator:
     ) -> None:
         """Hands over the content of batches that arrived after their pins."""
         rows = await reader.pins_of_batches(sorted({batch for batch, _ in stored}))
-        shown = {facts.event_position(pin) for pin in rows if state.may_know(pin)}
+        shown = {facts.event_position(pin) for pin in rows if state.feed.may_know(pin.sequence)}
         events = [
             event
             for event in facts.pin_events(p for p in rows if (p.batch, p.batch_hash) in stored)
@@ -346,12 +302,8 @@ class Aggregator:
         if wanted.pin_hashes:
             hashes = [Hash32(each) for each in wanted.pin_hashes]
             found = await reader.pins_by_hash(hashes)
-            carriers = [pin for pin in found if state.may_know(pin)]
-            events: list[PinEvent] = []
-            if carriers:
-                shown = {facts.event_position(pin) for pin in carriers}
-                rows = await reader.pins_of_batches(sorted({pin.batch for pin in carriers}))
-                events = [e for e in facts.pin_events(rows) if e.position in shown]
+            known = [pin for pin in found if state.feed.may_know(pin.sequence)]
+            events = await _events_of(reader, known)
             state.machine.pins_found(wanted.pin_hashes, events)
         if wanted.contexts:
             state.machine.contexts_loaded(await facts.load_contexts(reader, wanted.contexts))
@@ -367,7 +319,7 @@ class Aggregator:
             decisions=decisions,
             effects=effects,
             contracts=self._settings.contracts,
-            wakeups_through=state.wakeups_settled,
+            wakeups_through=state.feed.wakeups_settled,
         )
         async with context.store.write(context.namespace, context.fence) as tx:
             row = await commit.write(tx, wanted)
@@ -389,21 +341,35 @@ class Aggregator:
 
     async def _forget_wakeups(self, state: _State) -> None:
         """Deletes wake-ups of which all consequences are committed."""
-        if not state.wakeups_kept:
+        if not state.feed.wakeups_kept:
             return
         context = self._context
         async with context.store.write(context.namespace, context.fence) as tx:
-            await tx.delete_wakeups(state.wakeups_settled)
-        state.wakeups_kept = 0
+            await tx.delete_wakeups(state.feed.wakeups_settled)
+        state.feed.forgot()
 
     async def _drop_wakeups(self, state: _State, wakeups: Sequence[Wakeup]) -> None:
         """Deletes wake-ups before starting over, which reads everything again but refusals."""
         context = self._context
         refusals = [Wakeup(w.kind, w.key) for w in wakeups if w.kind == WakeupKind.REFUSED_BATCH]
         async with context.store.write(context.namespace, context.fence) as tx:
-            await tx.delete_wakeups(state.wakeups_taken)
+            await tx.delete_wakeups(state.feed.wakeups_taken)
             if refusals:
                 await tx.insert_wakeups(refusals)
+
+
+async def _actions(reader: Reader) -> list[NetworkAction]:
+    notes = commit.read_action_notes(await reader.notes(ACTION_NOTES))
+    return [NetworkAction(note_position(note), note.signer, note.action) for note in notes]
+
+
+async def _events_of(reader: Reader, pins: Sequence[Pin]) -> list[PinEvent]:
+    """Whole events: the machine counts contexts, decided ones included."""
+    if not pins:
+        return []
+    shown = {facts.event_position(pin) for pin in pins}
+    rows = await reader.pins_of_batches(list(dict.fromkeys(pin.batch for pin in pins)))
+    return [event for event in facts.pin_events(rows) if event.position in shown]
 
 
 def _refused_facts(refused: RefusedBatch) -> BatchFacts:

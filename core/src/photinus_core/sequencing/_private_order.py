@@ -17,7 +17,7 @@ positions and on what hashes cover, never on the order of arrival.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Container, Generator, Iterable
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
@@ -31,7 +31,7 @@ from photinus_core.sequencing._state import (
     any_of,
 )
 from photinus_core.sequencing.decisions import NextPinUpdate, WaitReason
-from photinus_core.sequencing.facts import ContextState, PrivateContext
+from photinus_core.sequencing.facts import BatchKey, ContextState, PrivateContext
 from photinus_core.sequencing.position import OrderKey, Position
 
 
@@ -172,10 +172,17 @@ class PrivateOrder:
         if not cared_for:
             self._unclaimed[event.position] = event
 
-    def evict(self) -> None:
-        """Lets the oldest events go that nobody cares for, where there are too many."""
+    def evict(self, kept: Container[BatchKey]) -> None:
+        """Lets the oldest events go that nobody cares for, where there are too many.
+
+        Args:
+            kept: Batches whose events stay, and with them all that are newer.
+        """
         while len(self._unclaimed) > self._events_max:
-            _, oldest = self._unclaimed.popitem(last=False)
+            oldest = next(iter(self._unclaimed.values()))
+            if oldest.chain.batch in kept:
+                return
+            del self._unclaimed[oldest.position]
             if self.complete:
                 # Pins of runs never leave, so what is known of them so far stays known.
                 self.complete = False

@@ -137,8 +137,8 @@ class Agreement:
             at: Time in nanoseconds, for `explain`.
         """
         self._agenda.now = max(self._agenda.now, at)
-        # Before, not after: what arrives now stays until its content could be handed over.
-        self._private.evict()
+        # Not those whose content was not asked for yet: they stay until it could be handed over.
+        self._private.evict(self._wanted_batches)
         for event in events:
             if isinstance(event, PinEvent):
                 self._add_pins(event)
