@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from photinus_core.app.config import NodeSettings
-from photinus_core.app.config.cluster import SESSION_MIN_S, fingerprint
+from photinus_core.app.config.cluster import fingerprint, session_min_s
 from photinus_core.cluster import (
     ElectionRules,
     EnsembleSettings,
@@ -71,7 +71,9 @@ async def open_electors(
         if ensemble is None:
             electors[name] = LocalElector(stores[name], replica)
             continue
-        rules = ElectionRules(session_min_s=SESSION_MIN_S, quiet_s=cluster.hand_over_after_s)
+        rules = ElectionRules(
+            session_min_s=session_min_s(settings.plugins), quiet_s=cluster.hand_over_after_s
+        )
         electors[name] = await stack.enter_async_context(
             ZooKeeperElector(ensemble, stores[name], replica, rules)
         )

@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NewType, Self
 
@@ -94,7 +94,7 @@ class EnsembleSettings:
     hosts: str
     chroot: str = "/photinus"
     session_timeout_s: float = 4.0
-    auth: str = ""
+    auth: str = field(default="", repr=False)
     tls: TlsSettings | None = None
 
 
@@ -301,10 +301,15 @@ class EnsembleSession:
             raise Unavailable("FF19154", type(failure).__name__) from failure
 
     def _watcher(self, watch: Callable[[], None] | None) -> Callable[[object], None] | None:
+        """One and the same for each callback until it is called: kazoo's set would grow with every look."""
         if watch is None:
             return None
-        # One and the same for each callback: kazoo keeps a set, which would grow with every look.
-        return self._watchers.setdefault(watch, lambda _event: self._tell(watch))
+
+        def changed() -> None:
+            self._watchers.pop(watch, None)
+            watch()
+
+        return self._watchers.setdefault(watch, lambda _event: self._tell(changed))
 
     def _told(self, state: str) -> None:
         """Called by kazoo's thread."""

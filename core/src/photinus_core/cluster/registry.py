@@ -59,7 +59,7 @@ class Registry:
 
     async def survey(self) -> tuple[tuple[Replica, ...], tuple[str, ...]]:
         """The replicas by name, and what is wrong between them as coded texts."""
-        return await self._survey(Wake())
+        return await self._survey(None)
 
     async def run(self) -> None:
         """Logs what is wrong between the replicas when it begins; until cancelled."""
@@ -77,9 +77,10 @@ class Registry:
             said = problems
             await self._changed.wait(LOOK_AGAIN_S)
 
-    async def _survey(self, changed: Wake) -> tuple[tuple[Replica, ...], tuple[str, ...]]:
+    async def _survey(self, changed: Wake | None) -> tuple[tuple[Replica, ...], tuple[str, ...]]:
         replicas: list[Replica] = []
-        for node in await self._session.children(REPLICAS, changed.set):
+        watch = None if changed is None else changed.set
+        for node in await self._session.children(REPLICAS, watch):
             facts = await self._session.read(f"{REPLICAS}/{node}")
             if facts is None:
                 continue

@@ -109,7 +109,7 @@ class Node:
         """The replicas and who leads what, for each database.
 
         Raises:
-            Unavailable: FF19130, the ensemble cannot be reached.
+            Unavailable: FF19150, the ensemble cannot be reached.
         """
         return [await elector.members() for elector in self._electors]
 

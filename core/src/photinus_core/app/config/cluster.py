@@ -27,7 +27,7 @@ from typing import Final
 from photinus_core.app.config.settings import ClusterSettings, PluginSettings
 from photinus_core.app.config.tree import Node
 from photinus_core.cluster import EnsembleSettings, TlsSettings
-from photinus_core.cluster.zookeeper import QUIET_S
+from photinus_core.cluster.zookeeper import QUIET_S, SESSION_MAX_S
 from photinus_core.model.errors import PhotinusError, Rejected
 from photinus_core.model.names import check_name
 from photinus_core.namespaces.settings import NamespaceSettings
@@ -62,11 +62,18 @@ def read_cluster(section: Node, plugins: Sequence[PluginSettings]) -> ClusterSet
     )
     if not 0 < settings.hand_over_after_s <= HAND_OVER_MAX_S:
         _wrong(zookeeper, "handOverAfter", f"must be above 0 and at most {HAND_OVER_MAX_S:g}s")
-    if wanted:
+    if settings.ensemble is not None:
         _check_plugins(zookeeper, plugins)
+        _check_session(zookeeper, settings.ensemble.session_timeout_s, plugins)
     zookeeper.check_unknown()
     section.check_unknown()
     return settings
+
+
+def session_min_s(plugins: Sequence[PluginSettings]) -> float:
+    """Shortest session: the database must have ended what a frozen leader left before another may lead."""
+    waits = (p.postgres.idle_in_transaction_s for p in plugins if p.postgres is not None)
+    return max(SESSION_MIN_S, *waits, 0.0)
 
 
 def fingerprint(
@@ -139,6 +146,13 @@ def _check_plugins(section: Node, plugins: Sequence[PluginSettings]) -> None:
             section.report.add(section, Rejected("FF19210", plugin.name))
         if plugin.category == "database" and plugin.type == "sqlite3":
             section.report.add(section, Rejected("FF19159", plugin.name))
+
+
+def _check_session(section: Node, session_s: float, plugins: Sequence[PluginSettings]) -> None:
+    low_s = session_min_s(plugins)
+    if not low_s <= session_s <= SESSION_MAX_S:
+        place = section.get("sessionTimeout") or section
+        place.report.add(place, Rejected("FF19155", session_s, low_s, SESSION_MAX_S))
 
 
 def _wrong(section: Node, key: str, text: str) -> None:
