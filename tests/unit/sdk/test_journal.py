@@ -286,3 +286,21 @@ async def test_a_second_process_is_kept_out(
 ) -> None:
     with pytest.raises(Refused, match="in use by another process"):
         await opened(tmp_path, clock)
+
+
+async def test_a_file_that_is_no_store_is_said_to_be_none_each_time(
+    tmp_path: Path, clock: Clock
+) -> None:
+    (tmp_path / "journal.sqlite").write_bytes(b"something else" * 100)
+    for _ in range(2):
+        with pytest.raises(Refused, match="not a database") as caught:
+            await opened(tmp_path, clock)
+        assert caught.value.reason == "STORE_UNUSABLE"
+
+
+async def test_a_lost_database_answers_with_errors_and_not_with_silence(
+    journal: SqliteJournal,
+) -> None:
+    for _ in range(2):
+        with pytest.raises(sqlite3.Error):
+            await journal.write(lambda db: db.close())

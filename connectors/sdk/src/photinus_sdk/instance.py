@@ -52,9 +52,10 @@ class Instance:
         )
         self.cluster_id = ""
         self.dependencies: Mapping[str, connector.Dependency] = {}
-        self.journal: OperationJournal = cls.open_journal(data_dir)
+        # The journal last: what is opened here is closed by `aclose` only if nothing fails behind it.
         self.author: Connector[Any] = cls()
         self.author.instance = self
+        self.journal: OperationJournal = cls.open_journal(data_dir)
         self.streams: dict[StreamKey, OpenStream] = {}
         self.status = connector.WatchStatusResponse()
         self.config_digest: bytes | None = None

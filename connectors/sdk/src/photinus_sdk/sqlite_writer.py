@@ -6,6 +6,7 @@ connection.
 """
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import queue
@@ -34,7 +35,7 @@ class SqliteWriter:
         on_commit: Called on the event loop after each commit, also when a caller is cancelled.
 
     Raises:
-        Refused: STORE_IN_USE when another process holds the file.
+        Refused: STORE_IN_USE when another process holds the file, STORE_UNUSABLE when it is no store.
     """
 
     def __init__(
@@ -52,12 +53,13 @@ class SqliteWriter:
                 f"{path} is in use by another process; give each its own data directory",
                 reason="STORE_IN_USE",
             ) from None
+        try:
+            self._db = _opened(path, schema)
+        except sqlite3.Error as error:
+            os.close(self._lock)
+            raise Refused(f"{path} cannot be used: {error}", reason="STORE_UNUSABLE") from error
         self._on_commit = on_commit
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            self._db.execute(f"PRAGMA {pragma}")
-        self._db.executescript(schema)
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=f"sqlite {path.name}", daemon=True)
         self._thread.start()
@@ -103,8 +105,10 @@ class SqliteWriter:
             outcomes.extend(self._run(job) for job in jobs)
             self._db.execute("COMMIT")
         except BaseException as error:  # noqa: BLE001 - the caller gets it, whatever it is
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            # A database that cannot even roll back must not end the thread: callers would wait for ever.
+            with contextlib.suppress(sqlite3.Error):
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
             outcomes = [(job, None, error) for job in jobs]
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Job, Any, BaseException | None]]] = {}
         for outcome in outcomes:
@@ -133,3 +137,15 @@ class SqliteWriter:
                 future.set_result(result)
             else:
                 future.set_exception(error)
+
+
+def _opened(path: Path, schema: str) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            db.execute(f"PRAGMA {pragma}")
+        db.executescript(schema)
+    except BaseException:
+        db.close()
+        raise
+    return db
