@@ -26,6 +26,7 @@ from photinus_sdk.connector import Connector
 from photinus_sdk.context import KEY_BYTES_MAX, CallContext, StreamKey
 from photinus_sdk.errors import NOT_SENT, ConnectorError, NotOffered, Refused, Rejected
 from photinus_sdk.instance import Instance
+from photinus_sdk.journal import Begun
 
 log = logging.getLogger("photinus.sdk.calls")
 
@@ -123,7 +124,7 @@ class _Call:
         async with instance.mutation(scope, key):
             begun = await instance.journal.begin(scope, key, self._method, fingerprint)
             if begun.answer is not None:
-                return self._replay(begun.answer)
+                return self._replay(begun)
             call = replace(call, retried=begun.retried)
             async with _released_if_not_sent(instance, call):
                 answer: Message = await author(request, call)
@@ -146,8 +147,9 @@ class _Call:
             if known is not None:
                 async for _ in chunks:
                     pass
-                begun = await instance.journal.begin(scope, key, self._method, digest.digest())
-                return self._replay(begun.answer or b"")
+                return self._replay(
+                    await instance.journal.begin(scope, key, self._method, digest.digest())
+                )
             answer: Message = await author(first.header, chunks, call)
             async for _ in chunks:
                 pass
@@ -169,10 +171,12 @@ class _Call:
                 await context.write(answer)
                 answer = self._response_type()
 
-    def _replay(self, stored: bytes) -> Any:
-        if not stored:
+    def _replay(self, begun: Begun) -> Any:
+        operation = begun.operation
+        if operation is not None and operation.state == common.OPERATION_STATE_CANCELLED:
             raise Refused("This key was cancelled", reason="CANCELLED")
-        answer: Any = self._response_type.FromString(stored)
+        # An answer without fields is stored as no bytes at all.
+        answer: Any = self._response_type.FromString(begun.answer or b"")
         if "replayed" in answer.DESCRIPTOR.fields_by_name:
             answer.replayed = True
         return answer
