@@ -382,6 +382,7 @@ ZOOKEEPER_JARS = (
     *("zookeeper", "zookeeper-jute", "slf4j-api", "slf4j-simple", "metrics-core", "snappy-java"),
     *("commons-cli", "commons-io", "jackson-*", "netty-*"),
 )
+AS_MYSELF = ("-o", "APT::Sandbox::User=")  # apt's own user may not write into a checkout
 ZOOKEEPER_MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 
 
@@ -434,25 +435,22 @@ def java_of_the_machine() -> str | None:
 def unpacked_zookeeper(folder: Path, log: Path) -> str:
     """Fetches and unpacks Debian's packages; gives the script that runs the server."""
     java = java_of_the_machine()
-    packages = [*ZOOKEEPER_PACKAGES, *([] if java else [java_package()])]
     try:
-        fetch_packages([], packages, folder, log)
+        fetch_packages([], folder, log, with_java=java is None)
     except StepError:
         # No lists yet, or old ones: lists of our own, for which nobody has to be root.
         print("setup: apt knows too little; fetching its lists", flush=True)
         lists = folder / "apt"
         for part in ("state/lists/partial", "cache/archives/partial"):
-            (lists / part).mkdir(parents=True, exist_ok=True)
+            (lists / part).mkdir(parents=True)
         ours = ["-o", f"Dir::State={lists}/state", "-o", f"Dir::Cache={lists}/cache"]
-        call(["apt-get", *ours, "-o", "APT::Sandbox::User=", "update"], log)
-        fetch_packages(ours, packages, folder, log)
+        call(["apt-get", *ours, *AS_MYSELF, "update"], log)
+        fetch_packages(ours, folder, log, with_java=java is None)
         shutil.rmtree(lists)
     root = folder / "root"
     for package in sorted(folder.glob("*.deb")):
         call(["dpkg-deb", "-x", package, root], log)
         package.unlink()
-    if java is None:
-        java = str(unpacked_java(root))
     jars = sorted(
         str(path) for name in ZOOKEEPER_JARS for path in root.glob(f"usr/share/java/{name}.jar")
     )
@@ -460,27 +458,25 @@ def unpacked_zookeeper(folder: Path, log: Path) -> str:
         raise StepError(f"the packages held no zookeeper.jar; all of apt's output: {log}")
     path = os.pathsep.join(jars)
     return (
-        f'exec "{java}" ${{ZOOKEEPER_JVM:--Xmx256m -XX:+UseSerialGC}} \\\n'
+        f'exec "{java or unpacked_java(root)}" ${{ZOOKEEPER_JVM:--Xmx256m -XX:+UseSerialGC}} \\\n'
         f'    -cp "{path}" \\\n    {ZOOKEEPER_MAIN} "$@"'
     )
 
 
-def fetch_packages(options: Sequence[str], packages: Sequence[str], into: Path, log: Path) -> None:
+def fetch_packages(options: Sequence[str], into: Path, log: Path, *, with_java: bool) -> None:
     """Downloads packages with apt, which checks their signatures; nothing is installed."""
-    download = ["apt-get", *options, "-o", "APT::Sandbox::User=", "download", *packages]
-    call(download, log, cwd=into)
+    packages = [*ZOOKEEPER_PACKAGES, *([java_package(options)] if with_java else [])]
+    call(["apt-get", *options, *AS_MYSELF, "download", *packages], log, cwd=into)
 
 
-def java_package() -> str:
+def java_package(options: Sequence[str]) -> str:
     """The package with the Java of this release of Debian or Ubuntu."""
-    text = subprocess.run(
-        ["apt-cache", "depends", "default-jre-headless"],
-        check=False,
-        capture_output=True,
-        text=True,
-    ).stdout
+    command = ["apt-cache", *options, "depends", "default-jre-headless"]
+    text = subprocess.run(command, check=False, capture_output=True, text=True).stdout
     found = re.search(r"openjdk-\d+-jre-headless", text)
-    return found[0] if found else "openjdk-17-jre-headless"
+    if found is None:
+        raise StepError("apt knows no Java; install one of version 11 or newer and try again")
+    return found[0]
 
 
 def unpacked_java(root: Path) -> Path:
