@@ -352,6 +352,19 @@ async def test_a_seal_that_fails_keeps_its_messages(place: Place) -> None:
     assert (shown.errors, shown.last_error.partition(":")[0]) == (1, "FF19100")
 
 
+async def test_a_seal_whose_answer_is_lost_is_not_made_again(place: Place) -> None:
+    """Found by the simulator: it was committed, and a second try sealed the messages once more."""
+    steps = Steps(fail_at=0, failure=lambda: Unavailable("FF19100"), after=True)
+    office = await place.office(steps)
+    sent = await office.sender.broadcast(text(1))
+    async with running(office):
+        await place.wait_state(sent.header.id)
+    (batch,) = await place.batches()
+    (pinned,) = place.pins()
+    assert pinned.batch == batch.id == (await place.message(sent.header.id)).batch
+    assert steps.calls.count("commit") > 1
+
+
 # A contract that ends
 
 

@@ -178,6 +178,26 @@ def test_messages_are_known_until_sealed() -> None:
     assert seals(batching.poll(RETRY_FIRST_NS)) == [("alice1",)]
 
 
+def test_a_seal_whose_outcome_is_unknown_is_tried_with_the_same_messages() -> None:
+    """Found by the simulator: the first try had been committed, and a longer one sealed it again."""
+    batching = Batching()
+    batching.ready([ready(1)])
+    (seal,) = batching.poll(0)
+    assert isinstance(seal, Seal)
+    batching.ready([ready(2)])
+    assert batching.poll(0) == [], "one seal at a time"
+    batching.seal_failed(seal, "connection lost", 0)
+    assert batching.next_due() == RETRY_FIRST_NS
+    assert batching.poll(RETRY_FIRST_NS) == [seal]
+    batching.sealed(seal, "b1")
+    batching.poll(RETRY_FIRST_NS)
+    batching.prepared("b1")
+    batching.poll(RETRY_FIRST_NS)
+    batching.journaled("b1", RETRY_FIRST_NS)
+    batching.decided(["b1"])
+    assert seals(batching.poll(RETRY_FIRST_NS)) == [("alice2",)]
+
+
 def test_a_full_batch_is_cut_while_the_pipe_is_busy() -> None:
     batching = Batching()
     batching.ready([ready(0)])

@@ -100,6 +100,9 @@ class BatchSealer:
     async def seal(self, message_ids: Sequence[Uuid], fence: Fence) -> SealedBatch:
         """Makes a batch of ready messages of one author, key, type and group, in the order given.
 
+        Idempotent: when an earlier try was committed though its answer was lost, its batch is the
+        answer.
+
         Raises:
             Deposed: this replica leads no more; nothing was written.
         """
@@ -107,13 +110,17 @@ class BatchSealer:
         async with self._store.write(self._namespace, fence) as tx:
             found = await tx.messages(message_ids)
             messages = [found[i] for i in message_ids]
-            data = await _load_data(tx, messages)
-            sealed, nonces = await self._make(tx, messages, data, node)
-            pins = {m.header.id: m.pins for m in sealed.wire.messages}
-            await tx.seal_batch(sealed.wire.batch, [(i, pins[i]) for i in message_ids], nonces)
-            await tx.insert_transactions([self._transaction(sealed.wire.batch)])
-            await tx.insert_operations(sealed.operations)
-        return sealed
+            before = messages[0].batch
+            if before is None:
+                data = await _load_data(tx, messages)
+                sealed, nonces = await self._make(tx, messages, data, node)
+                pins = {m.header.id: m.pins for m in sealed.wire.messages}
+                await tx.seal_batch(sealed.wire.batch, [(i, pins[i]) for i in message_ids], nonces)
+                await tx.insert_transactions([self._transaction(sealed.wire.batch)])
+                await tx.insert_operations(sealed.operations)
+                return sealed
+            batches = await tx.batches([before])
+        return await self.reload(batches[before])
 
     async def reload(self, batch: Batch) -> SealedBatch:
         """Reads a sealed batch back, to resume it."""

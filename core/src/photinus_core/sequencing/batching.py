@@ -145,12 +145,23 @@ class BatchStatus:
 
 
 class _Processor:
-    __slots__ = ("in_flight", "seal_attempts", "seal_due", "seal_error", "sealing", "waiting")
+    __slots__ = (
+        "in_flight",
+        "seal_attempts",
+        "seal_busy",
+        "seal_due",
+        "seal_error",
+        "sealing",
+        "waiting",
+    )
 
     def __init__(self) -> None:
         self.waiting: list[Ready] = []
         self.in_flight: list[BatchStatus] = []
         self.sealing: list[Ready] = []
+        """Messages that were cut; after a failure the same ones, in case it was none."""
+        self.seal_busy = False
+        """A seal is out."""
         self.seal_attempts = 0
         self.seal_due = 0
         self.seal_error = ""
@@ -230,17 +241,16 @@ class Batching:
         assert state.sealing, "nothing is being sealed"
         status = BatchStatus(batch, state.sealing[0].txtype, state.sealing[0].key)
         self._known.difference_update(ready.id for ready in state.sealing)
-        state.sealing, state.seal_attempts, state.seal_due, state.seal_error = [], 0, 0, ""
+        state.sealing, state.seal_busy = [], False
+        state.seal_attempts, state.seal_due, state.seal_error = 0, 0, ""
         state.in_flight.append(status)
         self._batches[batch] = (state, seal.processor, status)
         self._active[seal.processor] = None
 
     def seal_failed(self, seal: Seal, error: str, now: int) -> None:
-        """Sealing failed; the messages go back to the queue and are tried again later."""
+        """Sealing failed, as far as can be told; the very same messages are tried again later."""
         state = self._processors[seal.processor]
-        for ready in state.sealing:
-            insort(state.waiting, ready, key=lambda other: other.sequence)
-        state.sealing = []
+        state.seal_busy = False
         state.seal_due = now + _delay(state.seal_attempts)
         state.seal_attempts += 1
         state.seal_error = error
@@ -318,7 +328,7 @@ class Batching:
             later = self._poll_batches(key, state, now, actions)
             if (seal := self._cut(key, state)) is not None:
                 actions.append(seal)
-            elif state.waiting and not state.sealing and self._opens(key, state):
+            elif self._opens(key, state):
                 later = True
             if not later:
                 del self._active[key]
@@ -332,7 +342,7 @@ class Batching:
         for key in self._active:
             state = self._processors[key]
             due += (status.due for status in state.in_flight if not status.busy and status.due)
-            if state.waiting and (opens := self._opens(key, state)):
+            if opens := self._opens(key, state):
                 due.append(opens)
         return min(due, default=None)
 
@@ -372,7 +382,11 @@ class Batching:
         return AwaitChain(status.id)
 
     def _cut(self, key: ProcessorKey, state: _Processor) -> Seal | None:
-        if state.sealing or not state.waiting or state.seal_due:
+        if state.seal_busy or state.seal_due:
+            return None
+        if state.sealing:
+            return self._seal(key, state)
+        if not state.waiting:
             return None
         if len(state.in_flight) >= self._in_flight_max:
             return None
@@ -383,6 +397,11 @@ class Batching:
             return None
         state.sealing = state.waiting[:taken]
         del state.waiting[:taken]
+        return self._seal(key, state)
+
+    @staticmethod
+    def _seal(key: ProcessorKey, state: _Processor) -> Seal:
+        state.seal_busy = True
         return Seal(key, tuple(ready.id for ready in state.sealing))
 
     def _collect(self, processor: ProcessorKey, batch: str, now: int) -> None:
@@ -392,6 +411,10 @@ class Batching:
 
     def _opens(self, key: ProcessorKey, state: _Processor) -> int:
         """Until when no batch is cut for the lack of time alone; 0 = nothing holds it up."""
+        if state.seal_busy or not (state.sealing or state.waiting):
+            return 0
+        if state.sealing:
+            return state.seal_due
         collecting = self._collecting.get(key)
         return max(state.seal_due, collecting.until if collecting else 0)
 
