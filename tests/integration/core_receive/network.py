@@ -1,5 +1,4 @@
-"""A small network for tests of the receiving side: a chain, members with real SQLite stores, fakes
-of their connectors.
+"""A small network for tests of the receiving side: a chain, members with real stores, fakes of their connectors.
 
 The chain is a list of events with positions; members take them through their intakes. Shared
 storage is a dictionary, the data exchange hands bytes over when the test says so. Payloads are
@@ -40,9 +39,17 @@ from photinus_core.ports.connectors import (
     PeerMessage,
 )
 from photinus_core.ports.store import Fence, Store
-from photinus_core.store import SqliteStore
 
 from tests.integration.core_receive.senders import NETWORK, NS, Org, Sent, peer_of
+from tests.support.databases import Databases, SqliteDatabases
+
+databases: Databases = SqliteDatabases()
+"""Where members keep their rows; tests run with one kind, then the other (conftest)."""
+
+
+async def open_store(path: Path) -> Store:
+    """Opens a database by path."""
+    return await databases.open(path)
 
 
 class SharedDictionary:
@@ -307,8 +314,19 @@ class Member:
                 state = self.aggregator._state
                 async with self.store.read(NS) as reader:
                     wakeups = await reader.wakeups(1000)
-                if state is not None and all(w.sequence <= state.wakeups_settled for w in wakeups):
+                if state is not None and all(
+                    w.sequence <= state.feed.wakeups_settled for w in wakeups
+                ):
                     return
+                await asyncio.sleep(0.01)
+
+    async def wait_all_decided(self) -> None:
+        """Waits until no pin is left."""
+        async with asyncio.timeout(10):
+            while True:
+                async with self.store.read(NS) as reader:
+                    if not await reader.undispatched_pins(-1, 1):
+                        return
                 await asyncio.sleep(0.01)
 
     async def log(self) -> list[tuple[str, str, str]]:
@@ -340,7 +358,7 @@ async def member(
     folder: Path, storage: SharedDictionary, org: Org, *, name: str = "core.db"
 ) -> AsyncIterator[Member]:
     """Opens a member's store and makes it leader of its namespace."""
-    store = await SqliteStore.open(folder / name)
+    store = await open_store(folder / name)
     try:
         epoch = await store.raise_epoch(f"namespace/{NS}", None)
         await begin_namespace(store)

@@ -36,6 +36,12 @@ from tests.integration.core_receive.senders import (
     private,
 )
 
+
+@pytest.fixture(autouse=True)
+def databases() -> None:
+    """On SQLite alone: hundreds of databases are made here, and what fails is the wrapper."""
+
+
 AT_ONCE = 10
 """Runs at a time: they mostly wait for the disk."""
 

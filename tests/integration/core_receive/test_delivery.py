@@ -1,12 +1,11 @@
 """Delivery to applications: windows, acks in any order, batches, standbys, changes, slow clients.
 
-Method: events are appended to a real SQLite store; connections deliver into lists.
+Method: events are appended to a real store; connections deliver into lists.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 from photinus_core.cluster import LocalElector
@@ -18,7 +17,7 @@ from photinus_core.model.events import EventType, NewEvent
 from photinus_core.model.ids import Nanoseconds, Uuid, new_uuid
 from photinus_core.model.ledger import Transaction, TransactionType
 from photinus_core.ports.clock import SystemClock
-from photinus_core.store import SqliteStore
+from photinus_core.ports.store import Store
 
 from tests.integration.core_receive.senders import (
     NS,
@@ -48,14 +47,7 @@ class Client:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    made = await SqliteStore.open(tmp_path / "core.db")
-    yield made
-    await made.aclose()
-
-
-@pytest.fixture
-async def service(store: SqliteStore) -> AsyncIterator[DeliveryService]:
+async def service(store: Store) -> AsyncIterator[DeliveryService]:
     made = DeliveryService(store, NS, SystemClock(), SubscriptionTurns(NS, LocalElector(store)))
     task = asyncio.create_task(made.run())
     yield made
@@ -64,7 +56,7 @@ async def service(store: SqliteStore) -> AsyncIterator[DeliveryService]:
 
 
 @pytest.fixture
-def subscriptions(store: SqliteStore) -> SubscriptionService:
+def subscriptions(store: Store) -> SubscriptionService:
     return SubscriptionService(store, NS, SystemClock(), limit=5)
 
 
@@ -80,7 +72,7 @@ async def running(connection: Connection) -> AsyncIterator[Connection]:
 
 
 async def append(
-    store: SqliteStore,
+    store: Store,
     count: int,
     kind: EventType = EventType.TRANSACTION_SUBMITTED,
     topic: str = "batch_pin",
@@ -110,7 +102,7 @@ async def durable(
 
 
 async def test_one_event_at_a_time_until_acked(
-    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+    store: Store, service: DeliveryService, subscriptions: SubscriptionService
 ) -> None:
     subscription = await durable(subscriptions)
     client = Client()
@@ -131,7 +123,7 @@ async def until_offset(subscriptions: SubscriptionService, subscription: Uuid, o
 
 
 async def test_acks_in_any_order_and_redelivery_to_the_next_connection(
-    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+    store: Store, service: DeliveryService, subscriptions: SubscriptionService
 ) -> None:
     subscription = await durable(subscriptions, '{"readAhead":4}')
     first = Client()
@@ -147,7 +139,7 @@ async def test_acks_in_any_order_and_redelivery_to_the_next_connection(
 
 
 async def test_batches_are_acked_as_one(
-    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+    store: Store, service: DeliveryService, subscriptions: SubscriptionService
 ) -> None:
     options = '{"batch":true,"readAhead":3,"batchTimeout":"20ms"}'
     subscription = await durable(subscriptions, options)
@@ -163,7 +155,7 @@ async def test_batches_are_acked_as_one(
 
 
 async def test_filters_on_type_topic_and_references(
-    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+    store: Store, service: DeliveryService, subscriptions: SubscriptionService
 ) -> None:
     filters = '{"events":"^transaction_","topic":"^(a|b)$","transaction":{"type":"invoke$"}}'
     subscription = await durable(subscriptions, '{"readAhead":50}', filters)
@@ -182,7 +174,7 @@ async def test_filters_on_type_topic_and_references(
 
 
 async def test_a_filter_that_no_type_matches_still_moves_on(
-    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+    store: Store, service: DeliveryService, subscriptions: SubscriptionService
 ) -> None:
     subscription = await durable(subscriptions, filters='{"events":"^nothing$"}')
     client = Client()
@@ -193,7 +185,7 @@ async def test_a_filter_that_no_type_matches_still_moves_on(
 
 
 async def test_a_second_connection_stands_by_and_takes_over(
-    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+    store: Store, service: DeliveryService, subscriptions: SubscriptionService
 ) -> None:
     await durable(subscriptions)
     one, two = Client(), Client()
@@ -212,7 +204,7 @@ async def test_a_second_connection_stands_by_and_takes_over(
 
 
 async def test_a_nack_brings_it_again_with_what_followed(
-    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+    store: Store, service: DeliveryService, subscriptions: SubscriptionService
 ) -> None:
     await durable(subscriptions, '{"readAhead":2}')
     client = Client()
@@ -230,7 +222,7 @@ async def test_a_nack_brings_it_again_with_what_followed(
 
 
 async def test_wrong_acks_are_refused(
-    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+    store: Store, service: DeliveryService, subscriptions: SubscriptionService
 ) -> None:
     await durable(subscriptions)
     client = Client()
@@ -245,7 +237,7 @@ async def test_wrong_acks_are_refused(
 
 
 async def test_a_slow_client_delays_only_itself(
-    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+    store: Store, service: DeliveryService, subscriptions: SubscriptionService
 ) -> None:
     await durable(subscriptions, name="slow")
     await durable(subscriptions, '{"readAhead":100}', name="quick")
@@ -261,7 +253,7 @@ async def test_a_slow_client_delays_only_itself(
 
 
 async def test_a_subscription_started_before_it_exists_begins_when_it_is_made(
-    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+    store: Store, service: DeliveryService, subscriptions: SubscriptionService
 ) -> None:
     client = Client()
     async with running(service.start_durable("app", client.deliver)) as connection:
@@ -272,7 +264,7 @@ async def test_a_subscription_started_before_it_exists_begins_when_it_is_made(
 
 
 async def test_a_changed_subscription_goes_on_where_it_was(
-    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+    store: Store, service: DeliveryService, subscriptions: SubscriptionService
 ) -> None:
     await durable(subscriptions, '{"readAhead":1}')
     client = Client()
@@ -287,7 +279,7 @@ async def test_a_changed_subscription_goes_on_where_it_was(
 
 
 async def test_a_deleted_subscription_delivers_no_more(
-    store: SqliteStore, service: DeliveryService, subscriptions: SubscriptionService
+    store: Store, service: DeliveryService, subscriptions: SubscriptionService
 ) -> None:
     subscription = await durable(subscriptions, '{"readAhead":9}')
     client = Client()
@@ -307,7 +299,7 @@ async def test_a_deleted_subscription_delivers_no_more(
 
 @pytest.mark.parametrize(("first", "want"), [("oldest", [1, 2, 3]), ("newest", [3]), ("1", [2, 3])])
 async def test_ephemeral_subscriptions_begin_where_they_say(
-    store: SqliteStore, service: DeliveryService, first: str, want: list[int]
+    store: Store, service: DeliveryService, first: str, want: list[int]
 ) -> None:
     await append(store, 2)
     client = Client()
@@ -347,7 +339,7 @@ async def test_subscriptions_are_checked(subscriptions: SubscriptionService) -> 
 
 
 async def test_put_keeps_identity_and_position_and_unknown_options(
-    store: SqliteStore, subscriptions: SubscriptionService
+    store: Store, subscriptions: SubscriptionService
 ) -> None:
     await append(store, 3)
     made = await subscriptions.create(

@@ -99,8 +99,7 @@ async def test_a_pin_with_garbage_is_kept_and_ignored(
     event = chain.pin(broadcast(mallory, 1))
     event = replace(event, body=replace(event.body, **fields))
     await alice.take([event])
-    async with alice.store.read(NS) as reader:
-        assert await reader.undispatched_pins(-1, 10) == []
+    await alice.wait_all_decided()
     assert (await alice.log())[-1][0] == "blockchain_event_received"
 
 
@@ -164,8 +163,7 @@ async def test_contexts_that_are_not_those_of_the_messages_void_the_pin(
     ]
     await alice.take(events)
     await alice.wait_state(victim)
-    async with alice.store.read(NS) as reader:
-        assert await reader.undispatched_pins(-1, 10) == []
+    await alice.wait_all_decided()
     assert await alice.state(lie.ids[0]) in {"", "pending"}
 
 
@@ -288,8 +286,7 @@ async def test_messages_that_break_the_rules_are_void_for_everyone(
     after = broadcast(bob, "after")
     await alice.take([chain.pin(sent), chain.pin(after)])
     await alice.wait_state(after)
-    async with alice.store.read(NS) as reader:
-        assert await reader.undispatched_pins(-1, 10) == []
+    await alice.wait_all_decided()
     assert await alice.state(sent.ids[0]) != "confirmed"
     assert cause
 

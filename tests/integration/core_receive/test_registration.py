@@ -29,8 +29,7 @@ from photinus_core.model.messages import Message, SystemTag
 from photinus_core.model.network import Identity, IdentityType
 from photinus_core.ports.clock import SystemClock
 from photinus_core.ports.connectors import Endpoint, KeyIntent, ResolvedKey
-from photinus_core.ports.store import MessageWrite
-from photinus_core.store import SqliteStore
+from photinus_core.ports.store import MessageWrite, Store
 
 from tests.integration.core_receive.network import (
     Chain,
@@ -284,8 +283,7 @@ async def test_wrong_registrations_send_nothing(
     assert len(setting.sender.chain.events) == before
 
 
-async def test_a_gateway_namespace_stores_identities_at_once(tmp_path: Path) -> None:
-    store = await SqliteStore.open(tmp_path / "core.db")
+async def test_a_gateway_namespace_stores_identities_at_once(store: Store) -> None:
     namespace = Namespace("gw")
     resolver = IdentityResolver(store, namespace, Keys())  # type: ignore[arg-type]  # a fake of what is used
     registration = IdentityRegistration(
@@ -315,7 +313,6 @@ async def test_a_gateway_namespace_stores_identities_at_once(tmp_path: Path) -> 
     assert [v.value for v in verifiers] == ["0xab"]
     assert [e.type for e in events] == [EventType.IDENTITY_CONFIRMED, EventType.IDENTITY_UPDATED]
     assert '"blockchainAcountId":"0xab"' in did_document(found.base, verifiers)
-    await store.aclose()
 
 
 async def test_waiting_for_an_event_and_for_a_datatype(setting: Setting) -> None:

@@ -6,7 +6,6 @@ leases the test suspends and ends.
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from photinus_core.events import delivery
@@ -16,7 +15,7 @@ from photinus_core.events.turns import SubscriptionTurns, subscription_role
 from photinus_core.model.ids import Uuid
 from photinus_core.ports.clock import SystemClock
 from photinus_core.ports.leases import fence_of
-from photinus_core.store import SqliteStore
+from photinus_core.ports.store import Store
 
 from tests.integration.core_receive.senders import NS
 from tests.integration.core_receive.test_delivery import Client, append, running
@@ -25,20 +24,13 @@ from tests.support.waiting import until
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    made = await SqliteStore.open(tmp_path / "core.db")
-    yield made
-    await made.aclose()
-
-
-@pytest.fixture
-def ensemble(store: SqliteStore) -> Ensemble:
+def ensemble(store: Store) -> Ensemble:
     return Ensemble(store)
 
 
 @pytest.fixture
 async def replicas(
-    store: SqliteStore, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+    store: Store, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[list[DeliveryService]]:
     monkeypatch.setattr(delivery, "ELSEWHERE_S", 0.05)
     made = [
@@ -53,19 +45,19 @@ async def replicas(
 
 
 @pytest.fixture
-async def subscription(store: SqliteStore) -> Uuid:
+async def subscription(store: Store) -> Uuid:
     service = SubscriptionService(store, NS, SystemClock())
     made = await service.create(SubscriptionInput("app", options_json='{"firstEvent":"oldest"}'))
     return made.id
 
 
-async def offset(store: SqliteStore, subscription: Uuid) -> int | None:
+async def offset(store: Store, subscription: Uuid) -> int | None:
     async with store.read(NS) as reader:
         return await reader.offset(subscription)
 
 
 async def test_one_replica_serves_and_the_other_goes_on_where_it_ended(
-    store: SqliteStore, replicas: list[DeliveryService], subscription: Uuid
+    store: Store, replicas: list[DeliveryService], subscription: Uuid
 ) -> None:
     first, second = Client(), Client()
     one = replicas[0].start_durable("app", first.deliver)
@@ -84,7 +76,7 @@ async def test_one_replica_serves_and_the_other_goes_on_where_it_ended(
 
 
 async def test_a_lost_lease_ends_serving_and_late_acks_move_nothing(
-    store: SqliteStore, ensemble: Ensemble, replicas: list[DeliveryService], subscription: Uuid
+    store: Store, ensemble: Ensemble, replicas: list[DeliveryService], subscription: Uuid
 ) -> None:
     role = subscription_role(NS, subscription)
     first, second = Client(), Client()
@@ -111,7 +103,7 @@ async def test_a_lost_lease_ends_serving_and_late_acks_move_nothing(
 
 
 async def test_nothing_is_delivered_while_the_lease_is_in_doubt(
-    store: SqliteStore, ensemble: Ensemble, replicas: list[DeliveryService], subscription: Uuid
+    store: Store, ensemble: Ensemble, replicas: list[DeliveryService], subscription: Uuid
 ) -> None:
     role = subscription_role(NS, subscription)
     client = Client()
