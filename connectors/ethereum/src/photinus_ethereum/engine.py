@@ -130,6 +130,7 @@ class Engine:
                 group.create_task(self.upkeep.run(), name="upkeep")
         finally:
             await self.sender.aclose()
+            await self.fees.aclose()
 
     async def submit(self, request: Request) -> TxHash:
         """As `Sender.submit`; Unavailable while the node is away."""

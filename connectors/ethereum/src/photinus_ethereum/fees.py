@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from photinus_sdk.errors import Unavailable
+from photinus_sdk.tasks import Background
 
 from photinus_ethereum.hexes import number
 from photinus_ethereum.rpc import NodeUnavailableError, Rpc, RpcError
-from photinus_ethereum.tasks import Tasks
 from photinus_ethereum.transactions import Fees
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,10 @@ class FeeOracle:
         self._quote: Fees | None = None
         self._expires = 0.0
         self._refresh: asyncio.Future[Fees] | None = None
-        self._tasks = Tasks()
+        self._tasks = Background()
+
+    async def aclose(self) -> None:
+        await self._tasks.aclose()
 
     async def quote(self) -> Fees:
         """The current offer. Unavailable when the node is away and nothing is cached."""
@@ -81,7 +84,7 @@ class FeeOracle:
         if self._quote is not None and now < self._expires:
             return self._quote
         if self._refresh is None:
-            self._refresh = self._tasks.spawn(self._ask(), "fee quote")
+            self._refresh = self._tasks.start(self._ask(), "fee quote")
             self._refresh.add_done_callback(self._refreshed)
         return await asyncio.shield(self._refresh)
 

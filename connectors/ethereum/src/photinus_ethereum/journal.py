@@ -27,9 +27,9 @@ from photinus_sdk.errors import MAYBE_SENT, NOT_SENT, SENT, Conflict, cut
 from photinus_sdk.journal import TERMINAL, Begun, StoredUpdate
 from photinus_sdk.sqlite_epochs import EPOCHS_SCHEMA, SqliteEpochs
 from photinus_sdk.sqlite_writer import SqliteWriter
+from photinus_sdk.tasks import Background
 
 from photinus_ethereum.hexes import Address, BlockHash, TxHash
-from photinus_ethereum.tasks import Tasks
 
 PENDING = common.OPERATION_STATE_PENDING
 SUCCEEDED = common.OPERATION_STATE_SUCCEEDED
@@ -128,7 +128,7 @@ class Journal:
         self._begun: dict[tuple[str, str], tuple[str, bytes]] = {}
         self._inserting: dict[tuple[str, str], asyncio.Task[int]] = {}
         self._inserting_nonces: set[tuple[Address, int]] = set()
-        self._tasks = Tasks()
+        self._tasks = Background()
         self._changed: dict[str, asyncio.Event] = {}
         self._next_update = 1
         self._store_id = ""
@@ -169,7 +169,7 @@ class Journal:
         Nobody's cancellation stops it: await it shielded.
         """
         known, place = (submitted.scope, submitted.key), (submitted.signer, submitted.nonce)
-        task = self._tasks.spawn(self._insert(submitted), f"journal {submitted.hash}")
+        task = self._tasks.start(self._insert(submitted), f"journal {submitted.hash}")
         self._inserting[known] = task
         self._inserting_nonces.add(place)
 

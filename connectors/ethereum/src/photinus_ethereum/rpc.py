@@ -14,8 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 import orjson
-
-from photinus_ethereum.tasks import Tasks
+from photinus_sdk.tasks import Background
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +102,7 @@ class HttpRpc:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     statistics: RpcStatistics = field(default_factory=RpcStatistics)
     _session: aiohttp.ClientSession | None = None
-    _tasks: Tasks = field(default_factory=Tasks)
+    _tasks: Background = field(default_factory=Background)
     _pending: list[_Pending] = field(default_factory=list)
     _busy: int = 0
     _flush_due: bool = False
@@ -167,7 +166,7 @@ class HttpRpc:
         self._flush_due = False
         while self._pending and self._busy < self.limits.connections_max:
             self._busy += 1
-            self._tasks.spawn(self._post(self._take()), "rpc-post")
+            self._tasks.start(self._post(self._take()), "rpc-post")
 
     def _take(self) -> list[_Pending]:
         count, size = 0, 0

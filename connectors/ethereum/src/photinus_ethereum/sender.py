@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from photinus_sdk.errors import Exhausted, NotFound, Unavailable
+from photinus_sdk.tasks import Background
 
 from photinus_ethereum.abi_types import AbiError
 from photinus_ethereum.fees import FeeOracle, raised
@@ -20,7 +21,6 @@ from photinus_ethereum.journal import Journal, Submitted
 from photinus_ethereum.node_errors import Refusal, classify
 from photinus_ethereum.pool import Lane, Pool, Transaction
 from photinus_ethereum.rpc import NodeUnavailableError, Outcome, Rpc, RpcError
-from photinus_ethereum.tasks import Tasks
 from photinus_ethereum.transactions import (
     Fees,
     Payload,
@@ -80,7 +80,7 @@ class Sender:
         self._journal = journal
         self._pool = pool
         self._settings = settings
-        self._tasks = Tasks()
+        self._tasks = Background()
         self._running: set[Address] = set()
         self.on_suspect: Callable[[], None] = lambda: None
 
@@ -183,7 +183,7 @@ class Sender:
         lane.queue(transaction)
         if lane.address not in self._running:
             self._running.add(lane.address)
-            self._tasks.spawn(self._send_queued(lane), f"send {lane.address}")
+            self._tasks.start(self._send_queued(lane), f"send {lane.address}")
 
     async def _send_queued(self, lane: Lane) -> None:
         while True:
@@ -350,7 +350,7 @@ class Sender:
         lane.unqueue(transaction)
         # To its end, although its caller gives up: what the journal calls cancelled must not be sent.
         await asyncio.shield(
-            self._tasks.spawn(
+            self._tasks.start(
                 self._withdraw(lane, transaction), f"cancel {transaction.submitted.hash}"
             )
         )
