@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import platform
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+from photinus_core.app.devnet.cluster import ClusterPlan
 from photinus_core.app.devnet.network import Network
 
 from bench.load import Action, Confirmations, Result, Sender, closed_loop, open_loop
@@ -32,13 +34,27 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=500, help="bytes of a message's value")
     parser.add_argument("--kinds", nargs="*", default=["broadcast", "private"])
     parser.add_argument("--no-open", action="store_true", help="closed loops only")
+    parser.add_argument(
+        "--postgres",
+        action="store_true",
+        help="PostgreSQL and ZooKeeper instead of SQLite; both are started",
+    )
+    parser.add_argument(
+        "--replicas", type=int, default=1, help="replicas of each member; more than one: --postgres"
+    )
+    parser.add_argument(
+        "--idle", type=float, default=0.0, help="seconds to watch the idle network first"
+    )
     parser.add_argument("--out", type=Path, default=Path("bench/results/latest.json"))
     return uvloop.run(_run(parser.parse_args()))
 
 
 async def _run(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="photinus-bench-") as directory:
-        async with Network(Path(directory), 2, fresh=False, say=_say) as network:
+        plan = ClusterPlan(
+            replicas=arguments.replicas, own=arguments.postgres or arguments.replicas > 1
+        )
+        async with Network(Path(directory), 2, fresh=False, say=_say, plan=plan) as network:
             report = await _measure(arguments, network)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(report, indent=1) + "\n")
@@ -48,8 +64,9 @@ async def _run(arguments: argparse.Namespace) -> int:
 
 async def _measure(arguments: argparse.Namespace, network: Network) -> dict[str, Any]:
     first, second = network.members[:2]
-    sender = Sender(first.grpc_address, arguments.size)
+    sender = Sender(first.grpc_addresses, arguments.size)
     actions: dict[str, Action] = {"broadcast": sender.broadcast, "private": sender.private}
+    idle = await _idle(network, arguments.idle) if arguments.idle else {}
     runs = []
     async with Confirmations(second.grpc_address) as confirmations:
         for kind in arguments.kinds:
@@ -71,11 +88,28 @@ async def _measure(arguments: argparse.Namespace, network: Network) -> dict[str,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "database": "sqlite",
+        "database": "postgres" if arguments.postgres or arguments.replicas > 1 else "sqlite",
+        "replicas": arguments.replicas,
         "chain": "anvil",
         "value_bytes": arguments.size,
+        "idle_percent_of_a_core": idle,
         "runs": runs,
     }
+
+
+async def _idle(network: Network, seconds: float) -> dict[str, float]:
+    """CPU of each process while nothing happens, in percent of a core."""
+    before = by_role(network.children())
+    await asyncio.sleep(seconds)
+    after = by_role(network.children())
+    share = {
+        role: round(100 * (used - before.get(role, (0.0, 0.0))[0]) / seconds, 2)
+        for role, (used, _) in after.items()
+    }
+    _say(f"idle for {seconds:.0f} s, percent of a core")
+    for role in sorted(share):
+        _say(f"    {role:28} {share[role]:8.2f} %")
+    return share
 
 
 def _report(

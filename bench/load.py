@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -118,12 +118,14 @@ class Confirmations:
 
 
 class Sender:
-    """Sends messages from member 0."""
+    """Sends messages from member 0, in turn through each of its replicas."""
 
-    def __init__(self, target: str, size: int) -> None:
+    def __init__(self, targets: Sequence[str], size: int) -> None:
         self._channels = [
-            grpc.aio.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1)])
-            for _ in range(CHANNELS)
+            grpc.aio.insecure_channel(
+                targets[n % len(targets)], [("grpc.use_local_subchannel_pool", 1)]
+            )
+            for n in range(max(CHANNELS, len(targets)))
         ]
         self._stubs = [message_service_pb2_grpc.MessageServiceStub(c) for c in self._channels]
         self._value = '{"data":"' + "x" * max(0, size - 11) + '"}'

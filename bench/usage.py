@@ -11,14 +11,21 @@ MIB = 1024 * 1024
 
 
 def by_role(children: Iterable[Child]) -> dict[str, tuple[float, float]]:
-    """CPU seconds so far and resident MiB of each process and what it launched, by role."""
+    """CPU seconds so far and resident MiB of each process and what it launched, by role.
+
+    Memory that processes share counts for each of them.
+    """
     found = {"load generator": _of(psutil.Process())}
     for child in children:
         try:
             process = psutil.Process(child.pid)
             found[child.name] = _of(process)
             for launched in process.children(recursive=True):
-                found[f"{child.name}/{_name(launched)}"] = _of(launched)
+                role = f"{child.name}/{_name(launched)}"
+                used, held = _of(launched)
+                # Several of one kind (a database's sessions) count as one.
+                before = found.get(role, (0.0, 0.0))
+                found[role] = (before[0] + used, before[1] + held)
         except psutil.NoSuchProcess:
             continue
     return found
