@@ -8,7 +8,7 @@ are not its business.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import NamedTuple
@@ -121,14 +121,17 @@ def datatype_reference(name: str) -> DefinitionReference:
     return DefinitionReference("datatype", name, context)
 
 
-def facts_of_batch(batch: SimBatch, blobs: Collection[str], decided: Collection[str]) -> BatchFacts:
-    """What a member that stored the batch can tell the machine."""
-    groups = {}
-    for message in batch.messages:
-        if message.body.kind == "group" and message.group == sim_group_hash(message.body.members):
-            groups[message.group] = message.body.members
+def facts_of_batch(
+    batch: SimBatch,
+    blobs: Collection[str],
+    decided: Collection[str],
+    groups: Mapping[str, tuple[str, ...]],
+) -> BatchFacts:
+    """What a member that stored the batch can tell the machine, given what else it stored."""
     messages = tuple(_facts(m, blobs, m.hash in decided) for m in batch.messages)
-    return BatchFacts(batch.key, messages, groups=groups)
+    named = {m.group for m in batch.messages if m.group is not None}
+    known = {group: groups[group] for group in sorted(named) if group in groups}
+    return BatchFacts(batch.key, messages, groups=known)
 
 
 def _facts(message: SimMessage, blobs: Collection[str], decided: bool) -> MessageFacts:

@@ -1,6 +1,7 @@
-"""FireFly's known holes, put back one at a time, to see that the simulator finds them.
+"""Known holes, put back one at a time, to see that the simulator finds them.
 
-The production machine has no switch for this: each hole is a subclass that undoes one rule.
+FireFly's (by section of its description), our own former ones, and fencing removed. Production has
+no switch for this: a hole is a subclass that undoes one rule, or a flag of the simulated driver.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from photinus_core.sequencing._state import Blocker, EventState, Occurrence
 from photinus_core.sequencing.agreement import Agreement
 from photinus_core.sequencing.decisions import Decision
 from photinus_core.sequencing.facts import BatchFacts, Reference
+from photinus_core.sequencing.feeding import Feed
 from photinus_core.sequencing.position import OrderKey, Position
 from photinus_core.sequencing.view import DefinitionView
 
-from tests.simulation.scenario import Holes
+from tests.simulation.member import Holes
+from tests.simulation.scenario import Kind
 
 
 class NoRivals(Agreement):
@@ -94,11 +97,44 @@ def _no_rival(occurrence: Occurrence, key: OrderKey) -> None:
     return None
 
 
-HOLES: Final = {
+class KnowsNewer(Feed):
+    """Before 3f4ac7e: a question came upon a newer pin, and it was handed over before its turn."""
+
+    def may_know(self, sequence: int) -> bool:
+        return True
+
+
+class KnowsBacklog(Feed):
+    """A pin of the backlog counted as known before those below it were read."""
+
+    def __init__(self, pins_at_start: int) -> None:
+        super().__init__(pins_at_start)
+        self._caught_up = True
+
+
+_ALL: Final = 1 << 60
+
+_SINGLE: Final = {
     "2.4 private order": Holes(NoRivals),
     "2.4 pins not compared": Holes(ContextsNotCompared),
     "3.3 references as of arrival": Holes(ReferencesAsOfNow),
     "3.5 page hole": Holes(PageRemembersTooLittle),
     "3.6 repeats": Holes(RepeatsCount),
     "3.7 lost wake-ups": Holes(wakeups_in_memory=True),
+    "newer pins handed over early": Holes(feed=KnowsNewer),
+    "pins without content left out": Holes(masked_fed_after=_ALL),
+    "both, as before 3f4ac7e": Holes(feed=KnowsNewer, masked_fed_after=_ALL),
+    "backlog not awaited": Holes(feed=KnowsBacklog),
+    "batches sealed again": Holes(seals_again=True),
 }
+_REPLICAS: Final = {
+    "contract's end apart from its pins": Holes(renews_pins_apart=True),
+    "operation keys made anew": Holes(makes_keys_anew=True),
+    "no epoch check": Holes(no_epoch_in_database=True, no_epoch_in_connectors=True),
+    "no epoch check in the database": Holes(no_epoch_in_database=True),
+    "no epoch check in connectors": Holes(no_epoch_in_connectors=True),
+}
+
+HOLES: Final = _SINGLE | _REPLICAS
+KINDS: Final = dict.fromkeys(_SINGLE, Kind.SINGLE) | dict.fromkeys(_REPLICAS, Kind.REPLICAS)
+"""With which members each hole is looked for."""

@@ -1,37 +1,38 @@
-"""One seeded run: who sends what when, what outsiders do to the chain, and what must be true
-afterwards.
-"""
+"""One seeded run: who sends what when, what outsiders do to the chain, what happens to replicas."""
 
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from functools import partial
 from typing import Final
 
 from photinus_core.model.canonical import broadcast_context, hash_text, private_pin
-from photinus_core.sequencing.agreement import Agreement
 from photinus_core.sequencing.facts import BatchKey
 
+from tests.simulation.checks import check
 from tests.simulation.content import Body, SimBatch, SimMessage, sim_group_hash, topic_of
-from tests.simulation.member import Member, Tuning
-from tests.simulation.oracle import Verdicts, verdicts
+from tests.simulation.member import Holes, Member, Tuning
+from tests.simulation.oracle import Verdicts
 from tests.simulation.world import MILLISECOND, Clock, Ledger, Storage, Weather
 
-NAMESPACES: Final = 2
+
+class Kind(StrEnum):
+    """What a member runs."""
+
+    SINGLE = "single"
+    """One replica each; it may crash."""
+    REPLICAS = "replicas"
+    """Two or three, which also freeze, lose the ensemble and hand over."""
+
+
 MEMBERS: Final = 3
-STEPS_MAX: Final = 60_000
+STEPS_MAX: Final = 200_000
+SESSION: Final = 8.0
+"""How long a silent leader stays one, in latencies."""
 ORGS: Final = tuple(f"did:firefly:org/m{n}" for n in range(MEMBERS))
-
-
-@dataclass(frozen=True)
-class Holes:
-    """Known holes of FireFly, put back on purpose to see that they are found."""
-
-    machine: Callable[..., Agreement] = Agreement
-    wakeups_in_memory: bool = False
 
 
 @dataclass
@@ -44,12 +45,16 @@ class Report:
     confirmed: int = 0
     rejected: int = 0
     crashes: int = 0
+    freezes: int = 0
+    elections: int = 0
+    deposed: int = 0
+    """How often a leader was told so by its database or a connector."""
     pins: int = 0
 
 
 @dataclass
 class Run:
-    """The state of one run in one namespace."""
+    """The state of one run."""
 
     rng: random.Random
     clock: Clock
@@ -71,53 +76,74 @@ def key_of(did: str) -> str:
     return f"key-of-{did}"
 
 
-def run_seed(seed: int, holes: Holes | None = None) -> Report:
+def run_seed(seed: int, kind: Kind = Kind.SINGLE, holes: Holes | None = None) -> Report:
     """Runs one seed and checks it.
 
     Raises:
         AssertionError: An invariant does not hold; the message begins with the seed.
     """
-    holes = holes or Holes()
     rng = random.Random(seed)
-    clock = Clock(rng, Weather.of(rng))
+    clock = Clock(rng, Weather.of(rng, replicas=kind is Kind.REPLICAS))
     report = Report(seed)
-    runs = [_start_namespace(rng, clock, holes) for _ in range(NAMESPACES)]
+    run = _start(rng, clock, kind, holes or Holes())
     try:
         clock.run(STEPS_MAX)
-        for run in runs:
-            _check(run, report)
+        _count(run, check(run.members, run.ledger, run.forged), report)
     except AssertionError as failure:
         raise AssertionError(f"seed {seed}: {failure}") from failure
     report.steps = clock.steps
     return report
 
 
-def _start_namespace(rng: random.Random, clock: Clock, holes: Holes) -> Run:
+def _start(rng: random.Random, clock: Clock, kind: Kind, holes: Holes) -> Run:
     run = Run(rng, clock, Ledger(clock), Storage())
+    page = rng.choice([(6, 2), (1000, 200)])
     tuning = Tuning(
+        session=SESSION if kind is Kind.REPLICAS else 0,
         decisions_max=rng.choice([1, 3, 1000]),
-        load_all_masked=rng.random() < 0.5,
+        load_all_masked=rng.random() < 0.2,
         masked_events_max=rng.choice([0, 2, 1000]),
         private_contexts_max=rng.choice([0, 1, 1000]),
         batch_messages_max=rng.choice([1, 3, 5]),
+        collect_max_ns=rng.choice([0, 100 * MILLISECOND]),
+        pins_page=rng.choice([2, 5, 2000]),
+        wakeups_page=page[0],
+        wakeups_kept_max=page[1],
+        pause_rate=rng.choice([0.0, 0.2, 0.6]),
     )
     for n, did in enumerate(ORGS):
-        member = Member(
-            f"member{n}",
-            did,
-            clock,
-            run.ledger,
-            run.storage,
-            tuning,
-            holes.machine,
-            wakeups_in_memory=holes.wakeups_in_memory,
+        replicas = rng.choice([2, 3]) if kind is Kind.REPLICAS else 1
+        run.members.append(
+            Member(
+                f"member{n}",
+                did,
+                clock,
+                run.ledger,
+                run.storage,
+                replace(tuning, replicas=replicas),
+                holes,
+            )
         )
-        run.members.append(member)
     for member in run.members:
         member.peers = {m.did: m for m in run.members}
         member.start()
     _script(run)
+    if kind is Kind.REPLICAS:
+        _trouble(run)
     return run
+
+
+def _count(run: Run, expected: Verdicts, report: Report) -> None:
+    outcomes = list(expected.outcomes.values())
+    report.confirmed += outcomes.count("confirmed")
+    report.rejected += outcomes.count("rejected")
+    report.pins += sum(map(len, run.ledger.events.values()))
+    for member in run.members:
+        report.sent += len(member.acked)
+        report.crashes += member.crashes
+        report.freezes += sum(replica.freezes for replica in member.replicas)
+        report.elections += member.election.changes
+        report.deposed += member.database.refused + member.connectors.refused
 
 
 # What members send
@@ -145,18 +171,19 @@ def _script(run: Run) -> None:
         at(rng.random() * 30, partial(_interfere, run))
     for _ in range(rng.choice([0, 0, 3])):
         at(rng.random() * 12, partial(_garbage_by_somebody, run))
-    if rng.random() < 0.25:
+    if rng.random() < 0.4:
         signer = rng.choice([*map(key_of, ORGS), "key-of-nobody"])
         at(rng.random() * 30, partial(run.ledger.submit_action, 0, signer, "terminate"))
     if rng.random() < 0.25:
         at(rng.random() * 30, partial(run.ledger.submit_action, 0, key_of(ORGS[0]), "dance"))
 
 
-def _submit(run: Run, member: Member, *messages: SimMessage, tries: int = 20) -> None:
-    """A client that tries again while its member is down."""
-    before = len(member.acked)
+def _submit(run: Run, member: Member, *messages: SimMessage, tries: int = 30) -> None:
+    """A client that asks again, any replica, until it is told that its messages are taken."""
+    if member.has_acked(messages[0]):
+        return
     member.submit(*messages)
-    if len(member.acked) == before and tries and messages[0].id not in member.store.outbox:
+    if tries:
         run.clock.soon(lambda: _submit(run, member, *messages, tries=tries - 1), 3)
 
 
@@ -265,6 +292,32 @@ def _known_or_hasty(run: Run, member: Member, key: str) -> bool:
     return key in member.store.definitions.owners or run.rng.random() < 0.1
 
 
+def _trouble(run: Run) -> None:
+    """What happens to replicas, mostly to those that lead."""
+    rng = run.rng
+    scale = run.clock.weather.latency_ms * MILLISECOND
+    for _ in range(rng.choice([2, 5, 10])):
+        member = rng.choice(run.members)
+        kind = rng.choice(["freeze", "freeze", "cut off", "hand over", "crash"])
+        run.clock.at(int(rng.random() * 45 * scale), partial(_strike, run, member, kind))
+
+
+def _strike(run: Run, member: Member, kind: str) -> None:
+    leading = [replica for replica in member.replicas if replica.leads]
+    if not leading or run.rng.random() < 0.2:
+        leading = member.replicas
+    replica, times = run.rng.choice(leading), SESSION * run.rng.choice([0.5, 1, 2, 4])
+    match kind:
+        case "freeze":
+            replica.freeze(times)
+        case "cut off":
+            replica.cut_off(times)
+        case "hand over":
+            replica.hand_over()
+        case _:
+            replica.crash()
+
+
 # What others do to the chain
 
 
@@ -293,7 +346,7 @@ def _some_batch(run: Run, *, private: bool) -> tuple[str, SimBatch, tuple[str, .
         own
         for member in run.members
         for own in member.store.own.values()
-        if own.sent_to is not None and (own.batch.group is not None) == private
+        if (own.batch.group is not None) == private
     ]
     if not owns:
         return None
@@ -391,98 +444,11 @@ def _spread(run: Run, batch: SimBatch) -> None:
     """Gives a batch to all who should have it, at some time."""
     run.forged[batch.key] = batch
     if batch.group is None:
-        run.storage.batches[batch.payload_ref] = batch
+        run.storage.put(batch)
         return
     members = next(
         m.store.groups[batch.group] for m in run.members if batch.group in m.store.groups
     )
     for member in run.members:
         if member.did in members:
-            run.members[0].post(member, batch)
-
-
-# What must be true afterwards
-
-
-def _check(run: Run, report: Report) -> None:
-    batches: dict[BatchKey, SimBatch] = dict(run.forged)
-    groups: dict[str, tuple[str, ...]] = {}
-    for member in run.members:
-        batches.update((own.batch.key, own.batch) for own in member.store.own.values())
-        groups.update(member.store.groups)
-    expected = verdicts(run.ledger.events, batches, groups)
-    for member in run.members:
-        assert member.alive, f"{member.name} is down"
-        _check_log(member, expected)
-        _check_unjudged(run, member, expected)
-        _check_acknowledged(run, member, batches, expected)
-        report.crashes += member.crashes
-    report.sent += sum(len(member.acked) for member in run.members)
-    report.pins += sum(map(len, run.ledger.events.values()))
-    outcomes = list(expected.outcomes.values())
-    report.confirmed += outcomes.count("confirmed")
-    report.rejected += outcomes.count("rejected")
-
-
-def _check_unjudged(run: Run, member: Member, expected: Verdicts) -> None:
-    """Where the oracle does not judge, members must agree with each other."""
-    for group in expected.unjudged_groups:
-        logs = [
-            [(m.id, outcome) for m, outcome in other.store.log if m.group == group]
-            for other in run.members
-            if member.did in other.store.groups.get(group, ())
-        ]
-        assert all(sorted(log) == sorted(logs[0]) for log in logs), f"{member.name} differs"
-
-
-def _concerns(member: Member, message: SimMessage, groups: dict[str, tuple[str, ...]]) -> bool:
-    return message.group is None or member.did in groups.get(message.group, ())
-
-
-def _check_log(member: Member, expected: Verdicts) -> None:
-    """Same order per topic and per topic and group, same outcomes, everything decided, nothing
-    twice.
-    """
-    log = member.store.log
-    hashes = [message.hash for message, _ in log]
-    assert len(set(hashes)) == len(hashes), f"{member.name} decided a message twice"
-    orders: dict[str | tuple[str, str], list[str]] = defaultdict(list)
-    for message, outcome in log:
-        if outcome == "confirmed" and message.group not in expected.unjudged_groups:
-            for topic in message.topics:
-                orders[topic if message.group is None else (topic, message.group)].append(
-                    message.id
-                )
-    for topic, order in expected.broadcast_order.items():
-        assert orders.pop(topic, []) == order, f"{member.name}: order of topic {topic}"
-    for (topic, group), order in expected.private_order.items():
-        mine = orders.pop((topic, group), [])
-        if member.did in member.store.groups.get(group, ()):
-            assert mine == order, f"{member.name}: order of topic {topic} in a group"
-        else:
-            assert not mine, f"{member.name} saw a group it is not in"
-    assert not orders, f"{member.name} confirmed what should not be: {dict(orders)}"
-    outcomes = {
-        message.hash: str(outcome)
-        for message, outcome in log
-        if message.group not in expected.unjudged_groups
-    }
-    for message_hash, outcome in outcomes.items():
-        assert expected.outcomes.get(message_hash) == outcome, f"{member.name}: outcome"
-
-
-def _check_acknowledged(
-    run: Run, member: Member, batches: dict[BatchKey, SimBatch], expected: Verdicts
-) -> None:
-    """What this member acknowledged is decided, on every member it concerns, as it must be."""
-    groups = {g: m for other in run.members for g, m in other.store.groups.items()}
-    sent = {m.hash for own in member.store.own.values() for m in own.batch.messages}
-    assert not member.store.outbox, f"{member.name} has unsent messages"
-    for message in member.acked:
-        assert message.hash in sent, f"{member.name} lost {message.id}"
-    for batch in batches.values():
-        for message in batch.messages:
-            outcome = expected.outcomes.get(message.hash)
-            if outcome is not None and _concerns(member, message, groups):
-                decided = member.store.decided.get(message.hash)
-                assert decided, f"{member.name} left {message.id} undecided"
+            run.members[0].connectors.post(member, batch)

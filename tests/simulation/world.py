@@ -1,13 +1,13 @@
-"""Everything outside the members: virtual time, the chain, the ways batches travel, and chance.
+"""Everything outside the members: virtual time, the chain, shared storage, and chance.
 
-One seed decides all of it. Things that a connector keeps durably (submitted pins, its outbox)
-survive the crash of a member; everything else is resent until it arrives.
+One seed decides all of it.
 """
 
 from __future__ import annotations
 
 import heapq
 import random
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
@@ -21,10 +21,6 @@ from tests.simulation.content import SimBatch
 MILLISECOND: Final = 1_000_000
 
 
-class CrashError(Exception):
-    """The process of a member ends here."""
-
-
 @dataclass(frozen=True)
 class Weather:
     """How bad it is in one run."""
@@ -35,15 +31,21 @@ class Weather:
     """Chance of a crash at each point before or after a write."""
     loss_rate: float
     """Chance that something sent is lost, and sent again later."""
+    trouble_rate: float
+    """Chance that the answer of the database is lost: nobody knows whether it wrote."""
+    freeze_rate: float
+    """Chance that a replica freezes at a write, for less or more than its session."""
     ordered_chain: bool
     """Whether pins reach the chain in the order in which they were submitted."""
 
     @classmethod
-    def of(cls, rng: random.Random) -> Weather:
+    def of(cls, rng: random.Random, *, replicas: bool) -> Weather:
         return cls(
             latency_ms=rng.choice([1.0, 20.0, 200.0]),
             crash_rate=rng.choice([0.0, 0.005, 0.03]),
             loss_rate=rng.choice([0.0, 0.2, 0.5]),
+            trouble_rate=rng.choice([0.0, 0.0, 0.02]),
+            freeze_rate=rng.choice([0.0, 0.01, 0.03]) if replicas else 0.0,
             ordered_chain=rng.random() < 0.5,
         )
 
@@ -67,6 +69,10 @@ class Clock:
         mean = self.weather.latency_ms * times * MILLISECOND
         self.at(self.now + int(self.rng.expovariate(1 / mean)), action)
 
+    def after(self, action: Callable[[], None], times: float) -> None:
+        """Schedules something after so many latencies."""
+        self.at(self.now + int(self.weather.latency_ms * times * MILLISECOND), action)
+
     def lost(self) -> bool:
         return self.rng.random() < self.weather.loss_rate
 
@@ -80,13 +86,12 @@ class Clock:
 
 @dataclass
 class Ledger:
-    """The chain of one namespace: a list of events per contract, and a connector that remembers
-    keys.
-    """
+    """The chain of one namespace: a list of events per contract."""
 
     clock: Clock
     events: dict[int, list[ChainEvent]] = field(default_factory=lambda: {0: []})
-    keys: set[str] = field(default_factory=set)
+    transactions: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """How many transactions each operation key came to."""
     listeners: list[Callable[[], None]] = field(default_factory=list)
     _block: int = 0
     _log: int = 0
@@ -95,10 +100,8 @@ class Ledger:
     def submit_pin(
         self, key: str, contract: int, signer: str, batch: BatchKey, contexts: tuple[str, ...]
     ) -> None:
-        """Takes a pin; a known key changes nothing."""
-        if key in self.keys:
-            return
-        self.keys.add(key)
+        """Takes a pin."""
+        self.transactions[key] += 1
         self._later(
             lambda: self._append(
                 contract, lambda position: PinEvent(position, signer, batch, contexts)
@@ -133,9 +136,22 @@ class Ledger:
             listener()
 
 
-@dataclass
 class Storage:
     """Shared storage: what was uploaded, by reference."""
 
-    batches: dict[str, SimBatch] = field(default_factory=dict)
-    blobs: set[str] = field(default_factory=set)
+    def __init__(self) -> None:
+        self.batches: dict[str, SimBatch] = {}
+        self._awaited: dict[str, list[Callable[[], None]]] = defaultdict(list)
+
+    def put(self, batch: SimBatch) -> None:
+        """Stores a batch."""
+        self.batches[batch.payload_ref] = batch
+        for then in self._awaited.pop(batch.payload_ref, ()):
+            then()
+
+    def when_there(self, reference: str, then: Callable[[], None]) -> None:
+        """Instead of asking again and again; what never comes is never asked for."""
+        if reference in self.batches:
+            then()
+        else:
+            self._awaited[reference].append(then)

@@ -1,0 +1,156 @@
+"""What comes in: the chain, what peers send, what must be downloaded.
+
+As in production: stored with its checkpoint and its wake-ups in one transaction, acknowledged after
+it; whatever comes twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from photinus_core.sequencing.facts import BatchKey, ChainEvent, PinEvent
+
+from tests.simulation.content import SimBatch
+from tests.simulation.database import Rows, Wakeup
+from tests.simulation.process import DeposedError, Step, TroubleError, Wake
+
+if TYPE_CHECKING:
+    from tests.simulation.leader import Leader
+
+
+class ChainIntake:
+    """Reads the ledger's stream."""
+
+    def __init__(self, leader: Leader) -> None:
+        self.leader = leader
+        self.wake = Wake()
+
+    def run(self) -> Step:
+        leader = self.leader
+        connectors = leader.member.connectors
+        rng, read = leader.clock.rng, dict(leader.rows.read)
+        while True:
+            if connectors.owner is not leader and connectors.checks_epoch:
+                raise DeposedError  # the stream was closed: superseded
+            contracts = [
+                contract
+                for contract in range(leader.rows.contract + 1)
+                if len(connectors.ledger.events.get(contract, ())) > read.get(contract, 0)
+            ]
+            if not contracts:
+                yield self.wake
+                continue
+            contract = rng.choice(contracts)
+            begin = read.get(contract, 0)
+            events = connectors.ledger.events[contract][begin:]
+            taken = events[: rng.randint(1, len(events))]
+            yield from leader.moment()
+            try:
+                yield from leader.write(partial(_take, contract, begin + len(taken), taken))
+            except TroubleError:
+                yield 2
+                read = dict(leader.rows.read)
+                continue
+            read[contract] = begin + len(taken)
+
+
+def _take(contract: int, checkpoint: int, taken: list[ChainEvent], rows: Rows) -> None:
+    """Stores events."""
+    rows.read[contract] = checkpoint
+    for event in taken:
+        if not isinstance(event, PinEvent):
+            rows.actions[event.position] = event
+        elif rows.insert_pins(event) and not event.masked and event.batch not in rows.batches:
+            rows.insert_downloads([event.batch])
+    rows.insert_wakeups(Wakeup("pins"))
+
+
+class PeerIntake:
+    """Takes what other members send privately, in the order in which it comes."""
+
+    def __init__(self, leader: Leader) -> None:
+        self.leader = leader
+        self._queue: list[int] = []
+        self._wake = Wake()
+
+    def arrived(self, number: int) -> None:
+        """The data exchange has something."""
+        self._queue.append(number)
+        self._wake.set()
+
+    def run(self) -> Step:
+        leader = self.leader
+        connectors = leader.member.connectors
+        while True:
+            if not self._queue:
+                yield self._wake
+                continue
+            number = self._queue.pop(0)
+            item = connectors.inbox.get(number)
+            if item is None:
+                continue
+            store = (
+                partial(_store_batch, item)
+                if isinstance(item, SimBatch)
+                else partial(_store_blob, item)
+            )
+            yield from leader.write_surely(store)
+            connectors.acknowledge(leader, number)
+
+
+def _store_batch(batch: SimBatch, rows: Rows) -> None:
+    """Stores a batch whose content recomputes to its hash."""
+    if batch.key in rows.batches:
+        return
+    rows.batches[batch.key] = batch
+    rows.downloads.pop(batch.key, None)
+    wakeups = [Wakeup("batch", batch.key)]
+    for message in batch.messages:
+        if message.body.kind == "group" and message.group:
+            rows.groups[message.group] = message.body.members
+            wakeups.append(Wakeup("group", message.group))
+    # Private blobs come by themselves.
+    blobs = [m.body.blob for m in batch.messages if batch.group is None and m.body.blob]
+    rows.insert_downloads(blob for blob in blobs if blob not in rows.blobs)
+    rows.insert_wakeups(*wakeups)
+
+
+def _store_blob(blob: str, rows: Rows) -> None:
+    rows.blobs.add(blob)
+    rows.downloads.pop(blob, None)
+    rows.insert_wakeups(Wakeup("blob", blob))
+
+
+class Downloads:
+    """Fetches broadcast batches and their blobs, each until it is here."""
+
+    def __init__(self, leader: Leader) -> None:
+        self.leader = leader
+        self.wake = Wake()
+        self._running: set[BatchKey | str] = set()
+
+    def run(self) -> Step:
+        yield from self.leader.moment()
+        while True:
+            for wanted in [w for w in self.leader.rows.downloads if w not in self._running]:
+                self._running.add(wanted)
+                self.leader.spawn(self._fetch(wanted))
+            yield self.wake
+
+    def _fetch(self, wanted: BatchKey | str) -> Step:
+        leader = self.leader
+        storage = leader.member.connectors.storage
+        if isinstance(wanted, BatchKey):
+            there = Wake()
+            storage.when_there(wanted.payload_ref, there.set)
+            yield there
+        yield 1
+        while leader.clock.lost():
+            yield 3
+        if isinstance(wanted, str):
+            yield from leader.write_surely(partial(_store_blob, wanted))
+            return
+        batch = storage.batches[wanted.payload_ref]
+        if batch.key == wanted:
+            yield from leader.write_surely(partial(_store_batch, batch))

@@ -1,0 +1,243 @@
+"""Drives batch assembly as `photinus_core.messaging.assembly` does, over the simulated database."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from photinus_core.sequencing.batching import (
+    Action,
+    AwaitChain,
+    Batching,
+    Finish,
+    Prepare,
+    ProcessorKey,
+    Ready,
+    Seal,
+    SendPin,
+    estimated_bytes,
+)
+from photinus_core.sequencing.nonces import Pinned, nonce_keys, seal_pins
+
+from tests.simulation.content import SimBatch, SimMessage
+from tests.simulation.database import OwnBatch, Rows
+from tests.simulation.process import Step, TroubleError, Wake
+
+if TYPE_CHECKING:
+    from tests.simulation.leader import Leader
+
+
+@dataclass
+class _Journey:
+    """A batch on its way, as this leader knows it."""
+
+    own: OwnBatch
+    operations: list[str]
+    handed_over: set[str] = field(default_factory=set)
+    is_pinned: bool = False
+
+
+class Sending:
+    """The batches of one leader."""
+
+    def __init__(self, leader: Leader) -> None:
+        self.leader = leader
+        self.clock = leader.clock
+        self.holes = leader.member.holes
+        self.wake = Wake()
+        tuning = leader.member.tuning
+        self.batching = Batching(
+            messages_max=tuning.batch_messages_max, collect_max_ns=tuning.collect_max_ns
+        )
+        self.contract = leader.rows.contract
+        """The active one, to which pins are sent."""
+        self._under: dict[str, _Journey] = {}
+        self._pins_were_renewed = False
+        self._after = 0
+        self._timer = 0
+
+    def run(self) -> Step:
+        yield from self.leader.moment()
+        rows = self.leader.rows
+        for own in rows.own_batches_off_chain():
+            if own.dispatched:
+                self.batching.pinned_before(own.processor, own.signer)
+                self._resume_lost_pin(own)
+        for own in rows.own.values():
+            if not own.dispatched:
+                self._resume(own).is_pinned = rows.is_pinned(own)
+        while True:
+            if self._pins_were_renewed:
+                self._pins_were_renewed = False
+                yield from self.leader.moment()
+                self._resume_renewed()
+            self._read_ready()
+            for action in self.batching.poll(self.clock.now):
+                self.leader.spawn(self._carry_out(action))
+            self._wait_until(self.batching.next_due())
+            yield self.wake
+
+    def _read_ready(self) -> None:
+        rows = self.leader.rows
+        new = [(n, m) for m, n in rows.outbox.items() if n > self._after]
+        self.batching.ready(_ready(n, rows.messages[m]) for n, m in new)
+        self._after = max([self._after, *(n for n, _ in new)])
+
+    def _wait_until(self, due: int | None) -> None:
+        if due is not None and not self.clock.now < self._timer <= due:
+            self._timer = due
+            self.clock.at(due, self.wake.set)
+
+    def decided(self, batches: Collection[str]) -> None:
+        """Agreement has decided these."""
+        self.batching.decided(batches)
+        self.wake.set()
+
+    def contract_changed(self) -> Step:
+        """A contract ended, and with it what was pinned there in vain got new operations."""
+        self.contract = self.leader.rows.contract
+        if self.holes.renews_pins_apart:
+            yield from self.leader.write(renew_pins)
+        self._pins_were_renewed = True
+        self.wake.set()
+
+    def _resume_renewed(self) -> None:
+        for own in self.leader.rows.own_batches_off_chain():
+            journey = self._under.get(own.batch.id)
+            if journey is not None:
+                journey.operations = list(own.operations)
+            elif own.dispatched:
+                self._resume_lost_pin(own)
+
+    def _resume_lost_pin(self, own: OwnBatch) -> None:
+        """Takes up a dispatched batch whose pin operation was replaced and not sent."""
+        if own.operations[-1] not in own.handed_over:
+            self._resume(own)
+
+    def _resume(self, own: OwnBatch) -> _Journey:
+        if self.holes.makes_keys_anew:
+            own.operations[-1] += "'"
+        journey = self._under[own.batch.id] = _Journey(own, list(own.operations))
+        self.batching.resume(
+            own.processor, own.batch.id, "batch_pin", key=own.signer, prepared=own.dispatched
+        )
+        return journey
+
+    def _carry_out(self, action: Action) -> Step:
+        batching = self.batching
+        try:
+            match action:
+                case Seal():
+                    own = yield from self._seal(action)
+                    self._under[own.batch.id] = _Journey(own, list(own.operations))
+                    batching.sealed(action, own.batch.id)
+                case Prepare(batch):
+                    yield from self._prepare(self._under[batch])
+                    batching.prepared(batch)
+                case AwaitChain(batch):
+                    yield from self._await_chain(self._under[batch].own)
+                case SendPin(batch):
+                    yield from self._send_pin(self._under[batch])
+                    batching.journaled(batch, self.clock.now)
+                case Finish(batch):
+                    yield from self._finish(self._under[batch])
+                    batching.finished(batch)
+                    self._finished(self._under.pop(batch))
+        except TroubleError:
+            if isinstance(action, Seal):
+                batching.seal_failed(action, "no answer", self.clock.now)
+            else:
+                batching.failed(action.batch, "no answer", self.clock.now)
+        self.wake.set()
+
+    def _seal(self, seal: Seal) -> Step:
+        rows = self.leader.rows
+        messages = tuple(rows.messages[m] for m in seal.messages)
+        pinned = [Pinned(m.topics, m.group, m.author) for m in messages]
+        stored = {key: rows.nonces[key] for key in nonce_keys(pinned) if key in rows.nonces}
+        sealed = seal_pins(pinned, stored)
+        name = self.leader.member.new_id()
+        batch = SimBatch(f"batch-{name}", messages, messages[0].group)
+        own = OwnBatch(batch, seal.processor, messages[0].key, sealed.contexts, [f"{batch.id}:0"])
+
+        def write(rows: Rows) -> OwnBatch:
+            if messages[0].id in rows.sealed and not self.holes.seals_again:
+                # An earlier try was committed though its answer was lost.
+                return rows.own[rows.sealed[messages[0].id]]
+            rows.nonces.update(sealed.nonces)
+            for message in messages:
+                rows.outbox.pop(message.id, None)
+                rows.sealed[message.id] = batch.id
+            rows.own[batch.id] = own
+            rows.batches[batch.key] = batch
+            rows.blobs.update(m.body.blob for m in batch.messages)
+            return own
+
+        return (yield from self.leader.write(write))
+
+    def _prepare(self, journey: _Journey) -> Step:
+        member, epoch, batch = self.leader.member, self.leader.epoch, journey.own.batch
+        yield 0.5
+        if self.clock.lost():
+            raise TroubleError
+        if batch.group is None:
+            yield from self.leader.call(lambda: member.connectors.upload(epoch, batch))
+            return
+        for did in self.leader.rows.groups[batch.group]:
+            if did != member.did:
+                send = partial(
+                    member.connectors.send, epoch, f"{batch.id}>{did}", member.peers[did], batch
+                )
+                yield from self.leader.call(send)
+
+    def _await_chain(self, own: OwnBatch) -> Step:
+        yield from self.leader.moment()
+        off_chain = self.leader.rows.own_batches_off_chain()
+        before = off_chain[: off_chain.index(own)] if own in off_chain else []
+        for other in before:
+            if other.processor == own.processor and other.signer != own.signer:
+                why = "another key's pin is not on chain"
+                self.batching.failed(own.batch.id, why, self.clock.now)
+                return
+        self.batching.on_chain(own.batch.id)
+
+    def _send_pin(self, journey: _Journey) -> Step:
+        if journey.is_pinned:
+            return
+        if self.clock.lost():
+            raise TroubleError
+        operation, contract, own = journey.operations[-1], self.contract, journey.own
+        connectors, epoch = self.leader.member.connectors, self.leader.epoch
+        yield from self.leader.call(lambda: connectors.submit_pin(epoch, operation, contract, own))
+        journey.handed_over.add(operation)
+
+    def _finish(self, journey: _Journey) -> Step:
+        def write(rows: Rows) -> None:
+            own = rows.own[journey.own.batch.id]
+            own.dispatched = True
+            own.handed_over |= journey.handed_over
+
+        yield from self.leader.write(write)
+
+    def _finished(self, journey: _Journey) -> None:
+        if journey.operations[-1] not in journey.handed_over and not journey.is_pinned:
+            # The contract changed while its pin for the former one was under way.
+            self._resume(journey.own)
+
+
+def renew_pins(rows: Rows) -> None:
+    """Own batches that the former contract did not take are pinned on the new one (hard case 7).
+
+    The same batch, hash and nonces, by a new operation.
+    """
+    for own in rows.own_batches_off_chain():
+        own.operations = [*own.operations, f"{own.batch.id}:{len(own.operations)}"]
+
+
+def _ready(number: int, message: SimMessage) -> Ready:
+    dispatcher = "private" if message.group else "broadcast"
+    processor = ProcessorKey(dispatcher, message.author, message.group or "")
+    size = estimated_bytes([len(message.body.blob)])
+    return Ready(number, message.id, processor, "batch_pin", message.key, size)
