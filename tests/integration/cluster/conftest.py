@@ -1,4 +1,4 @@
-"""A ZooKeeper server for the module, electors over a database they share, and the local elector beside them."""
+"""A ZooKeeper server, electors over a database they share, and the local elector beside them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SESSION_S = 3.0
 _chroots = itertools.count(1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeperServer]:
-    """A server for all tests of a file; each takes a chroot of its own."""
+    """A server for all tests; each takes a chroot of its own."""
     with ZooKeeperServer.started(tmp_path_factory.mktemp("zookeeper")) as server:
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def unlucky_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeperServer]:
     with ZooKeeperServer.started(tmp_path_factory.mktemp("unlucky")) as server:
         yield server

@@ -2,7 +2,7 @@
 
 Method: real ZooKeeper servers and replicas, killed (SIGKILL), frozen (SIGSTOP) and cut off (a TCP proxy). Times are
 held against the promise: work rests when in doubt, moves within the session timeout and a second, and never runs on
-two replicas at once.
+two replicas at once, whatever wall clocks say.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from photinus_core.model.errors import Unavailable
 from photinus_core.ports.elector import Lease
 from photinus_core.store import SqliteStore
 
@@ -29,6 +30,7 @@ from tests.support.zookeeper import TICK_MS, ZooKeeperServer
 LONG_S = 20 * TICK_MS / 1000
 """The longest session these servers give."""
 SHORT_S = 1.5
+CLOCK_ERROR_S = 600.0
 MORE_S = 1.0
 """What a failover may take beyond the session timeout."""
 
@@ -72,6 +74,8 @@ async def test_a_server_that_comes_back_in_time_costs_a_pause(
     lease = await elector.campaign(ROLE)
     server.kill()
     await until(lambda: not lease.running.is_set(), 1.0)
+    with pytest.raises(Unavailable, match="FF19150"):
+        await elector.members()
     await asyncio.to_thread(server.start)
     async with asyncio.timeout(LONG_S):
         await lease.running.wait()
@@ -159,12 +163,11 @@ async def test_a_connection_that_is_reset_costs_a_pause(
         assert not lease.lost.is_set()
 
 
-@pytest.mark.parametrize("skew_s", [600.0, -600.0])
-async def test_a_killed_leader_is_followed_whatever_its_clock_says(
-    ensemble: ZooKeeperServer, replica: MakeElector, child: StartChild, skew_s: float
+async def test_a_killed_leader_is_followed_though_its_clock_was_fast(
+    ensemble: ZooKeeperServer, replica: MakeElector, child: StartChild
 ) -> None:
     other = await replica("b", session_s=SHORT_S)
-    with child(ensemble.hosts, SHORT_S, skew_s) as leader:
+    with child(ensemble.hosts, SHORT_S, CLOCK_ERROR_S) as leader:
         first = await led(leader)
         standby = asyncio.create_task(other.campaign(ROLE))
         await until_queued(other, 1)
@@ -197,7 +200,7 @@ async def test_a_frozen_leader_does_nothing_when_it_wakes(
     ensemble: ZooKeeperServer, replica: MakeElector, child: StartChild
 ) -> None:
     other = await replica("b", session_s=SHORT_S)
-    with child(ensemble.hosts, SHORT_S) as leader:
+    with child(ensemble.hosts, SHORT_S, -CLOCK_ERROR_S) as leader:
         first = await led(leader)
         standby = asyncio.create_task(other.campaign(ROLE))
         await until_queued(other, 1)

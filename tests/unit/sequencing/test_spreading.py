@@ -83,8 +83,9 @@ def test_nobody_better_is_no_reason() -> None:
 def test_a_better_replica_and_the_leadership_itself_must_have_lasted() -> None:
     calm = Calm(ROLE, SECOND, QUIET_S)
     calm.seen(queue(SECOND), 0.0)
-    waiting = queue(SECOND, THIRD, BEST)
-    calm.seen(waiting, 50.0)
+    calm.seen(queue(SECOND, THIRD, BEST), 50.0)
+    assert calm.hand_over_at(queue(SECOND, THIRD, BEST), 0.0) is None, "another would be next"
+    waiting = queue(SECOND, BEST, THIRD)
     assert calm.hand_over_at(waiting, 0.0) == 50.0 + QUIET_S
     assert calm.hand_over_at(waiting, 55.0) == 55.0 + QUIET_S
     calm.seen(waiting, 58.0)

@@ -199,10 +199,9 @@ class Candidacy:
         if early_s > 0:
             return early_s
         queue = await self._look(session)
+        # What a former session of this process left: its work has ended, or nobody would stand again.
         for left in (c for c in queue if session_of(c) in footing.former):
-            await session.delete(
-                f"{self.folder}/{left.node}"
-            )  # its work ended in this very process
+            await session.delete(f"{self.folder}/{left.node}")
         queue = [c for c in queue if session_of(c) not in footing.former]
         mine = [c for c in queue if session_of(c) == session.id]
         if not mine:
@@ -211,7 +210,7 @@ class Candidacy:
         for surplus in mine[1:]:
             await session.delete(f"{self.folder}/{surplus.node}")
         if queue[0] == mine[0]:
-            await self._elected(session, mine[0])
+            await self._elected(footing, mine[0])
             return AT_ONCE_S
         self.trouble = ""
         if self._calm is not None and lets_pass(self.role, queue, mine[0]):
@@ -220,11 +219,13 @@ class Candidacy:
             return AT_ONCE_S
         return LOOK_AGAIN_S
 
-    async def _elected(self, session: EnsembleSession, own: Candidate) -> None:
-        node = await session.read(f"{self.folder}/{own.node}")
+    async def _elected(self, footing: Footing, own: Candidate) -> None:
+        node = await footing.session.read(f"{self.folder}/{own.node}")
         if node is None:
             return
-        base = await self._epoch_base(session, node.czxid)
+        base = await self._epoch_base(footing, node.czxid)
+        if base is None:
+            return
         self._do(self._machine.elected(Epoch(base + node.czxid)))
 
     async def _raise_epoch(self) -> None:
@@ -253,7 +254,7 @@ class Candidacy:
             log.warning("%s: the own node was removed by somebody else", self.role)
             self._do(self._machine.deposed())
             return AT_ONCE_S
-        if self._calm is None:
+        if self._calm is None or self._machine.state is LeaderState.PAUSED:
             return LOOK_AGAIN_S
         due_s = self._calm.hand_over_at(queue, self._led_since_s)
         if due_s is None:
@@ -283,21 +284,23 @@ class Candidacy:
             if session_of(candidate) == session.id:
                 await session.delete(f"{self.folder}/{candidate.node}")
 
-    async def _epoch_base(self, session: EnsembleSession, czxid: int) -> int:
-        """What is added to the ensemble's numbers of this role.
+    async def _epoch_base(self, footing: Footing, czxid: int) -> int | None:
+        """What is added to the ensemble's numbers of this role; None when that cannot be said now.
 
         Nothing, unless the database had higher epochs when the role was first led through this ensemble: from a local
         elector, or from an ensemble before.
         """
-        while True:
-            folder = await session.read(self.folder)
-            if folder is None:
-                return 0
-            if folder.data:
-                return int(folder.data)
-            last = await self._store.raise_epoch(self.role, None)
-            base = max(0, last + 1 - czxid)
-            await session.write(self.folder, b"%d" % base, folder.version)
+        folder = await footing.session.read(self.folder)
+        if folder is None:
+            return None
+        if folder.data:
+            return int(folder.data)
+        if not footing.is_certain():  # else who leads by now would be deposed
+            return None
+        last = await self._store.raise_epoch(self.role, None)
+        base = max(0, last + 1 - czxid)
+        is_written = await footing.session.write(self.folder, b"%d" % base, folder.version)
+        return base if is_written else None
 
     # What the machine decides, as far as it needs no waiting
 

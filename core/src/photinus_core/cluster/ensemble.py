@@ -46,6 +46,8 @@ _kazoo_log.setLevel(logging.ERROR)  # it warns at every attempt to connect; we s
 
 RECONNECT_FIRST_S: Final = 0.05
 RECONNECT_CAP_S: Final = 0.5
+CONNECT_PART: Final = 0.5
+"""Part of the session timeout one server gets to take a connection, so that another can still save the session."""
 CLOSE_WAIT_S: Final = 0.3
 """How long the end of a session is waited for; the server ends it by itself later."""
 
@@ -367,7 +369,7 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has n
         host = how["hostname"]
         connection = None
         try:
-            connection = socket.create_connection(address, timeout)
+            connection = socket.create_connection(address, timeout * CONNECT_PART)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is not None:
                 connection = _context(self._tls).wrap_socket(connection, server_hostname=host)

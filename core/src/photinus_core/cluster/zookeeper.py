@@ -34,7 +34,7 @@ SESSION_MAX_S: Final = 60.0
 QUIET_S: Final = 20.0
 AGAIN_FIRST_S: Final = 0.1
 AGAIN_CAP_S: Final = 5.0
-UNREACHABLE_SAY_S: Final = 2.0
+UNREACHABLE_SAY_S: Final = 1.0
 """After this long without an ensemble `trouble` says so."""
 UNREACHABLE_LOG_S: Final = 30.0
 RESIGN_WAIT_S: Final = 0.5
@@ -174,8 +174,17 @@ class ZooKeeperElector:
             )
         replicas, problems = await registry.survey()
         folders = sorted(await session.children(ROLES))
-        roles = [await self._standing(session, folder) for folder in folders]
-        return Cluster(replicas, tuple(roles), (*problems, *self._session_problems(session)))
+        looks: list[asyncio.Task[RoleStanding]] = []
+        failed: PhotinusError | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                looks += [group.create_task(_standing(session, folder)) for folder in folders]
+        except* PhotinusError as failures:
+            failed = next(f for f in failures.exceptions if isinstance(f, PhotinusError))
+        if failed is not None:
+            raise failed
+        roles = tuple(look.result() for look in looks)
+        return Cluster(replicas, roles, (*problems, *self._session_problems(session)))
 
     async def aclose(self) -> None:
         """Resigns everything and disconnects. See `ports.Elector`."""
@@ -350,18 +359,6 @@ class ZooKeeperElector:
             return []
         return [str(Rejected("FF19156", session.timeout_s, asked_s))]
 
-    async def _standing(self, session: EnsembleSession, folder: str) -> RoleStanding:
-        role = role_of(folder)
-        queue = candidates(await session.children(f"{ROLES}/{folder}"))
-        names = tuple(c.replica for c in queue)
-        epoch: Epoch | None = None
-        if queue:
-            node = await session.read(f"{ROLES}/{folder}/{queue[0].node}")
-            base = await session.read(f"{ROLES}/{folder}")
-            if node is not None and base is not None and base.data:
-                epoch = Epoch(int(base.data) + node.czxid)
-        return RoleStanding(role, names[0] if epoch is not None else "", epoch, names[1:])
-
 
 def _check_timeout(session_s: float, rules: ElectionRules) -> None:
     """Refuses a session that is too short for the database, or too long to wait for.
@@ -371,3 +368,16 @@ def _check_timeout(session_s: float, rules: ElectionRules) -> None:
     """
     if not rules.session_min_s <= session_s <= rules.session_max_s:
         raise Rejected("FF19155", session_s, rules.session_min_s, rules.session_max_s)
+
+
+async def _standing(session: EnsembleSession, folder: str) -> RoleStanding:
+    role = role_of(folder)
+    queue = candidates(await session.children(f"{ROLES}/{folder}"))
+    names = tuple(c.replica for c in queue)
+    epoch: Epoch | None = None
+    if queue:
+        node = await session.read(f"{ROLES}/{folder}/{queue[0].node}")
+        base = await session.read(f"{ROLES}/{folder}")
+        if node is not None and base is not None and base.data:
+            epoch = Epoch(int(base.data) + node.czxid)
+    return RoleStanding(role, names[0] if epoch is not None else "", epoch, names[1:])

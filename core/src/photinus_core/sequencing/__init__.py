@@ -9,6 +9,8 @@
 | `nonces`         | the private pins of a batch at seal                                      |
 | `delivery`       | which events a connection gets next, where its subscription's offset is  |
 | `leadership`     | when this replica leads                                                  |
+| `session_time`   | how long it may be sure of that, by its own clock                        |
+| `spreading`      | which replica is preferred for a role, when a leader makes room for it   |
 | `connector_life` | when a connector is dialled, configured, pinged, restarted, given up     |
 
 === How to drive `Agreement` (one machine per namespace, one owner task)

@@ -67,14 +67,14 @@ class Calm:
         """Absences and when the last one was noticed."""
 
     def hand_over_at(self, queue: Sequence[Candidate], led_since_s: float) -> float | None:
-        """When to make room, by the clock of `seen`; None when nobody better waits.
+        """When to make room, by the clock of `seen`; None while nobody better is next.
 
         Args:
             queue: As it was last given to `seen`.
             led_since_s: When this leadership began.
         """
         better = self._best(queue)
-        if better is None:
+        if better is None or queue[1].replica != better:
             return None
         absences, _ = self._gone.get(better, (0, 0.0))
         return max(self._since[better], led_since_s) + self._wait_s(absences)
