@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import grpc
 import psutil
@@ -34,7 +34,7 @@ class Replica:
         self._config = f"photinus.core.{number}.yaml" if number else "photinus.core.yaml"
         self._folder = str(member.folder)
         # The generated types know the channels of asyncio only.
-        self._channel: Any = grpc.insecure_channel(self.address)
+        self._channel = cast("Any", grpc.insecure_channel(self.address))
         self.nodes: Any = node_service_pb2_grpc.NodeServiceStub(self._channel)
         self.messages: Any = message_service_pb2_grpc.MessageServiceStub(self._channel)
 
