@@ -46,6 +46,11 @@ def text_of(message: str) -> str:
     return str(json.loads(message)["batch"]["payload"]["text"])
 
 
+def moved(document: str, port: int) -> str:
+    fields = msgspec.json.decode(document)
+    return msgspec.json.encode(fields | {"endpoint": f"https://127.0.0.1:{port}"}).decode()
+
+
 async def until(condition: Callable[[], bool | Awaitable[bool]], limit_s: float = WAIT_S) -> None:
     """Wait for a condition, looking often."""
     async with asyncio.timeout(limit_s):
