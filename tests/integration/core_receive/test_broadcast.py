@@ -76,6 +76,14 @@ async def test_claims_then_broadcasts_are_confirmed_in_chain_order(
     assert kinds.count("message_confirmed") == 12
 
 
+async def test_a_download_that_nobody_was_told_of_is_made(alice: Member, chain: Chain) -> None:
+    """Found by the simulator: the answer of the commit that stored it was lost."""
+    alice.chain._queued = lambda operations: None  # noqa: ARG005  # called with what it drops
+    sent = claim_org(Org("bob"))
+    await alice.take([chain.pin(sent)])
+    await alice.wait_state(sent)
+
+
 async def test_redelivered_events_change_nothing(alice: Member, chain: Chain) -> None:
     bob = Org("bob")
     sent = [claim_org(bob), broadcast(bob, 1)]

@@ -161,9 +161,14 @@ class Downloads:
         """
         try:
             async with Background(f"{self._context.namespace}/downloads") as work:
+                look_at = 0.0
                 while True:
-                    if self._overflow and len(self._running) < UNFINISHED_MAX // 2:
-                        self.queued(await self._unfinished())
+                    now = self._context.clock.monotonic_s()
+                    # Also without reason: a commit whose answer was lost has queued nothing.
+                    if self._overflow or now >= look_at:
+                        look_at = now + self._limits.poll_s
+                        if len(self._running) < UNFINISHED_MAX // 2:
+                            self.queued(await self._unfinished())
                     while self._new:
                         operation = self._new.popleft()
                         if operation.id not in self._running:
