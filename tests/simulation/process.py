@@ -132,7 +132,8 @@ class Process:
 
     def spawn(self, scope: Scope, work: Step) -> None:
         """Starts a task; it dies with this life of the process, or with its scope."""
-        self.clock.soon(lambda life=self.life: self._resume(scope, work, life), 0.01)  # type: ignore[misc]
+        life = self.life
+        self.clock.soon(lambda: self._resume(scope, work, life), 0.01)
 
     def deliver(self, action: Callable[[], None], times: float = 1.0) -> None:
         """Has something happen in this life of the process, by what comes from outside."""
