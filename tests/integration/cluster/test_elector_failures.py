@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kazoo.client import KazooClient
+from photinus_core.cluster import EnsembleSettings, ZooKeeperElector, candidacy
 from photinus_core.model.errors import Unavailable
-from photinus_core.ports.elector import Lease
+from photinus_core.ports.elector import Lease, Replica
+from photinus_core.sequencing.spreading import preference
 from photinus_core.store import SqliteStore
 
 from tests.integration.cluster.conftest import SESSION_S, MakeElector
@@ -103,6 +106,87 @@ async def test_a_server_away_for_longer_ends_leaderships_and_new_ones_begin(
     assert new.epoch > lease.epoch
     assert new.running.is_set()
     assert elector.trouble == ""
+
+
+async def test_a_replica_drained_while_cut_off_is_shown_as_such_later(
+    ensemble: ZooKeeperServer, replica: MakeElector
+) -> None:
+    async with FaultProxy("127.0.0.1", ensemble.port) as proxy:
+        cut_off = await replica("a", hosts=f"127.0.0.1:{proxy.port}", session_s=LONG_S)
+        other = await replica("b", session_s=LONG_S)
+        lease = await cut_off.campaign(ROLE)
+        proxy.cut()
+        await until(lambda: not lease.running.is_set(), LONG_S)
+        await cut_off.drain()
+        assert lease.lost.is_set()
+        await cut_off.resign(lease)
+        standby = asyncio.create_task(other.campaign(ROLE))
+        proxy.heal()
+        async with asyncio.timeout(LONG_S):
+            await standby  # the node went as soon as it could be removed
+            while not any(r.draining for r in (await other.members()).replicas):
+                await asyncio.sleep(0.02)
+
+
+async def test_a_session_the_ensemble_ends_ends_the_lease(
+    ensemble: ZooKeeperServer, replica: MakeElector
+) -> None:
+    elector = await replica("a", session_s=LONG_S)
+    lease = await elector.campaign(ROLE)
+    assert elector._session is not None
+    known = elector._session._client.client_id
+    twin = KazooClient(ensemble.hosts, client_id=known)  # takes the session over, and closes it
+    await asyncio.to_thread(twin.start)
+    await asyncio.to_thread(twin.stop)
+    twin.close()
+    async with asyncio.timeout(LONG_S / 2):
+        await lease.lost.wait()
+    await elector.resign(lease)
+    async with asyncio.timeout(LONG_S):
+        assert (await elector.campaign(ROLE)).epoch > lease.epoch
+
+
+async def test_a_replica_without_database_lets_others_lead(
+    replica: MakeElector, store: SqliteStore, tmp_path: Path, ensemble: ZooKeeperServer, chroot: str
+) -> None:
+    other = await replica("b")
+    await other.resign(await other.campaign(ROLE))
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in tmp_path.glob("core.db*"):
+        if not path.name.endswith("lock"):
+            shutil.copy(path, copy / path.name)
+    own = await SqliteStore.open(copy / "core.db")
+    settings = EnsembleSettings(ensemble.hosts, chroot, SESSION_S)
+    facts = Replica("a", "unix:a.sock", "1.0", "f")
+    async with ZooKeeperElector(settings, own, facts) as lame:
+        await until(lambda: lame._registry is not None)
+        await own.aclose()
+        waiting = asyncio.create_task(lame.campaign(ROLE))
+        await until(lambda: "FF19100" in lame.trouble)
+        async with asyncio.timeout(SESSION_S):
+            lease = await other.campaign(ROLE)
+        assert lease.running.is_set()
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+
+
+async def test_work_that_does_not_end_holds_the_next_leader_up_for_a_while_only(
+    replica: MakeElector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidacy, "END_WAIT_S", 0.5)
+    low, high = sorted("ab", key=lambda name: preference(ROLE, name))
+    stuck = await replica(low, quiet_s=0.2)
+    lease = await stuck.campaign(ROLE)
+    preferred = asyncio.create_task((await replica(high, quiet_s=0.2)).campaign(ROLE))
+    async with asyncio.timeout(10):
+        await lease.lost.wait()
+        asked = time.monotonic()
+        await preferred
+    assert 0.4 < time.monotonic() - asked < 2.0
+    await stuck.resign(lease)
+    assert preferred.result().running.is_set()
 
 
 async def test_a_silent_server_ends_leaderships_by_the_replicas_own_clock(

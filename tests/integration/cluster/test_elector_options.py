@@ -255,6 +255,7 @@ async def test_a_rebuilt_ensemble_is_refused_until_an_operator_says_so(
     empty = replace(settings, chroot=f"{settings.chroot}-rebuilt")
     async with ZooKeeperElector(empty, store, ME) as elector:
         await refused(elector, "FF19152")
+        assert empty.chroot in elector.trouble
         async with session_of(empty) as session:
             await rebind(session, store)
             await rebind(session, store)

@@ -211,7 +211,7 @@ class Candidacy:
             await session.delete(f"{self.folder}/{surplus.node}")
         if queue[0] == mine[0]:
             await self._elected(footing, mine[0])
-            return AT_ONCE_S
+            return REFUSED_FIRST_S  # a new state wakes at once
         self.trouble = ""
         if self._calm is not None and lets_pass(self.role, queue, mine[0]):
             await self._join_queue(session)

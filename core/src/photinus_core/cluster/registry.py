@@ -40,6 +40,7 @@ class Registry:
         self._replica = replica
         self._path = f"{REPLICAS}/{session.id}"
         self._changed = Wake()
+        self._to_drain = False
 
     async def register(self, former: Iterable[str], *, draining: bool) -> None:
         """Puts this replica on the list, for as long as the session lives.
@@ -54,8 +55,17 @@ class Registry:
         await self._session.create(self._path, self._own(draining=draining), ephemeral=True)
 
     async def drain(self) -> None:
-        """Says that this replica stands in no election any more."""
-        await self._session.write(self._path, self._own(draining=True))
+        """Says that this replica stands in no election any more; later, when the connection is lost."""
+        self._to_drain = True
+        try:
+            await self._tell_draining()
+        except EnsembleAway:
+            self._changed.set()
+
+    async def _tell_draining(self) -> None:
+        if self._to_drain:
+            await self._session.write(self._path, self._own(draining=True))
+            self._to_drain = False
 
     async def survey(self) -> tuple[tuple[Replica, ...], tuple[str, ...]]:
         """The replicas by name, and what is wrong between them as coded texts."""
@@ -66,6 +76,7 @@ class Registry:
         said: tuple[str, ...] = ()
         while True:
             try:
+                await self._tell_draining()
                 _, problems = await self._survey(self._changed)
             except EnsembleAway:
                 await self._session.connected.wait()

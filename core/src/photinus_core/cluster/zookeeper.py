@@ -160,10 +160,7 @@ class ZooKeeperElector:
         for candidacy in self._candidacies.values():
             candidacy.stop()
         if self._registry is not None:
-            try:
-                await self._registry.drain()
-            except EnsembleAway:
-                log.info("draining is told to the ensemble when it is back")
+            await self._registry.drain()
 
     async def members(self) -> Cluster:
         """The replicas and leaders as they are now. See `ports.Elector`."""
