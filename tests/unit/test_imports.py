@@ -14,6 +14,7 @@ DISTRIBUTIONS = (
     "photinus_ethereum",
     "photinus_ipfs",
     "photinus_dx",
+    "photinus_sanity",
     "photinus_client",
 )
 
