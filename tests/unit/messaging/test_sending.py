@@ -7,20 +7,24 @@ process on the same store has to finish what the first began.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from photinus_core.data.inputs import DataInput
 from photinus_core.host.fakes.exchange import Delivery
 from photinus_core.messaging.inputs import MessageInput
+from photinus_core.messaging.sealing import SealedBatch
 from photinus_core.model.errors import Deposed, Unavailable
-from photinus_core.model.ids import Nanoseconds, Uuid
+from photinus_core.model.ids import Namespace, Nanoseconds, Uuid
 from photinus_core.model.ledger import OperationStatus, OperationType
 from photinus_core.model.messages import Batch, MessageState, Pin
 from photinus_core.model.wire import decode_batch, decode_wrapper
 from photinus_core.ports.connectors import BatchPinned, ConnectorFailure, Disposition, PeerMessage
+from photinus_core.ports.store import Fence, Reader, ReadyMessage, Store
 
 from tests.support.waiting import until
 from tests.unit.messaging.office import (
@@ -363,6 +367,70 @@ async def test_a_seal_whose_answer_is_lost_is_not_made_again(place: Place) -> No
     (pinned,) = place.pins()
     assert pinned.batch == batch.id == (await place.message(sent.header.id)).batch
     assert steps.calls.count("commit") > 1
+
+
+async def test_a_slow_read_brings_no_sealed_message_back(place: Place) -> None:
+    """Found by the robustness tests: what was sealed while a page was read was sealed once more."""
+    office = await place.office()
+    pages = SlowPages(place.store)
+    office.manager._store = pages
+    seals: list[list[Uuid]] = []
+    seal = office.sealer.seal
+
+    async def sealing(message_ids: Sequence[Uuid], fence: Fence) -> SealedBatch:
+        seals.append(list(message_ids))
+        if len(seals) == 1:
+            pages.hold()
+            office.manager._after = 0  # as a look from time to time does
+            await pages.has_read.wait()
+        return await seal(message_ids, fence)
+
+    office.sealer.seal = sealing  # type: ignore[method-assign]  # to see what is asked of it
+    async with running(office):
+        first = await office.sender.broadcast(text(1))
+        await until(lambda: seals)
+        second = await office.sender.broadcast(text(2))
+        await until(lambda: office.manager._under)
+        pages.go_on.set()
+        await place.wait_state(first.header.id, second.header.id)
+    assert seals == [[first.header.id], [second.header.id]]
+
+
+class SlowPages:
+    """A store whose pages of ready messages can come late, when they are old already."""
+
+    def __init__(self, inner: Store) -> None:
+        self._inner = inner
+        self.has_read, self.go_on = asyncio.Event(), asyncio.Event()
+        self.go_on.set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def hold(self) -> None:
+        """The next page that has something is read, and kept until `go_on`."""
+        self.has_read.clear()
+        self.go_on.clear()
+
+    @asynccontextmanager
+    async def read(self, namespace: Namespace) -> AsyncIterator[Any]:
+        async with self._inner.read(namespace) as reader:
+            yield LateReader(reader, self)
+
+
+class LateReader:
+    def __init__(self, reader: Reader, pages: SlowPages) -> None:
+        self._reader, self._pages = reader, pages
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    async def ready_messages(self, after: int, limit: int) -> list[ReadyMessage]:
+        found = await self._reader.ready_messages(after, limit)
+        if found:
+            self._pages.has_read.set()
+            await self._pages.go_on.wait()
+        return found
 
 
 # A contract that ends

@@ -60,6 +60,24 @@ def seal_all(batching: Batching, name: str) -> list[Action]:
     return batching.poll(0)
 
 
+def test_a_page_read_before_a_seal_does_not_bring_its_messages_back() -> None:
+    """Found by the robustness tests: messages were sealed into a second batch."""
+    batching = Batching()
+    batching.reading()
+    batching.ready([ready(1)])
+    (seal,) = batching.poll(0)
+    assert isinstance(seal, Seal)
+    batching.reading()
+    page = [ready(1), ready(2)]
+    batching.sealed(seal, "b1")
+    batching.ready(page)
+    batching.prepared("b1")
+    batching.poll(0)
+    batching.journaled("b1", 0)
+    batching.decided(["b1"])
+    assert seals(batching.poll(0)) == [("alice2",)]
+
+
 def test_an_idle_pipe_cuts_at_once() -> None:
     batching = Batching()
     batching.ready([ready(1)])

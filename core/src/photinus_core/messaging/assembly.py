@@ -260,6 +260,8 @@ class BatchManager:
 
     async def _read_ready(self) -> None:
         while True:
+            for machine in self._machines.values():
+                machine.reading()
             async with self._store.read(self._namespace) as reader:
                 page = await reader.ready_messages(self._after, READ_PAGE)
             broadcast = [_ready(m) for m in page if m.type in BROADCAST_TYPES]

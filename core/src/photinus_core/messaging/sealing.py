@@ -111,6 +111,7 @@ class BatchSealer:
             found = await tx.messages(message_ids)
             messages = [found[i] for i in message_ids]
             before = messages[0].batch
+            assert all(m.batch == before for m in messages), "a message is to be sealed twice"
             if before is None:
                 data = await _load_data(tx, messages)
                 sealed, nonces = await self._make(tx, messages, data, node)

@@ -192,6 +192,8 @@ class Batching:
         self._processors: dict[ProcessorKey, _Processor] = {}
         self._known: set[str] = set()
         """Messages taken and not yet sealed."""
+        self._sealed_meanwhile: set[str] = set()
+        """Messages sealed since the reading of the last page began, which may have them still."""
         self._batches: dict[str, tuple[_Processor, ProcessorKey, BatchStatus]] = {}
         self._pinned_by: dict[ProcessorKey, str] = {}
         """Key of the last pin that was handed over, where one was."""
@@ -202,10 +204,14 @@ class Batching:
 
     # Inputs
 
+    def reading(self) -> None:
+        """A page of messages that wait to be sent is going to be read; `ready` takes it."""
+        self._sealed_meanwhile.clear()
+
     def ready(self, messages: Iterable[Ready]) -> None:
-        """Takes messages that wait to be sent; known ones are ignored."""
+        """Takes messages that wait to be sent; known ones are ignored, and those sealed since `reading`."""
         for message in messages:
-            if message.id in self._known:
+            if message.id in self._known or message.id in self._sealed_meanwhile:
                 continue
             self._known.add(message.id)
             processor = self._processors.setdefault(message.processor, _Processor())
@@ -240,7 +246,9 @@ class Batching:
         state = self._processors[seal.processor]
         assert state.sealing, "nothing is being sealed"
         status = BatchStatus(batch, state.sealing[0].txtype, state.sealing[0].key)
-        self._known.difference_update(ready.id for ready in state.sealing)
+        done = {ready.id for ready in state.sealing}
+        self._known -= done
+        self._sealed_meanwhile |= done
         state.sealing, state.seal_busy = [], False
         state.seal_attempts, state.seal_due, state.seal_error = 0, 0, ""
         state.in_flight.append(status)
