@@ -136,24 +136,19 @@ def monotone_sequence(records: Sequence[Record]) -> list[Finding]:
     committed: dict[str, int] = defaultdict(int)
     seen: dict[str, dict[int, str]] = defaultdict(dict)
     highest: dict[str, int] = defaultdict(int)
-    last: dict[tuple[str, int], int] = defaultdict(int)
     for record in records:
         if isinstance(record, EventAck):
             committed[record.subscription] = max(committed[record.subscription], record.sequence)
         if not isinstance(record, Delivery):
             continue
         name, number = record.subscription, record.sequence
-        place = (name, record.connection)
         texts = []
-        if number <= last[place]:
-            texts.append(f"{number} came after {last[place]} on one connection")
         if number not in seen[name] and number < highest[name]:
             below = " below the committed offset" if number < committed[name] else ""
             texts.append(f"{number} appeared{below} when {highest[name]} had been delivered")
         if seen[name].get(number, record.event) != record.event:
             texts.append(f"{number} is event {seen[name][number]} and event {record.event}")
         found += [Finding("C5", f"{name}: sequence {text}", record.time) for text in texts]
-        last[place] = number
         highest[name] = max(highest[name], number)
         seen[name].setdefault(number, record.event)
     return found + _log_gaps(records)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import asyncpg
+
+from tests.robustness.fault_proxy import FaultProxy
 
 ROLE: Final = "namespace/default"
 AUDITED: Final = ("pins", "next_pins", "nonces", "batches", "checkpoints")
@@ -29,7 +31,8 @@ _POSTGRES_TABLE: Final = (
 _POSTGRES_FUNCTION: Final = (
     "CREATE FUNCTION chaos_note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
     "INSERT INTO chaos_audit (epoch, writer, source) "
-    "SELECT epoch, inet_client_port()::text, TG_TABLE_NAME "
+    "SELECT epoch, inet_client_port() || ' ' || "
+    "extract(epoch FROM clock_timestamp()), TG_TABLE_NAME "
     f"FROM leases WHERE role = '{ROLE}'; RETURN NULL; END $$"
 )
 
@@ -90,15 +93,23 @@ class PostgresDatabase:
 
     Args:
         url: Past every proxy.
-        writer_of: Who is behind a client's port.
+        proxies: Those that cores connect through, by the core's name.
     """
 
-    def __init__(self, url: str, writer_of: Callable[[int], str]) -> None:
+    def __init__(self, url: str, proxies: Mapping[str, FaultProxy]) -> None:
         self._url = url
-        self._writer_of = writer_of
+        self._proxies = proxies
 
     def writer(self, told: str) -> str:
-        return self._writer_of(int(told))
+        """The core behind the connection that was made last from a port before a time."""
+        port, when = told.split(" ")
+        made = [
+            (at, name)
+            for name, proxy in self._proxies.items()
+            for at, from_port in proxy.far_ports
+            if from_port == int(port) and at <= float(when)
+        ]
+        return max(made)[1] if made else f"nobody known, from port {port}"
 
     async def install_audit(self) -> None:
         statements = [_POSTGRES_TABLE, _POSTGRES_FUNCTION]

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import time
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Literal, Self, TypeAlias
@@ -52,8 +53,8 @@ class FaultProxy:
         self._healed.set()
         self._connections: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
-        self.far_ports: set[int] = set()
-        """Ports that its connections to the target came from, the ended ones too."""
+        self.far_ports: list[tuple[float, int]] = []
+        """When (by the machine's clock) it connected to the target, and from which port; the ended ones too."""
 
     @property
     def mode(self) -> Mode:
@@ -139,7 +140,7 @@ class FaultProxy:
                 far_reader, far_writer = await asyncio.open_connection(*self._target)
         except (OSError, TimeoutError):
             return
-        self.far_ports.add(far_writer.get_extra_info("sockname")[1])
+        self.far_ports.append((time.time(), far_writer.get_extra_info("sockname")[1]))
         self._writers.add(far_writer)
         try:
             async with asyncio.TaskGroup() as group:

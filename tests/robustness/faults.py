@@ -92,7 +92,7 @@ class Faults:
         return f"process {pid}"
 
     async def _spoil(self, kind: str, target: str, seconds: float) -> str:
-        link = self._site.links[target]
+        link = self._site.wiring.links[target]
         detail = f"{link.connections} connections"
         match kind:
             case "cut link":

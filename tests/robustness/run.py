@@ -84,7 +84,7 @@ async def run(folder: Path, options: Options, say: Say) -> Result:
     with History(path) as history:
         async with Site(folder, options.topology, history) as site:
             say(f"up: {options.topology}")
-            databases = [site.database(member) for member in range(options.topology.members)]
+            databases = [site.wiring.database(member) for member in range(options.topology.members)]
             for database in databases:
                 await database.install_audit()
             await _storm(site, history, options, say)
@@ -97,7 +97,7 @@ async def _storm(site: Site, history: History, options: Options, say: Say) -> No
     chance = random.Random(options.seed)
     for member in range(options.topology.members):
         for name in (GRPC_SUBSCRIPTION, SOCKET_SUBSCRIPTION):
-            await create_subscription(site.direct_url(member), name)
+            await create_subscription(site.wiring.direct_url(member), name)
     subscribers = _subscribers(site, history)
     async with _senders(site) as senders, asyncio.TaskGroup() as group:
         listening = [group.create_task(each.run(), name=each.name) for each in subscribers]
@@ -193,7 +193,7 @@ class Sampler:
 def _subscribers(site: Site, history: History) -> list[Subscriber]:
     found: list[Subscriber] = []
     for member in range(site.topology.members):
-        cores, urls = site.core_addresses(member), site.gateway_urls(member)
+        cores, urls = site.wiring.core_addresses(member), site.wiring.gateway_urls(member)
         found.append(GrpcSubscriber(GRPC_SUBSCRIPTION, member, cores, history))
         found.append(WebSocketSubscriber(SOCKET_SUBSCRIPTION, member, urls, history))
     return found
@@ -204,9 +204,15 @@ async def _senders(site: Site) -> AsyncIterator[list[Sender]]:
     senders: list[Sender] = []
     for member in range(site.topology.members):
         senders.append(
-            GrpcSender(f"m{member}-grpc", member, site.core_addresses(member), site.orgs)
+            GrpcSender(
+                f"m{member}-grpc", member, site.wiring.core_addresses(member), site.wiring.orgs
+            )
         )
-        senders.append(RestSender(f"m{member}-rest", member, site.gateway_urls(member), site.orgs))
+        senders.append(
+            RestSender(
+                f"m{member}-rest", member, site.wiring.gateway_urls(member), site.wiring.orgs
+            )
+        )
     try:
         yield senders
     finally:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -22,49 +20,22 @@ import aiohttp
 import psutil
 from photinus_core.app.devnet import chain
 
-from tests.robustness.databases import Database, PostgresDatabase, SqliteDatabase
 from tests.robustness.fault_proxy import FaultProxy
-from tests.robustness.member_config import CHAIN_ID, CoreConfig, org_name, program, write_config
 from tests.robustness.processes import (
     POLL_S,
     NotReadyError,
-    Ready,
-    Running,
     send_signal,
     start,
     wait_ready,
 )
 from tests.robustness.records import Ended, History
 from tests.robustness.topology import CONNECTORS, Topology
-from tests.support import chains
-from tests.support.chains import free_port
+from tests.robustness.wiring import PROBE_S, Service, Wiring
 from tests.support.postgres import PostgresServer, create_database
 from tests.support.zookeeper import ZooKeeperServer
 
 REGISTER_S: Final = 60.0
 RESTART_PAUSE_S: Final = 0.3
-PROBE_S: Final = 2.0
-BLOCK_S: Final = 1
-
-
-@dataclass
-class Service:
-    """A process that is started again when it ends.
-
-    Attributes:
-        command: Program and arguments; the same at each start.
-        ready: Whether it serves.
-        child: The process now.
-        held: Whether the harness keeps it down for a while.
-        killed: Whether the harness has ended it, so that its end is no news.
-    """
-
-    name: str
-    command: Sequence[str]
-    ready: Ready
-    child: Running | None = None
-    held: bool = False
-    killed: bool = False
 
 
 class Site:
@@ -78,16 +49,12 @@ class Site:
 
     def __init__(self, folder: Path, topology: Topology, history: History) -> None:
         self.topology = topology
-        self.folder = folder
-        self.links: dict[str, FaultProxy] = {}
-        self.contract = ""
+        self.wiring = Wiring(folder, topology)
         self._history = history
         self._services: dict[str, Service] = {}
         self._stack = AsyncExitStack()
-        self._postgres: PostgresServer | None = None
         self._zookeeper: ZooKeeperServer | None = None
         self._watching: list[asyncio.Task[None]] = []
-        self._ports: dict[str, int] = {}
         self._closing = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -106,46 +73,12 @@ class Site:
     ) -> None:
         await self._close()
 
-    # ------------------------------------------------------------------------ where clients go
-
-    @property
-    def chain_port(self) -> int:
-        """Port of the chain itself, past every proxy."""
-        return self._ports["chain"]
-
-    @property
-    def orgs(self) -> list[str]:
-        """Names of the members' organisations."""
-        return [org_name(member) for member in range(self.topology.members)]
-
-    def core_addresses(self, member: int) -> list[str]:
-        """gRPC of a member's replicas, through the clients' proxies."""
-        return [
-            f"127.0.0.1:{self.links[f'client-core/{member}/{r}'].port}"
-            for r in range(self.topology.replicas)
-        ]
-
-    def gateway_urls(self, member: int) -> list[str]:
-        """REST of a member's gateways, through the clients' proxies."""
-        return [
-            f"http://127.0.0.1:{self.links[f'client-gateway/{member}/{r}'].port}"
-            for r in range(self.topology.replicas)
-        ]
-
-    def direct_url(self, member: int, replica: int = 0) -> str:
-        """REST past the proxies, for the harness itself."""
-        return f"http://127.0.0.1:{self._ports[f'gateway/{member}/{replica}']}"
-
-    def member_folder(self, member: int) -> Path:
-        """Configuration and databases of a member."""
-        return self.folder / f"member{member}"
-
     # ---------------------------------------------------------------------------------- faults
 
     async def leader(self, member: int) -> str:
         """Name of the core that leads a member's namespace; the first core when none says so."""
         for replica in range(self.topology.replicas):
-            url = f"{self.direct_url(member, replica)}/api/v1/node"
+            url = f"{self.wiring.direct_url(member, replica)}/api/v1/node"
             answer = await get_json(url)
             if answer is not None and "default" in answer.get("leading", []):
                 return f"core/{member}/{replica}"
@@ -206,8 +139,8 @@ class Site:
 
     async def restart_database(self) -> str:
         """`pg_ctl restart -m immediate`; gives what was done."""
-        assert self._postgres is not None
-        await asyncio.to_thread(self._postgres.restart)
+        assert self.wiring.postgres is not None
+        await asyncio.to_thread(self.wiring.postgres.restart)
         return "immediate"
 
     async def restart_zookeeper(self, away_s: float) -> str:
@@ -222,143 +155,34 @@ class Site:
 
     async def _start(self) -> None:
         members = range(self.topology.members)
-        for name in ("chain", *self.topology.gateways, *self._core_names()):
-            self._ports[name] = free_port()
-        for member in members:
-            self._ports[f"dx/{member}"] = free_port()
-        if not self.topology.launches:
-            for name in self.topology.connectors:
-                self._ports[name] = free_port()
         await self._start_servers()
         for link in self.topology.links:
-            proxy = FaultProxy("127.0.0.1", self._target_port(link))
-            self.links[link] = await self._stack.enter_async_context(proxy)
-        await self._run(self._chain())
-        self.contract = await chain.deploy_contract(self.chain_port)
+            proxy = FaultProxy("127.0.0.1", self.wiring.target_port(link))
+            self.wiring.links[link] = await self._stack.enter_async_context(proxy)
+        await self._run(self.wiring.chain_service())
+        self.wiring.contract = await chain.deploy_contract(self.wiring.chain_port)
         for member in members:
             if not self.topology.launches:
                 for name in CONNECTORS:
-                    await self._run(self._connector(member, name))
+                    await self._run(self.wiring.connector_service(member, name))
             for replica in range(self.topology.replicas):
-                await self._run(self._core(member, replica))
-                await self._run(self._gateway(member, replica))
+                await self._run(self.wiring.core_service(member, replica))
+                await self._run(self.wiring.gateway_service(member, replica))
         await self._register()
 
     async def _start_servers(self) -> None:
         """PostgreSQL with a database for each member, and ZooKeeper, where there are any."""
         if self.topology.postgres:
-            self._postgres = PostgresServer()
-            self._stack.callback(self._postgres.close)
-            await asyncio.to_thread(self._postgres.__enter__)
+            self.wiring.postgres = PostgresServer(port=self.wiring.postgres_port)
+            self._stack.callback(self.wiring.postgres.close)
+            await asyncio.to_thread(self.wiring.postgres.__enter__)
             for member in range(self.topology.members):
-                await create_database(self._postgres, f"member{member}")
+                await create_database(self.wiring.postgres, f"member{member}")
         if self.topology.zookeeper:
-            self._zookeeper = ZooKeeperServer(self.folder / "zookeeper")
+            self._zookeeper = ZooKeeperServer(self.wiring.folder / "zookeeper")
+            self._zookeeper.port = self.wiring.zookeeper_port
             self._stack.callback(self._zookeeper.kill)
             await asyncio.to_thread(self._zookeeper.start)
-
-    def database(self, member: int) -> Database:
-        """The harness's own way into a member's database."""
-        if self._postgres is None:
-            return SqliteDatabase(self.member_folder(member) / "core.db")
-        return PostgresDatabase(self._postgres.url(f"member{member}"), self._core_of_port)
-
-    def _core_of_port(self, port: int) -> str:
-        """The core whose connection to the database came from a port."""
-        return next(
-            f"core/{link.partition('/')[2]}"
-            for link, proxy in self.links.items()
-            if link.startswith("database/") and port in proxy.far_ports
-        )
-
-    def _core_names(self) -> list[str]:
-        return [f"core/{m}/{r}" for m, r in self.topology.places]
-
-    def _target_port(self, link: str) -> int:
-        kind, _, where = link.partition("/")
-        match kind:
-            case "chain":
-                return self._ports["chain"]
-            case "dx":
-                return self._ports[link]
-            case "client-gateway":
-                return self._ports[f"gateway/{where}"]
-            case "client-core" | "gateway-core" | "core-core":
-                return self._ports[f"core/{where}"]
-            case "database":
-                assert self._postgres is not None
-                return self._postgres.port
-            case "zookeeper":
-                assert self._zookeeper is not None
-                return self._zookeeper.port
-            case _:
-                member = where.partition("/")[0]
-                return self._ports[f"connector/{member}/{kind.removeprefix('core-')}"]
-
-    def _chain(self) -> Service:
-        port = self.chain_port
-        command = [
-            chains.program("anvil"),
-            *("--host", "127.0.0.1", "--port", str(port), "--chain-id", str(CHAIN_ID)),
-            *("--block-time", str(BLOCK_S), "--gas-limit", "1000000000", "--silent"),
-        ]
-        return Service("chain", command, lambda: chain.answers(port))
-
-    def _connector(self, member: int, name: str) -> Service:
-        service = f"connector/{member}/{name}"
-        port = self._ports[service]
-        command = [
-            *(program(CONNECTORS[name]), "--address", f"127.0.0.1:{port}", "--insecure"),
-            *("--data-dir", str(self.member_folder(member) / "connectors" / name)),
-        ]
-        return Service(service, command, _connects(port))
-
-    def _core(self, member: int, replica: int) -> Service:
-        where = f"{member}/{replica}"
-        port = self._ports[f"core/{where}"]
-        folder = self.member_folder(member)
-        postgres = ""
-        if self._postgres is not None:
-            own = f":{self._postgres.port}/"
-            through = f":{self.links[f'database/{where}'].port}/"
-            postgres = self._postgres.url(f"member{member}").replace(own, through)
-        config = CoreConfig(
-            member=member,
-            replica=replica,
-            grpc_port=port,
-            chain_port=self.links[f"chain/{member}"].port,
-            dx_port=self._ports[f"dx/{member}"],
-            dx_public_port=self.links[f"dx/{member}"].port,
-            content=self.folder / "content",
-            contract=self.contract,
-            connector_ports={
-                name: self.links[f"core-{name}/{where}"].port
-                for name in CONNECTORS
-                if f"core-{name}/{where}" in self.links
-            },
-            postgres=postgres,
-            zookeeper_port=self._link_port(f"zookeeper/{where}"),
-            peer_port=self._link_port(f"core-core/{where}"),
-        )
-        path = write_config(folder, config)
-        command = [sys.executable, "-m", "photinus_core.app.cli", "serve", "--config", str(path)]
-        return Service(f"core/{where}", [*command, "--dir", str(folder)], _connects(port))
-
-    def _link_port(self, link: str) -> int:
-        """Where a proxy listens; 0 when this topology has no such link."""
-        return self.links[link].port if link in self.links else 0
-
-    def _gateway(self, member: int, replica: int) -> Service:
-        cores = [
-            f"127.0.0.1:{self.links[f'gateway-core/{member}/{r}'].port}"
-            for r in range(self.topology.replicas)
-        ]
-        port = self._ports[f"gateway/{member}/{replica}"]
-        command = [
-            *(program("photinus-gateway"), "-listen", f"127.0.0.1:{port}"),
-            *("-core", ",".join(cores)),
-        ]
-        return Service(f"gateway/{member}/{replica}", command, _connects(port))
 
     async def _run(self, service: Service) -> None:
         self._services[service.name] = service
@@ -369,7 +193,7 @@ class Site:
         self._watching.append(asyncio.create_task(self._keep(service), name=service.name))
 
     async def _launch(self, service: Service) -> None:
-        service.child = await start(service.name, service.command, self.folder / "logs")
+        service.child = await start(service.name, service.command, self.wiring.folder / "logs")
 
     async def _keep(self, service: Service) -> None:
         """Starts a process again whenever it ends, until the site closes."""
@@ -394,7 +218,7 @@ class Site:
         timeout = aiohttp.ClientTimeout(total=REGISTER_S)
         async with aiohttp.ClientSession(timeout=timeout) as http:
             for member in range(self.topology.members):
-                url = f"{self.direct_url(member)}/api/v1"
+                url = f"{self.wiring.direct_url(member)}/api/v1"
                 await wait_ready(None, partial(_answers, f"{url}/status"), url)
                 for what in ("organizations", "nodes"):
                     path = f"{url}/network/{what}/self?confirm=true"
@@ -406,7 +230,7 @@ class Site:
             await wait_ready(None, partial(self._knows_all, member), f"nodes of member {member}")
 
     async def _knows_all(self, member: int) -> bool:
-        nodes = await get_json(f"{self.direct_url(member)}/api/v1/network/nodes")
+        nodes = await get_json(f"{self.wiring.direct_url(member)}/api/v1/network/nodes")
         return nodes is not None and len(nodes) == self.topology.members
 
     # ------------------------------------------------------------------------------------- end
@@ -421,19 +245,6 @@ class Site:
         await self._stack.aclose()
         for task in self._watching:
             task.result()
-
-
-def _connects(port: int) -> Ready:
-    async def ready() -> bool:
-        try:
-            async with asyncio.timeout(PROBE_S):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except (OSError, TimeoutError):
-            return False
-        writer.close()
-        return True
-
-    return ready
 
 
 async def _answers(url: str) -> bool:

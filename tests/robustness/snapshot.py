@@ -99,7 +99,7 @@ async def _blobs(site: Site, member: int, database: Database, history: History) 
             async with limit:
                 digest = ""
                 if message in data:
-                    url = f"{site.direct_url(member)}/api/v1/data/{data[message]}/blob"
+                    url = f"{site.wiring.direct_url(member)}/api/v1/data/{data[message]}/blob"
                     async with http.get(url) as answer:
                         if answer.status == 200:
                             digest = hashlib.sha256(await answer.read()).hexdigest()
@@ -112,8 +112,8 @@ async def _blobs(site: Site, member: int, database: Database, history: History) 
 
 async def _mined(site: Site, history: History) -> None:
     """Reads every batch pin from the chain."""
-    question = {"address": site.contract, "fromBlock": "0x0", "toBlock": "latest"}
-    for log in await chain.call(site.chain_port, "eth_getLogs", [question]):
+    question = {"address": site.wiring.contract, "fromBlock": "0x0", "toBlock": "latest"}
+    for log in await chain.call(site.wiring.chain_port, "eth_getLogs", [question]):
         history.add(_pin_of(log))
 
 

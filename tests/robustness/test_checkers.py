@@ -170,10 +170,10 @@ BAD: Final[dict[str, tuple[str, Spoil, str]]] = {
         swapped_everywhere,
         "client sent three before four, sub0 got them reversed",
     ),
-    "sequence back on one connection": (
+    "event late, though nothing was acked yet": (
         "C5",
-        lambda h: [*h, again(first_delivery(h))],
-        "1 came after 4 on one connection",
+        lambda h: [*h, delivery(0, "late", 9), delivery(0, "later", 8)],
+        "8 appeared when 9 had been delivered",
     ),
     "event below the committed offset": (
         "C5",
@@ -315,6 +315,7 @@ def test_each_checker_has_a_bad_history() -> None:
 
 GOOD: Final[dict[str, Spoil]] = {
     "redelivery on another connection": lambda h: [*h, again(first_delivery(h), connection=2)],
+    "redelivery on the same connection": lambda h: [*h, again(first_delivery(h))],
     "unclear, then the key is taken": lambda h: [
         *changed(h, Call, lambda c: c.op == "one", outcome="unclear", message="", error="lost"),
         *changed([call("one", 9.0)], Call, lambda _: True, attempt=2, error="FF10430"),

@@ -60,7 +60,7 @@ async def test_postgres_knows_the_core_behind_each_row() -> None:
             FaultProxy("127.0.0.1", server.port) as a,
             FaultProxy("127.0.0.1", server.port) as b,
         ):
-            database = PostgresDatabase(url, lambda port: "a" if port in a.far_ports else "b")
+            database = PostgresDatabase(url, {"a": a, "b": b})
             await database.install_audit()
             one, two = [
                 await asyncpg.connect(url.replace(f":{server.port}/", f":{proxy.port}/"))
