@@ -16,6 +16,7 @@ from typing import Final
 
 import aiohttp
 import grpc
+import psutil
 import pytest
 from photinus.api.v1 import data_pb2, message_pb2, node_service_pb2
 from photinus.api.v1 import message_service_pb2 as messages
@@ -29,6 +30,7 @@ SESSION_S: Final = 4.0
 BUSY_S: Final = 10.0
 """What a machine that does other things may add to a time."""
 FRAME_S: Final = 30.0
+GONE_S: Final = 60.0
 TRY_AGAIN: Final = 1013
 
 
@@ -247,3 +249,20 @@ def test_a_request_is_not_done_twice_on_two_replicas(replicas: list[Replica]) ->
         broadcast(replicas[1], 4, confirm=False, key=key)
     assert "FF10430" in str(refused.value)
     assert sent.header.id in str(refused.value)
+
+
+def test_up_goes_on_after_it_was_killed(network: RunningNetwork) -> None:
+    """Last, for it ends the shared network. Nothing stays behind, nothing is lost."""
+    before = network.members[0].post(
+        "/messages/broadcast?confirm=true", {"data": [{"value": "before"}]}
+    )
+    processes = psutil.Process(network.pid).children(recursive=True)
+    psutil.Process(network.pid).kill()
+    _, left = psutil.wait_procs(processes, GONE_S)
+    assert not left, f"stayed behind: {[' '.join(p.cmdline())[:200] for p in left]}"
+    with network_up(network.folder) as again:
+        for member in again.members:
+            member.wait_message(before["header"]["id"])
+            sent = member.post("/messages/broadcast?confirm=true", {"data": [{"value": "after"}]})
+            assert sent["state"] == "confirmed"
+            assert len(member.get("/cluster")["replicas"]) == 2
