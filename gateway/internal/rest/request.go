@@ -139,6 +139,13 @@ func (a *API) prepare(next runtime.HandlerFunc) runtime.HandlerFunc {
 	}
 }
 
+// isObject tells whether a body begins like a JSON object that is not empty.
+func isObject(body io.Reader) bool {
+	start, _ := io.ReadAll(io.LimitReader(body, 64))
+	inner, found := bytes.CutPrefix(bytes.TrimSpace(start), []byte("{"))
+	return found && !bytes.HasPrefix(bytes.TrimSpace(inner), []byte("}"))
+}
+
 func mediaType(r *http.Request) string {
 	media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	return strings.ToLower(strings.TrimSpace(media))
@@ -153,7 +160,11 @@ func (a *API) checkBody(w http.ResponseWriter, r *http.Request, media string) er
 		return nil
 	}
 	if media == "application/x-www-form-urlencoded" || media == "text/plain" {
-		// FireFly takes these and does not look at them.
+		// FireFly takes these and does not look at them. The first is what curl says when it is not told what it
+		// sends: an object that somebody meant is refused.
+		if media != "text/plain" && isObject(r.Body) {
+			return coded.New(coded.ContentType, r.Header.Get("Content-Type"))
+		}
 		r.Body = io.NopCloser(strings.NewReader("{}"))
 		return nil
 	}

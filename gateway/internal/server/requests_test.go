@@ -40,6 +40,7 @@ func TestRequestsTheCoreNeverSees(t *testing.T) {
 		{"method override", "POST", "/api/v1/status", "{}", 405, "FF19003: Method POST is not allowed here; allowed: GET", append([]string{"X-HTTP-Method-Override", "GET"}, jsonType...)},
 		{"no content type", "POST", broadcast, "{}", 415, "FF00162: Invalid content type ''", nil},
 		{"other content type", "POST", broadcast, "{}", 415, "FF00162: Invalid content type 'text/xml'", []string{"Content-Type", "text/xml"}},
+		{"a message as curl sends it", "POST", broadcast, ` {"data":[{"value":1}]}`, 415, "FF00162: Invalid content type 'application/x-www-form-urlencoded'", []string{"Content-Type", "application/x-www-form-urlencoded"}},
 		{"form on another route", "POST", broadcast, "{}", 415, "FF00162: Invalid content type 'multipart/form-data; boundary=x'", []string{"Content-Type", "multipart/form-data; boundary=x"}},
 		{"no JSON", "POST", broadcast, "{", 400, "FF19001: The request body is not valid JSON: unexpected EOF", jsonType},
 		{"empty", "POST", broadcast, "", 400, "FF19001: The request body is not valid JSON: it is empty", jsonType},
@@ -61,9 +62,11 @@ func TestContentTypesWithoutABody(t *testing.T) {
 	gateway := newGateway(t)
 	gateway.core.reply(&apiv1.RegisterSelfNodeResponse{}, 202)
 	for _, media := range []string{"text/plain", "application/x-www-form-urlencoded", "APPLICATION/JSON; charset=utf-8"} {
-		response, text := gateway.do(t, "POST", "/api/v1/network/nodes/self", "{}", "Content-Type", media)
-		if response.StatusCode != 202 {
-			t.Errorf("%s: %d %s", media, response.StatusCode, text)
+		for _, body := range []string{"{}", " { } "} {
+			response, text := gateway.do(t, "POST", "/api/v1/network/nodes/self", body, "Content-Type", media)
+			if response.StatusCode != 202 {
+				t.Errorf("%s: %d %s", media, response.StatusCode, text)
+			}
 		}
 	}
 }

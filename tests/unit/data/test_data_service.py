@@ -105,7 +105,7 @@ async def test_what_cannot_be_resolved(place: Place) -> None:
     assert await refused(place, DataInput(value="1", validator="xml")) == "FF00108"
     # Every member would reject the whole batch of a message that names an item twice.
     assert await refused(place, DataInput(id=stored.id), DataInput(id=stored.id)) == "FF00129"
-    with pytest.raises(Rejected, match="FF10205"):
+    with pytest.raises(Rejected, match="FF00109"):
         await place.data.store_value(DataInput())
 
 

@@ -74,9 +74,7 @@ class DataService:
     async def make_value(self, item: DataInput) -> Data:
         """Makes the row of a new inline value, checked against its datatype; stores nothing."""
         validator = self._validator(item.validator)
-        if item.value is None:
-            raise Rejected("FF10205", 0)
-        value = _compact(item.value)
+        value = "null" if item.value is None else _compact(item.value)
         if value == "null":
             raise Rejected("FF00109")
         if item.datatype is not None:

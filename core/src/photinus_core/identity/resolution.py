@@ -79,7 +79,11 @@ class IdentityResolver:
             resolved = await self._blockchain.resolve_key(wanted, intent)
         except ConnectorFailure as failure:
             if failure.reason in _UNUSABLE:
-                raise Rejected("FF19015", wanted, str(failure)) from failure
+                text = str(failure)
+                own = Rejected(text.partition(":")[0])
+                if str(own) == text:  # the connector speaks FireFly's codes
+                    raise own from failure
+                raise Rejected("FF19015", wanted, text) from failure
             raise
         if resolved.verifier_type not in _VERIFIER_TYPES:
             wrong = f"it resolves keys to the unknown type '{resolved.verifier_type}'"

@@ -33,6 +33,7 @@ Epoch = NewType("Epoch", int)
 
 ZERO_HASH: Final = Hash32("0" * 64)
 
+UUID_CHARS = 36
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -69,7 +70,9 @@ def parse_uuid(text: str) -> Uuid:
     """
     lower = text.strip().lower()
     if _UUID.fullmatch(lower) is None:
-        raise Rejected("FF00138", text)
+        size = len(text.encode())
+        wrong = "invalid UUID format" if size == UUID_CHARS else f"invalid UUID length: {size}"
+        raise Rejected("FF00138", wrong)
     return Uuid(lower)
 
 

@@ -129,6 +129,7 @@ class NamespaceRuntime:
         self._error = "" if self._multiparty or multiparty is None else _incomplete(settings)
         self._error_since = scope.clock.now()
         self._leadership: Leadership | None = None
+        self._trouble: Condition | None = None
         self._rests = asyncio.Event()
         self._rests.set()
 
@@ -234,10 +235,10 @@ class NamespaceRuntime:
             await tx.insert_wakeups([Wakeup(WakeupKind.REMOVED, "")])
 
     async def live_status(self, operation: Operation) -> str:
-        """What the ledger says of an operation now, as JSON text; of others, and on failure, why not."""
+        """What the ledger says of an operation now, as JSON text, or why it cannot; empty for others."""
         services = self._multiparty
         if services is None or not operation.type.startswith("blockchain_"):
-            return '{"error":"FF10414: This action is not supported in this namespace"}'
+            return ""
         try:
             return await services.blockchain.transaction_status(self.scope.namespace, operation.key)
         except (PhotinusError, ConnectorFailure) as failure:
@@ -404,12 +405,24 @@ class NamespaceRuntime:
             found.append(Condition("error", self._error, self._error_since))
         if row is not None and row.halted:
             found.append(Condition("halted", row.halted, self._error_since))
+        if trouble := self._election_trouble():
+            found.append(trouble)
         if self._leadership is not None:
             found += [
                 Condition("listener", f"{listener}: {reason}", self._error_since)
                 for listener, reason in self._leadership.troubles().items()
             ]
         return found
+
+    def _election_trouble(self) -> Condition | None:
+        """Why no replica's leadership can begin here; since it was first asked."""
+        waits = self._multiparty is not None and self._leadership is None
+        text = self._elector.trouble if waits else ""
+        if not text:
+            self._trouble = None
+        elif self._trouble is None or self._trouble.message != text:
+            self._trouble = Condition("election", text, self.scope.clock.now())
+        return self._trouble
 
     # Construction
 

@@ -44,7 +44,7 @@ class BatchServicer(Servicer, batch_service_pb2_grpc.BatchServiceServicer):
         self, request: batch_pb.GetBatchRequest, context: Context
     ) -> batch_pb.GetBatchResponse:
         found = await one_by_id(
-            self.namespace(request), request.id, lambda r, ids: r.batches(ids), "FF10109"
+            self.namespace(request), request.id, lambda r, ids: r.batches(ids), "FF00164"
         )
         return batch_pb.GetBatchResponse(batch=convert.batch(found))
 
@@ -156,7 +156,7 @@ class TransactionServicer(Servicer, transaction_service_pb2_grpc.TransactionServ
 
     async def _transaction(self, request: NamespacedRequest, text: str) -> Transaction:
         return await one_by_id(
-            self.namespace(request), text, lambda r, ids: r.transactions(ids), "FF10109"
+            self.namespace(request), text, lambda r, ids: r.transactions(ids), "FF00164"
         )
 
 
@@ -190,7 +190,7 @@ class OperationServicer(Servicer, operation_service_pb2_grpc.OperationServiceSer
         async with self.namespace(request).reader() as reader:
             found = (await reader.operations([key])).get(key)
         if found is None:
-            raise NotFound("FF10109")
+            raise NotFound("FF00164")
         return found
 
 

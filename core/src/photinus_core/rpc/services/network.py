@@ -150,8 +150,10 @@ class NetworkServicer(Servicer, network_service_pb2_grpc.NetworkServiceServicer)
                 found = await reader.identity(Uuid(text.lower()))
             else:
                 found = await reader.identity_by_name(kind, text)
-        if found is None or found.base.type is not kind:
+        if found is None:
             raise NotFound("FF10109")
+        if found.base.type is not kind:
+            raise NotFound("FF00164")
         return found
 
 
