@@ -115,6 +115,7 @@ class Line(msgspec.Struct):
 
     id: str
     case: str
+    member: int = 0
     method: str = ""
     path: str = ""
     status: int | None = None
