@@ -316,6 +316,25 @@ def npm_step() -> Step:
     )
 
 
+def firefly_sdk_step() -> Step:
+    """FireFly's own client for Node, which a test runs, in .toolchain/firefly-sdk."""
+    source = ROOT / "tools" / "firefly-sdk"
+    folder = TOOLCHAIN / "firefly-sdk"
+
+    def install(log: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(source, folder, ignore=shutil.ignore_patterns("node_modules"))
+        call(["npm", "ci", "--no-progress", "--ignore-scripts"], log, cwd=folder)
+
+    return Step(
+        name="firefly-sdk",
+        doing="installing FireFly's Node SDK (a test's client)",
+        inputs=lambda: [path for path in source.iterdir() if path.is_file()],
+        outputs=lambda: [folder / "node_modules" / "@hyperledger" / "firefly-sdk"],
+        run=install,
+    )
+
+
 def anvil(folder: Path) -> Path:
     """The locked anvil, or on platforms it is not locked for, the one on PATH."""
     locked = next(folder.glob("node_modules/@foundry-rs/anvil-*/bin/anvil"), None)
@@ -531,6 +550,7 @@ def test_level() -> list[Step]:
     return [
         *dev_level(),
         *cluster_level(),
+        firefly_sdk_step(),
         go_tools_step("geth", "building geth, the second test chain (some minutes)", ("geth",)),
         *go_build_step(
             "ipfs-node",

@@ -88,8 +88,9 @@ def test_locks_agree_on_versions() -> None:
     } == {}
 
 
-def test_the_npm_lock_has_hashes_and_no_addresses() -> None:
-    lock = json.loads((ROOT / "tools" / "npm" / "package-lock.json").read_text())
+@pytest.mark.parametrize("module", ["npm", "firefly-sdk"])
+def test_the_npm_locks_have_hashes_and_no_addresses(module: str) -> None:
+    lock = json.loads((ROOT / "tools" / module / "package-lock.json").read_text())
     packages = {name: package for name, package in lock["packages"].items() if name}
     assert packages
     for name, package in packages.items():
