@@ -23,8 +23,8 @@ from photinus.connector.v1 import common_pb2 as common
 from photinus.connector.v1 import event_pb2 as events
 from photinus.connector.v1 import operation_pb2 as operations
 from photinus_sdk.context import StreamKey
-from photinus_sdk.errors import MAYBE_SENT, NOT_SENT, SENT, Conflict, cut
-from photinus_sdk.journal import TERMINAL, Begun, StoredUpdate
+from photinus_sdk.errors import Conflict, cut
+from photinus_sdk.journal import ERROR_BYTES_MAX, TERMINAL, Begun, StoredUpdate, operation_of
 from photinus_sdk.sqlite_epochs import EPOCHS_SCHEMA, SqliteEpochs
 from photinus_sdk.sqlite_writer import SqliteWriter
 from photinus_sdk.tasks import Background
@@ -39,7 +39,6 @@ CANCELLED = common.OPERATION_STATE_CANCELLED
 INTERNAL_SCOPE = "\n\n"
 """Scope of transactions nobody asked for: those that fill a gap in a signer's nonces."""
 
-ERROR_BYTES_MAX = 4096
 PURGED_BESIDE_ACKED = 50
 UPDATES_PER_OPENING_MAX = 1 << 40
 
@@ -396,7 +395,7 @@ class Journal:
             self._begun[known] = (method, fingerprint)
             return Begun()
         stored, answer, *columns = row
-        operation = _operation(columns)
+        operation = operation_of(columns)
         if stored and (stored != fingerprint or operation.method != method):
             raise Conflict(
                 f"The key {key} was used for another {operation.method}", reason="KEY_REUSED"
@@ -450,7 +449,7 @@ class Journal:
             f"SELECT {_OPERATION} FROM eth_transactions WHERE scope = ? AND key = ?",  # noqa: S608 - our own constants
             (stream.text, key),
         ).fetchone()
-        return _operation(row) if row else None
+        return operation_of(row) if row else None
 
     async def list_operations(
         self, stream: StreamKey, state: common.OperationState.ValueType, limit: int, after: int
@@ -461,7 +460,7 @@ class Journal:
             (stream.text, after, state, state, limit + 1),
         ).fetchall()
         page = rows[:limit]
-        return [_operation(row[1:]) for row in page], page[-1][0] if len(rows) > limit else 0
+        return [operation_of(row[1:]) for row in page], page[-1][0] if len(rows) > limit else 0
 
     async def tombstone(self, stream: StreamKey, key: str) -> common.OperationState.ValueType:
         now = self._now_ns()
@@ -541,28 +540,6 @@ def _entry(row: tuple[Any, ...], former: tuple[tuple[TxHash, bool], ...]) -> Ent
         error=row[10],
     )
     return Entry(row[0], submitted, row[11], row[12], row[13], former)
-
-
-def _operation(row: Sequence[Any]) -> operations.Operation:
-    key, method, state, external_id, output_json, error, created_ns, updated_ns = row
-    operation = operations.Operation(
-        idempotency_key=key,
-        method=method,
-        state=state,
-        external_id=external_id,
-        output_json=output_json,
-        error=error,
-    )
-    match state:
-        case common.OPERATION_STATE_CANCELLED:
-            operation.disposition = NOT_SENT
-        case common.OPERATION_STATE_FAILED if not external_id:
-            operation.disposition = MAYBE_SENT
-        case _:
-            operation.disposition = SENT
-    operation.created.FromNanoseconds(created_ns)
-    operation.updated.FromNanoseconds(updated_ns)
-    return operation
 
 
 def _answer(operation: operations.Operation) -> bytes:

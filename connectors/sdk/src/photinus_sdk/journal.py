@@ -7,14 +7,16 @@ transaction for both) or implements this protocol over its own store and returns
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from photinus.connector.v1 import common_pb2 as common
 from photinus.connector.v1 import event_pb2 as events
 from photinus.connector.v1 import operation_pb2 as operations
 
 from photinus_sdk.context import StreamKey
+from photinus_sdk.errors import MAYBE_SENT, NOT_SENT, SENT
 
 TERMINAL = frozenset(
     {
@@ -23,6 +25,10 @@ TERMINAL = frozenset(
         common.OPERATION_STATE_CANCELLED,
     }
 )
+
+
+ERROR_BYTES_MAX = 4096
+"""What a journal keeps of an operation's error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,3 +135,30 @@ class OperationJournal(Protocol):
     async def aclose(self) -> None:
         """Finishes what is queued and closes the store."""
         ...
+
+
+def operation_of(row: Sequence[Any]) -> operations.Operation:
+    """An operation from what a store has of it.
+
+    Args:
+        row: Key, method, state, external id, output, error, and when it began and changed, in ns.
+    """
+    key, method, state, external_id, output_json, error, created_ns, updated_ns = row
+    operation = operations.Operation(
+        idempotency_key=key,
+        method=method,
+        state=state,
+        external_id=external_id,
+        output_json=output_json,
+        error=error,
+    )
+    match operation.state:
+        case common.OPERATION_STATE_CANCELLED:
+            operation.disposition = NOT_SENT
+        case common.OPERATION_STATE_FAILED if not external_id:
+            operation.disposition = MAYBE_SENT
+        case _:
+            operation.disposition = SENT
+    operation.created.FromNanoseconds(created_ns)
+    operation.updated.FromNanoseconds(updated_ns)
+    return operation

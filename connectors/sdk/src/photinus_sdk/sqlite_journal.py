@@ -11,20 +11,19 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from photinus.connector.v1 import common_pb2 as common
 from photinus.connector.v1 import event_pb2 as events
 from photinus.connector.v1 import operation_pb2 as operations
 
 from photinus_sdk.context import StreamKey
-from photinus_sdk.errors import MAYBE_SENT, NOT_SENT, SENT, Conflict, Exhausted, cut
-from photinus_sdk.journal import TERMINAL, Begun, StoredUpdate
+from photinus_sdk.errors import Conflict, Exhausted, cut
+from photinus_sdk.journal import ERROR_BYTES_MAX, TERMINAL, Begun, StoredUpdate, operation_of
 from photinus_sdk.sqlite_epochs import EPOCHS_SCHEMA, SqliteEpochs
 from photinus_sdk.sqlite_writer import SqliteWriter
 
 BEGUN = 0
-ERROR_BYTES_MAX = 4096
 UPDATE_BYTES_MAX = 512 << 10
 RETENTION_DEFAULT_S = 7 * 24 * 3600
 R = TypeVar("R")
@@ -44,10 +43,7 @@ CREATE TABLE IF NOT EXISTS kit_updates (
     terminal INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS kit_updates_stream ON kit_updates (stream, id);
 """
-SELECT_OPERATION = (
-    "SELECT id, fingerprint, answer, key, method, state, external_id, output_json, error,"
-    " created_ns, updated_ns FROM kit_operations WHERE stream = ?"
-)
+OPERATION = "key, method, state, external_id, output_json, error, created_ns, updated_ns"
 
 
 class SqliteJournal:
@@ -111,7 +107,11 @@ class SqliteJournal:
         def job(db: sqlite3.Connection) -> Begun:
             now = self._now_ns()
             self._purge(db, now)
-            row = db.execute(SELECT_OPERATION + " AND key = ?", (stream.text, key)).fetchone()
+            row = db.execute(
+                f"SELECT fingerprint, answer, {OPERATION} FROM kit_operations"  # noqa: S608 - our own constants
+                " WHERE stream = ? AND key = ?",
+                (stream.text, key),
+            ).fetchone()
             if row is None:
                 db.execute(
                     "INSERT INTO kit_operations (stream, key, method, fingerprint, state,"
@@ -119,8 +119,8 @@ class SqliteJournal:
                     (stream.text, key, method, fingerprint, BEGUN, now, now),
                 )
                 return Begun()
-            known, answer = row[1], row[2]
-            operation = _operation(row)
+            known, answer, *columns = row
+            operation = operation_of(columns)
             if known and (known != fingerprint or operation.method != method):
                 raise Conflict(
                     f"The key {key} was used for another {operation.method}", reason="KEY_REUSED"
@@ -234,10 +234,11 @@ class SqliteJournal:
     ) -> operations.Operation | None:
         def job(db: sqlite3.Connection) -> operations.Operation | None:
             row = db.execute(
-                SELECT_OPERATION + " AND key = ? AND state >= ?",
+                f"SELECT {OPERATION} FROM kit_operations"  # noqa: S608 - as above
+                " WHERE stream = ? AND key = ? AND state >= ?",
                 (stream.text, key, BEGUN if begun else common.OPERATION_STATE_PENDING),
             ).fetchone()
-            return _operation(row) if row else None
+            return operation_of(row) if row else None
 
         return await self._writer.write(job)
 
@@ -246,12 +247,12 @@ class SqliteJournal:
     ) -> tuple[list[operations.Operation], int]:
         def job(db: sqlite3.Connection) -> tuple[list[operations.Operation], int]:
             rows = db.execute(
-                SELECT_OPERATION
-                + " AND id > ? AND state > ? AND (? = 0 OR state = ?) ORDER BY id LIMIT ?",
+                f"SELECT id, {OPERATION} FROM kit_operations WHERE stream = ?"  # noqa: S608 - as above
+                " AND id > ? AND state > ? AND (? = 0 OR state = ?) ORDER BY id LIMIT ?",
                 (stream.text, after, BEGUN, state, state, limit + 1),
             ).fetchall()
             page = rows[:limit]
-            return [_operation(row) for row in page], page[-1][0] if len(rows) > limit else 0
+            return [operation_of(row[1:]) for row in page], page[-1][0] if len(rows) > limit else 0
 
         return await self._writer.write(job)
 
@@ -319,24 +320,3 @@ class SqliteJournal:
             stream = self._touched.pop()
             if stream in self._changed:
                 self._changed[stream].set()
-
-
-def _operation(row: tuple[Any, ...]) -> operations.Operation:
-    key, method, state, external_id, output_json, error, created_ns, updated_ns = row[3:]
-    operation = operations.Operation(
-        idempotency_key=key,
-        method=method,
-        state=state,
-        external_id=external_id,
-        output_json=output_json,
-        error=error,
-    )
-    if operation.state == common.OPERATION_STATE_FAILED:
-        operation.disposition = SENT if operation.external_id else MAYBE_SENT
-    elif operation.state == common.OPERATION_STATE_CANCELLED:
-        operation.disposition = NOT_SENT
-    else:
-        operation.disposition = SENT
-    operation.created.FromNanoseconds(created_ns)
-    operation.updated.FromNanoseconds(updated_ns)
-    return operation
