@@ -52,6 +52,8 @@ class Agreeing:
         self.machine = Agreement()
         self.view = Definitions()
         self.feed = Feed(0)
+        self._contract = leader.rows.contract
+        """The active one, as far as this leader's other work was told."""
 
     @property
     def rows(self) -> Rows:
@@ -85,6 +87,7 @@ class Agreeing:
             masked_events_max=tuning.masked_events_max,
             private_contexts_max=tuning.private_contexts_max,
         )
+        yield from self._contract_ended()
         if self.holes.wakeups_in_memory:
             # Internals §3.7: what was stored but not told is not found again.
             self._feed_pins()
@@ -203,8 +206,15 @@ class Agreeing:
         decided = [d.batch.id for d in decisions if not isinstance(d, ActionDecision)]
         self.leader.sending.decided(decided)
         if ended:
+            yield from self._contract_ended()
+
+    def _contract_ended(self) -> Step:
+        """Tells of a contract's end, also when the answer of its commit was lost."""
+        active = self.rows.contract
+        if active != self._contract:
             yield from self.leader.sending.contract_changed()
             self.leader.chain.wake.set()
+            self._contract = active
 
 
 def _events(rows: Iterable[PinRow]) -> list[PinEvent]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from photinus_core.model.canonical import broadcast_context
 from photinus_core.sequencing._state import Blocker, EventState, Occurrence
 from photinus_core.sequencing.agreement import Agreement
+from photinus_core.sequencing.batching import Batching, Seal
 from photinus_core.sequencing.decisions import Decision
 from photinus_core.sequencing.facts import BatchFacts, Reference
 from photinus_core.sequencing.feeding import Feed
@@ -112,6 +113,14 @@ class KnowsBacklog(Feed):
         self._caught_up = True
 
 
+class TakesOldPages(Batching):
+    """A page of waiting messages that was read before a seal brought its messages back."""
+
+    def sealed(self, seal: Seal, batch: str) -> None:
+        super().sealed(seal, batch)
+        self._sealed_meanwhile.clear()
+
+
 _ALL: Final = 1 << 60
 
 _SINGLE: Final = {
@@ -126,6 +135,7 @@ _SINGLE: Final = {
     "both, as before 3f4ac7e": Holes(feed=KnowsNewer, masked_fed_after=_ALL),
     "backlog not awaited": Holes(feed=KnowsBacklog),
     "batches sealed again": Holes(seals_again=True),
+    "old pages of messages": Holes(batching=TakesOldPages),
 }
 _REPLICAS: Final = {
     "contract's end apart from its pins": Holes(renews_pins_apart=True),

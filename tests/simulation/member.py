@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from photinus_core.sequencing.agreement import Agreement
+from photinus_core.sequencing.batching import Batching
 from photinus_core.sequencing.feeding import Feed
 
 from tests.simulation.connectors import Connectors
@@ -23,6 +24,7 @@ class Holes:
 
     machine: Callable[..., Agreement] = Agreement
     feed: Callable[[int], Feed] = Feed
+    batching: Callable[..., Batching] = Batching
     wakeups_in_memory: bool = False
     masked_fed_after: int = 0
     """Strangers' masked pins up to this sequence are never fed; 0 as production."""

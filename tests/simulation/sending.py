@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from photinus_core.sequencing.batching import (
     Action,
     AwaitChain,
-    Batching,
     Finish,
     Prepare,
     ProcessorKey,
@@ -27,6 +26,10 @@ from tests.simulation.process import Step, TroubleError, Wake
 
 if TYPE_CHECKING:
     from tests.simulation.leader import Leader
+
+
+LOOK_AGAIN_RATE: Final = 0.1
+"""How often all waiting messages are read again, known ones too."""
 
 
 @dataclass
@@ -48,7 +51,7 @@ class Sending:
         self.holes = leader.member.holes
         self.wake = Wake()
         tuning = leader.member.tuning
-        self.batching = Batching(
+        self.batching = self.holes.batching(
             messages_max=tuning.batch_messages_max, collect_max_ns=tuning.collect_max_ns
         )
         self.contract = leader.rows.contract
@@ -73,17 +76,22 @@ class Sending:
                 self._pins_were_renewed = False
                 yield from self.leader.moment()
                 self._resume_renewed()
-            self._read_ready()
+            yield from self._read_ready()
             for action in self.batching.poll(self.clock.now):
                 self.leader.spawn(self._carry_out(action))
             self._wait_until(self.batching.next_due())
             yield self.wake
 
-    def _read_ready(self) -> None:
+    def _read_ready(self) -> Step:
         rows = self.leader.rows
-        new = [(n, m) for m, n in rows.outbox.items() if n > self._after]
-        self.batching.ready(_ready(n, rows.messages[m]) for n, m in new)
-        self._after = max([self._after, *(n for n, _ in new)])
+        if self.clock.rng.random() < LOOK_AGAIN_RATE:
+            self._after = 0
+        self.batching.reading()
+        page = [(n, rows.messages[m]) for m, n in rows.outbox.items() if n > self._after]
+        # What is sealed from here on is in the page all the same.
+        yield from self.leader.moment()
+        self.batching.ready(_ready(number, message) for number, message in page)
+        self._after = max([self._after, *(number for number, _ in page)])
 
     def _wait_until(self, due: int | None) -> None:
         if due is not None and not self.clock.now < self._timer <= due:
@@ -163,8 +171,10 @@ class Sending:
         own = OwnBatch(batch, seal.processor, messages[0].key, sealed.contexts, [f"{batch.id}:0"])
 
         def write(rows: Rows) -> OwnBatch:
-            if messages[0].id in rows.sealed and not self.holes.seals_again:
+            before = {rows.sealed.get(message.id) for message in messages}
+            if before != {None} and not self.holes.seals_again:
                 # An earlier try was committed though its answer was lost.
+                assert len(before) == 1, "a message is to be sealed twice"
                 return rows.own[rows.sealed[messages[0].id]]
             rows.nonces.update(sealed.nonces)
             for message in messages:
