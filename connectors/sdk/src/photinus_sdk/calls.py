@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 from google.protobuf import message_factory
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from photinus.connector.v1 import common_pb2 as common
 
@@ -40,46 +40,58 @@ if TYPE_CHECKING:
 else:  # generic in the type stubs only
     Context, Handler = grpc.aio.ServicerContext, grpc.RpcMethodHandler
 Find = Callable[[Context], Instance]
+Act = Callable[[Any, Context], Awaitable[Any]]
 
 
-def rpc_handlers(service: Any, base: type[Connector[Any]], find: Find) -> dict[str, Handler]:
-    """Handlers for every method of a contract's service descriptor."""
-    return {method.name: _handler(method, base, find) for method in service.methods}
+def handlers_of(service: ServiceDescriptor, target: object) -> dict[str, Handler]:
+    """Handlers for a service's methods: those of an object with the same names, in snake case."""
+    return {
+        method.name: _handler(method, getattr(target, snake_case(method.name)))
+        for method in service.methods
+    }
 
 
-def _handler(method: MethodDescriptor, base: type[Connector[Any]], find: Find) -> Handler:
-    name = re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
-    request_type, response_type = (
-        message_class(method.input_type),
-        message_class(method.output_type),
-    )
-    call = _Call(method.name, name, base, find, response_type)
-    decode, encode = request_type.FromString, response_type.SerializeToString
+def contract_handlers(
+    service: ServiceDescriptor, base: type[Connector[Any]], find: Find
+) -> dict[str, Handler]:
+    """Handlers for the methods of a contract, carried out by the author's class."""
+    return {
+        method.name: _handler(method, _act(method, _Call(method, base, find)))
+        for method in service.methods
+    }
+
+
+def _handler(method: MethodDescriptor, act: Act) -> Handler:
+    decode = message_class(method.input_type).FromString
+    encode = message_class(method.output_type).SerializeToString
+    make = {
+        (False, False): grpc.unary_unary_rpc_method_handler,
+        (False, True): grpc.unary_stream_rpc_method_handler,
+        (True, False): grpc.stream_unary_rpc_method_handler,
+        (True, True): grpc.stream_stream_rpc_method_handler,
+    }[method.client_streaming, method.server_streaming]
+    return make(guarded(act), decode, encode)
+
+
+def _act(method: MethodDescriptor, call: "_Call") -> Act:
     if method.client_streaming:
-        return grpc.stream_unary_rpc_method_handler(guarded(call.upload), decode, encode)
+        return call.upload
     if method.server_streaming:
-        return grpc.unary_stream_rpc_method_handler(guarded(call.download), decode, encode)
-    fields = method.output_type.fields_by_name
-    if "submission" in fields:
-        return grpc.unary_unary_rpc_method_handler(guarded(call.submit), decode, encode)
+        return call.download
+    if "submission" in method.output_type.fields_by_name:
+        return call.submit
     if "context" in method.input_type.fields_by_name:
-        return grpc.unary_unary_rpc_method_handler(guarded(call.change), decode, encode)
-    return grpc.unary_unary_rpc_method_handler(guarded(call.ask), decode, encode)
+        return call.change
+    return call.ask
 
 
 class _Call:
     """One method of a contract, with a function per kind of call."""
 
-    def __init__(
-        self,
-        method: str,
-        name: str,
-        base: type[Connector[Any]],
-        find: Find,
-        response_type: type[Message],
-    ) -> None:
-        self._method, self._name, self._base = method, name, base
-        self._find, self._response_type = find, response_type
+    def __init__(self, method: MethodDescriptor, base: type[Connector[Any]], find: Find) -> None:
+        self._method, self._name = method.name, snake_case(method.name)
+        self._base, self._find = base, find
+        self._response_type = message_class(method.output_type)
 
     async def ask(self, request: Any, context: Context) -> Message:
         instance = self._find(context)
@@ -188,9 +200,7 @@ class _Call:
         return method
 
 
-def guarded(
-    act: Callable[[Any, Context], Awaitable[Any]],
-) -> Callable[[Any, Context], Awaitable[Any]]:
+def guarded(act: Act) -> Act:
     """Turns what `act` raises into a status the core can act on."""
 
     async def handle(request: Any, context: Context) -> Any:
@@ -240,6 +250,11 @@ async def mutation_context(
     elif method in EPOCH_REQUIRED:
         raise Rejected(f"{method} needs the leader's epoch", reason="EPOCH_REQUIRED")
     return CallContext(instance.name, method, stream, key, mutation.owner_epoch, deadline)
+
+
+def snake_case(name: str) -> str:
+    """`SubmitBatchPin` → `submit_batch_pin`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 def message_class(descriptor: Any) -> Any:

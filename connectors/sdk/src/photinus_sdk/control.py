@@ -9,12 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import grpc
 from photinus.connector.v1 import common_pb2 as common
 from photinus.connector.v1 import connector_pb2 as connector
 from photinus.connector.v1 import operation_pb2 as operations
 
-from photinus_sdk.calls import INSTANCE_HEADER, Context, Handler, guarded, mutation_context
+from photinus_sdk.calls import INSTANCE_HEADER, Context, mutation_context
 from photinus_sdk.connector import Connector
 from photinus_sdk.context import StreamKey
 from photinus_sdk.errors import NotFound, Refused, Rejected
@@ -121,35 +120,10 @@ class Instances:
 
 
 class ControlService:
-    """The two services every connector has, whatever its contracts."""
+    """The methods of the two services every connector has, whatever its contracts."""
 
     def __init__(self, instances: Instances) -> None:
         self._instances = instances
-
-    def handlers(self) -> dict[str, dict[str, Handler]]:
-        """Handlers by service and method."""
-        unary = _unary
-        return {
-            "photinus.connector.v1.ConnectorService": {
-                "Describe": unary(self.describe, connector.DescribeRequest),
-                "Validate": unary(self.validate, connector.ValidateRequest),
-                "Configure": unary(self.configure, connector.ConfigureRequest),
-                "NotifyRegistration": unary(
-                    self.notify_registration, connector.NotifyRegistrationRequest
-                ),
-                "WatchStatus": grpc.unary_stream_rpc_method_handler(
-                    guarded(self.watch_status),
-                    connector.WatchStatusRequest.FromString,
-                    connector.WatchStatusResponse.SerializeToString,
-                ),
-                "Drain": unary(self.drain, connector.DrainRequest),
-            },
-            "photinus.connector.v1.OperationService": {
-                "GetOperation": unary(self.get_operation, operations.GetOperationRequest),
-                "ListOperations": unary(self.list_operations, operations.ListOperationsRequest),
-                "Cancel": unary(self.cancel, operations.CancelRequest),
-            },
-        }
 
     async def describe(
         self, request: connector.DescribeRequest, context: Context
@@ -241,10 +215,3 @@ class ControlService:
                 return operations.CancelResponse(state=common.OPERATION_STATE_PENDING)
             state = await instance.journal.tombstone(stream, key)
             return operations.CancelResponse(state=state)
-
-
-def _unary(method: Any, request_type: Any) -> Handler:
-    def encode(answer: Any) -> bytes:
-        return bytes(answer.SerializeToString())
-
-    return grpc.unary_unary_rpc_method_handler(guarded(method), request_type.FromString, encode)

@@ -6,6 +6,13 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
+from google.protobuf.descriptor import ServiceDescriptor
+from photinus.connector.v1 import (
+    blockchain_pb2,
+    data_exchange_pb2,
+    shared_storage_pb2,
+    tokens_pb2,
+)
 from photinus.connector.v1 import connector_pb2 as connector
 
 from photinus_sdk.connector import Blockchain, Connector, DataExchange, SharedStorage, Tokens
@@ -22,14 +29,14 @@ class ContractRules:
 
     Attributes:
         base: The class.
-        service: Full name of its service.
+        service: Its service.
         kind: Its contract.
         shown_by: Capabilities, each with the methods that together show it.
         allowed: Capabilities an author may claim for it by name.
     """
 
     base: type[Connector[Any]]
-    service: str
+    service: ServiceDescriptor
     kind: connector.ContractKind.ValueType
     shown_by: tuple[tuple[connector.Capability.ValueType, tuple[str, ...]], ...] = ()
     allowed: frozenset[connector.Capability.ValueType] = frozenset()
@@ -38,7 +45,7 @@ class ContractRules:
 CONTRACTS = (
     ContractRules(
         Blockchain,
-        "photinus.connector.v1.BlockchainService",
+        blockchain_pb2.DESCRIPTOR.services_by_name["BlockchainService"],
         connector.CONTRACT_KIND_BLOCKCHAIN,
         (
             (connector.CAPABILITY_MULTIPARTY, ("submit_batch_pin", "submit_network_action")),
@@ -47,16 +54,20 @@ CONTRACTS = (
             (connector.CAPABILITY_GENERATE_INTERFACE, ("generate_interface",)),
         ),
     ),
-    ContractRules(Tokens, "photinus.connector.v1.TokensService", connector.CONTRACT_KIND_TOKENS),
+    ContractRules(
+        Tokens,
+        tokens_pb2.DESCRIPTOR.services_by_name["TokensService"],
+        connector.CONTRACT_KIND_TOKENS,
+    ),
     ContractRules(
         DataExchange,
-        "photinus.connector.v1.DataExchangeService",
+        data_exchange_pb2.DESCRIPTOR.services_by_name["DataExchangeService"],
         connector.CONTRACT_KIND_DATA_EXCHANGE,
         allowed=frozenset({connector.CAPABILITY_RECEIPTS, connector.CAPABILITY_RESUME}),
     ),
     ContractRules(
         SharedStorage,
-        "photinus.connector.v1.SharedStorageService",
+        shared_storage_pb2.DESCRIPTOR.services_by_name["SharedStorageService"],
         connector.CONTRACT_KIND_SHARED_STORAGE,
         ((connector.CAPABILITY_PINNING, ("pin", "unpin")),),
         frozenset({connector.CAPABILITY_RESUME}),

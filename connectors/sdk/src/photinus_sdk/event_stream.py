@@ -12,10 +12,9 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import cast
 
-import grpc
 from photinus.connector.v1 import event_pb2 as events
 
-from photinus_sdk.calls import Context, Find, Handler, guarded, unexpected
+from photinus_sdk.calls import Context, Find, unexpected
 from photinus_sdk.connector import Acked, CheckpointLost, Events, Passed, Subscription
 from photinus_sdk.context import StreamKey
 from photinus_sdk.errors import ConnectorError, NotOffered, Rejected, Unavailable
@@ -37,19 +36,10 @@ SUPERSEDE_GRACE_S = 2.0
 
 
 class EventService:
-    """Serves `Stream` for every instance."""
+    """The service's one method, for every instance."""
 
     def __init__(self, find: Find) -> None:
         self._find = find
-
-    def handlers(self) -> dict[str, dict[str, Handler]]:
-        """Handlers by service and method."""
-        stream = grpc.stream_stream_rpc_method_handler(
-            guarded(self.stream),
-            events.StreamRequest.FromString,
-            events.StreamResponse.SerializeToString,
-        )
-        return {"photinus.connector.v1.EventService": {"Stream": stream}}
 
     async def stream(self, frames: AsyncIterator[events.StreamRequest], context: Context) -> None:
         instance = self._find(context)

@@ -17,17 +17,9 @@ import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
-from photinus.connector.v1 import (
-    blockchain_pb2,
-    connector_pb2,
-    data_exchange_pb2,
-    event_pb2,
-    operation_pb2,
-    shared_storage_pb2,
-    tokens_pb2,
-)
+from photinus.connector.v1 import connector_pb2, event_pb2, operation_pb2
 
-from photinus_sdk.calls import rpc_handlers
+from photinus_sdk.calls import Handler, contract_handlers, handlers_of
 from photinus_sdk.connector import Connector
 from photinus_sdk.control import ControlService, Instances
 from photinus_sdk.describe import PROTOCOLS, contracts_of
@@ -45,15 +37,9 @@ LAUNCHED_VARIABLE = "PHOTINUS_LAUNCHED"
 DATA_DIR_VARIABLE = "PHOTINUS_DATA_DIR"
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
-_FILES = (
-    blockchain_pb2,
-    connector_pb2,
-    data_exchange_pb2,
-    event_pb2,
-    operation_pb2,
-    shared_storage_pb2,
-    tokens_pb2,
-)
+CONNECTOR_SERVICE = connector_pb2.DESCRIPTOR.services_by_name["ConnectorService"]
+OPERATION_SERVICE = operation_pb2.DESCRIPTOR.services_by_name["OperationService"]
+EVENT_SERVICE = event_pb2.DESCRIPTOR.services_by_name["EventService"]
 
 
 class ConnectorServer:
@@ -80,18 +66,18 @@ class ConnectorServer:
         self._server = grpc.aio.server(
             options=[("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 4096)]
         )
-        self._contract_services = [rules.service for rules in contracts_of(cls)]
-        services = {entry.full_name: entry for file in _FILES for entry in _services(file)}
-        handlers = ControlService(self.instances).handlers()
-        handlers |= EventService(self.instances.of_call).handlers()
-        for rules in contracts_of(cls):
-            handlers[rules.service] = rpc_handlers(
-                services[rules.service], rules.base, self.instances.of_call
-            )
-        for service, methods in handlers.items():
-            self._server.add_generic_rpc_handlers(
-                (grpc.method_handlers_generic_handler(service, methods),)
-            )
+        find, control = self.instances.of_call, ControlService(self.instances)
+        handlers = {
+            CONNECTOR_SERVICE.full_name: handlers_of(CONNECTOR_SERVICE, control),
+            OPERATION_SERVICE.full_name: handlers_of(OPERATION_SERVICE, control),
+            EVENT_SERVICE.full_name: handlers_of(EVENT_SERVICE, EventService(find)),
+        }
+        self._contracts = contracts_of(cls)
+        for rules in self._contracts:
+            service = rules.service
+            handlers[service.full_name] = contract_handlers(service, rules.base, find)
+        for name, methods in handlers.items():
+            self._serve(name, methods)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._add_reflection([*handlers, health.SERVICE_NAME, reflection.SERVICE_NAME])
 
@@ -138,8 +124,8 @@ class ConnectorServer:
         serving = not states or any(state not in bad for state in states)
         answer = health_pb2.HealthCheckResponse
         value = answer.SERVING if serving else answer.NOT_SERVING
-        for service in self._contract_services:
-            await self._health.set(service, value)
+        for rules in self._contracts:
+            await self._health.set(rules.service.full_name, value)
 
     def _add_reflection(self, names: list[str]) -> None:
         servicer = reflection.aio.ReflectionServicer([*names, REFLECTION_V1])
@@ -149,10 +135,13 @@ class ConnectorServer:
             reflection_pb2.ServerReflectionResponse.SerializeToString,
         )
         # v1 has the messages of v1alpha under another name; the package brings only the older one.
-        for service in (REFLECTION_V1, reflection.SERVICE_NAME):
-            self._server.add_generic_rpc_handlers(
-                (grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": handler}),)
-            )
+        for name in (REFLECTION_V1, reflection.SERVICE_NAME):
+            self._serve(name, {"ServerReflectionInfo": handler})
+
+    def _serve(self, service: str, methods: dict[str, Handler]) -> None:
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service, methods),)
+        )
 
 
 def serve(cls: type[Connector[Any]], arguments: list[str] | None = None) -> None:
@@ -225,7 +214,3 @@ def _parse(cls: type[Connector[Any]], arguments: list[str] | None) -> argparse.N
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--print-schema", action="store_true", help="print the settings' schema")
     return parser.parse_args(arguments)
-
-
-def _services(file: Any) -> list[Any]:
-    return list(file.DESCRIPTOR.services_by_name.values())
