@@ -1,13 +1,12 @@
 """The processes of a development network: started with a log each, watched, and ended together.
 
-Each child asks the kernel to be ended when its parent dies (Linux), so that nothing stays behind
+Where util-linux is there the kernel ends each child when its parent dies, so that nothing stays behind
 even when `photinus up` is killed outright.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
 import shutil
@@ -26,7 +25,6 @@ LOG_BYTES_MAX: Final = 50 * 1024 * 1024
 LOG_LOOK_S: Final = 10.0
 TERM_WAIT_S: Final = 12.0
 KILL_WAIT_S: Final = 5.0
-_PR_SET_PDEATHSIG: Final = 1
 
 
 class StartError(Exception):
@@ -145,14 +143,13 @@ class Processes:
         with path.open("ab") as output:
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *program.command,
+                    *_ending_with_parent(program.command),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
                     env={**os.environ, **program.environment},
                     cwd=program.folder,
                     start_new_session=True,
-                    preexec_fn=_end_with_parent if sys.platform == "linux" else None,
                 )
             except OSError as failure:
                 message = (
@@ -255,6 +252,13 @@ def _tail(path: Path, lines: int = 12) -> str:
     return f"; {path} ends with:\n  " + "\n  ".join(text) if text else f"; {path} is empty"
 
 
-def _end_with_parent() -> None:
-    """Runs in the child before its program: SIGTERM when the parent dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _ending_with_parent(command: Sequence[str]) -> list[str]:
+    """The command with SIGTERM when its parent dies, where util-linux can ask the kernel for it.
+
+    We cannot ask between fork and exec: gRPC's threads run here, and the child would crash now and then.
+    """
+    setpriv = shutil.which("setpriv")
+    program = shutil.which(command[0])
+    if setpriv is None or program is None:
+        return list(command)
+    return [setpriv, "--pdeathsig=TERM", "--", program, *command[1:]]
