@@ -73,7 +73,6 @@ def test_progress_waits_for_events_before_it() -> None:
     out.put("a", Passed(b"5", final_block=5))
     assert not out.progress(0).checkpoints
     cut(out, 1)
-    out.settle()
     assert not out.progress(0).checkpoints
     reported = out.progress(1)
     assert dict(reported.checkpoints) == {"a": b"5"}

@@ -20,13 +20,14 @@ BATCH_OVERHEAD_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
+    """An event, or what its source said when it had none."""
+
     listener_id: str
-    event: events.Event | None
-    size: int
-    checkpoint: bytes | None
-    more: bool
-    updates_through: int
-    passed: Passed | None
+    found: events.Event | Passed
+    size: int = 0
+    checkpoint: bytes | None = None
+    more: bool = False
+    updates_through: int = 0
 
 
 @dataclass(slots=True)
@@ -72,18 +73,8 @@ class Outgoing:
         """Takes what a source yielded. Raises Exhausted for an event that no window can hold."""
         match item:
             case Passed():
-                self._queue.append(
-                    _Entry(
-                        listener_id,
-                        None,
-                        0,
-                        item.checkpoint,
-                        more=False,
-                        updates_through=0,
-                        passed=item,
-                    )
-                )
-                self.settle()
+                self._queue.append(_Entry(listener_id, item))
+                self._settle()
             case Events():
                 found = list(item.events)
                 if not found:
@@ -102,23 +93,18 @@ class Outgoing:
                             size,
                             item.checkpoint if index == last else None,
                             more=index < last or item.fragment,
-                            updates_through=0,
-                            passed=None,
                         )
                     )
 
     def put_own(self, found: Iterable[tuple[events.Event, int]]) -> None:
         """Takes events without listener, each with its row among the journal's updates (or 0)."""
         for event, row in found:
-            size = self._checked_size(event)
-            self._append(
-                _Entry("", event, size, None, more=False, updates_through=row, passed=None)
-            )
+            self._append(_Entry("", event, self._checked_size(event), updates_through=row))
 
     def drop_listener(self, listener_id: str) -> None:
         """Forgets what was not sent of a listener."""
         self._queue = deque(entry for entry in self._queue if entry.listener_id != listener_id)
-        self._queued_events = sum(entry.event is not None for entry in self._queue)
+        self._queued_events = sum(not isinstance(entry.found, Passed) for entry in self._queue)
         for known in (self._positions, self._last_seq, self._catching_up):
             known.pop(listener_id, None)
 
@@ -136,14 +122,15 @@ class Outgoing:
         size = BATCH_OVERHEAD_BYTES
         while self._queue and len(batch.events) < self.batch_size:
             entry = self._queue[0]
-            if entry.event is None:
-                self._take_position(self._queue.popleft())
+            if isinstance(entry.found, Passed):
+                self._queue.popleft()
+                self._take_position(entry.listener_id, entry.found)
                 continue
             if batch.events and size + entry.size > limit:
                 break
             self._queue.popleft()
             self._queued_events -= 1
-            batch.events.append(entry.event)
+            batch.events.append(entry.found)
             size += entry.size
             more = entry.more
             self._last_seq[entry.listener_id] = seq
@@ -163,7 +150,7 @@ class Outgoing:
 
     def progress(self, acked_seq: int) -> events.Progress:
         """Positions that pass no unacked event, and whether listeners are behind."""
-        self.settle()
+        self._settle()
         progress = events.Progress(
             catching_up=any(self._catching_up.values()), gap_possible=self._gap_possible
         )
@@ -192,22 +179,20 @@ class Outgoing:
             )
         return size
 
-    def settle(self) -> None:
+    def _settle(self) -> None:
         """Notes positions that wait behind no event."""
-        while self._queue and self._queue[0].event is None:
-            self._take_position(self._queue.popleft())
+        while self._queue and isinstance(passed := self._queue[0].found, Passed):
+            self._take_position(self._queue.popleft().listener_id, passed)
 
-    def _take_position(self, entry: _Entry) -> None:
-        passed = entry.passed
-        assert passed is not None
-        position = self._positions.setdefault(entry.listener_id, _Position())
+    def _take_position(self, listener_id: str, passed: Passed) -> None:
+        position = self._positions.setdefault(listener_id, _Position())
         if passed.checkpoint is not None:
             position.checkpoint = passed.checkpoint
         if passed.final_block is not None:
             position.final_block = passed.final_block
-        position.behind_seq = self._last_seq.get(entry.listener_id, 0)
-        if passed.catching_up != self._catching_up.get(entry.listener_id, False):
+        position.behind_seq = self._last_seq.get(listener_id, 0)
+        if passed.catching_up != self._catching_up.get(listener_id, False):
             self._changed = True
-        self._catching_up[entry.listener_id] = passed.catching_up
+        self._catching_up[listener_id] = passed.catching_up
         if passed.gap_possible:
             self._gap_possible = self._changed = True
