@@ -6,7 +6,7 @@ as INTERNAL / MAYBE_SENT with an id to look up in the connector's log, and witho
 text.
 """
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
@@ -33,13 +33,14 @@ class ConnectorError(Exception):
         message: What happened and what to do, for an operator. Cut at 2 KiB on the wire.
         reason: UPPER_SNAKE_CASE, stable; the class has a default.
         disposition: How far the request came; the class has a default.
-        retry_after_s: When waiting helps, how long.
+        retry_after_s: When waiting helps, how long; the class has a default.
         metadata: Further facts for the core (`revert="0x…"`); small strings, never secrets.
     """
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
     default_reason: ClassVar[str] = "INTERNAL"
     default_disposition: ClassVar[common.Disposition.ValueType] = MAYBE_SENT
+    default_retry_after_s: ClassVar[float | None] = None
 
     def __init__(
         self,
@@ -54,7 +55,7 @@ class ConnectorError(Exception):
         self.message = message
         self.reason = reason or self.default_reason
         self.disposition = self.default_disposition if disposition is None else disposition
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = self.default_retry_after_s if retry_after_s is None else retry_after_s
         self.metadata = metadata
 
     def to_status(self) -> status_pb2.Status:
@@ -81,11 +82,6 @@ class ConnectorError(Exception):
     def headline(self) -> str:
         """The message as gRPC sends it a second time, as text: shorter, as it may grow threefold."""
         return cut(self.message, HEADLINE_BYTES_MAX)
-
-    @classmethod
-    def wrap(cls, error: BaseException) -> Self:
-        """This class of error for a foreign exception, with its text."""
-        return cls(f"{type(error).__name__}: {error}")
 
 
 class Rejected(ConnectorError):
@@ -138,23 +134,7 @@ class Unavailable(ConnectorError):
     code = grpc.StatusCode.UNAVAILABLE
     default_reason = "DOWNSTREAM_DOWN"
     default_disposition = NOT_SENT
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        reason: str = "",
-        disposition: common.Disposition.ValueType | None = None,
-        retry_after_s: float | None = 1.0,
-        **metadata: str,
-    ) -> None:
-        super().__init__(
-            message,
-            reason=reason,
-            disposition=disposition,
-            retry_after_s=retry_after_s,
-            **metadata,
-        )
+    default_retry_after_s = 1.0
 
 
 class TimedOut(ConnectorError):
