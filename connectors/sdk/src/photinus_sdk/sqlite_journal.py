@@ -49,7 +49,7 @@ OPERATION = "key, method, state, external_id, output_json, error, created_ns, up
 class SqliteJournal:
     """`OperationJournal` over SQLite. Further tables may live in the same file: see `write`.
 
-    The methods that end in `_in` take part in a transaction of the author:
+    `update_in` takes part in a transaction of the author:
 
         def job(db):
             db.execute("INSERT INTO sent …")
@@ -134,41 +134,33 @@ class SqliteJournal:
     async def accept(
         self, stream: StreamKey, key: str, answer: bytes, kept: common.Submission
     ) -> None:
-        await self.write(lambda db: self.accept_in(db, stream, key, answer, kept))
-
-    def accept_in(
-        self,
-        db: sqlite3.Connection,
-        stream: StreamKey,
-        key: str,
-        answer: bytes,
-        kept: common.Submission,
-    ) -> None:
-        """As `accept`, inside a transaction of the author."""
-        db.execute(
-            "UPDATE kit_operations SET answer = ?, updated_ns = ?,"
-            " state = CASE state WHEN 0 THEN ? ELSE state END,"
-            " external_id = CASE external_id WHEN '' THEN ? ELSE external_id END,"
-            " output_json = CASE output_json WHEN '' THEN ? ELSE output_json END"
-            " WHERE stream = ? AND key = ?",
-            (
-                answer,
-                self._now_ns(),
-                common.OPERATION_STATE_PENDING,
-                kept.external_id,
-                kept.output_json,
-                stream.text,
-                key,
-            ),
-        )
-        if kept.state in TERMINAL:
-            update = events.OperationUpdate(
-                idempotency_key=key,
-                state=kept.state,
-                external_id=kept.external_id,
-                output_json=kept.output_json,
+        def job(db: sqlite3.Connection) -> None:
+            db.execute(
+                "UPDATE kit_operations SET answer = ?, updated_ns = ?,"
+                " state = CASE state WHEN 0 THEN ? ELSE state END,"
+                " external_id = CASE external_id WHEN '' THEN ? ELSE external_id END,"
+                " output_json = CASE output_json WHEN '' THEN ? ELSE output_json END"
+                " WHERE stream = ? AND key = ?",
+                (
+                    answer,
+                    self._now_ns(),
+                    common.OPERATION_STATE_PENDING,
+                    kept.external_id,
+                    kept.output_json,
+                    stream.text,
+                    key,
+                ),
             )
-            self.update_in(db, stream, update)
+            if kept.state in TERMINAL:
+                update = events.OperationUpdate(
+                    idempotency_key=key,
+                    state=kept.state,
+                    external_id=kept.external_id,
+                    output_json=kept.output_json,
+                )
+                self.update_in(db, stream, update)
+
+        await self._writer.write(job)
 
     async def settle(self, stream: StreamKey, key: str, answer: bytes) -> None:
         now = self._now_ns()
