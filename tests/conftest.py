@@ -12,11 +12,18 @@ import pytest
 from tests.support.postgres import (
     postgres_database,
     postgres_new_url,
+    postgres_restarting,
     postgres_server,
     postgres_url,
 )
 
-__all__ = ["postgres_database", "postgres_new_url", "postgres_server", "postgres_url"]
+__all__ = [
+    "postgres_database",
+    "postgres_new_url",
+    "postgres_restarting",
+    "postgres_server",
+    "postgres_url",
+]
 
 # No deadline: how long one example takes says more about the machine than about the code.
 # Continuous integration runs the same examples each time; elsewhere chance may find more, and what

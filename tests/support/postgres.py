@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Self
 
@@ -35,6 +36,10 @@ UNPRIVILEGED: Final = "nobody"
 
 _PROVIDED: Final = ROOT / ".toolchain" / "postgres"
 _DEBIAN: Final = Path("/usr/lib/postgresql")
+
+
+_STARTER: Final = ThreadPoolExecutor(1, "postgres")
+"""Starts all servers: each ends with the thread that started it, so that must last as long as the run."""
 
 
 class NoPostgresError(Exception):
@@ -130,14 +135,15 @@ class PostgresServer:
         for setting in self._settings:
             command += ["-c", setting]
         with (self._folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = _STARTER.submit(
+                subprocess.Popen[bytes],
                 self._as_user(command, dies_with_us=True),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
                 cwd=self._folder,
-            )
+            ).result()
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -155,6 +161,11 @@ class PostgresServer:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+    def ensure(self) -> None:
+        """Starts the server unless it runs."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
 
     def restart(self, how: signal.Signals = signal.SIGQUIT) -> None:
         """`pg_ctl restart -m immediate`."""
@@ -263,9 +274,16 @@ async def wait_until_ready(server: PostgresServer, timeout_s: float = START_TIME
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """One server for the test run. Tests that stop it, or break it, start one of their own."""
+    """One server for the test run; tests that stop or restart it take `postgres_restarting`."""
     with PostgresServer() as server:
         yield server
+
+
+@pytest.fixture
+def postgres_restarting(postgres_server: PostgresServer) -> Iterator[PostgresServer]:
+    """The server, for a test that stops it; runs again afterwards."""
+    yield postgres_server
+    postgres_server.ensure()
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,28 @@ async def test_own_batches_without_pins_are_off_chain(store: Store) -> None:
         assert [b.id for b in await reader.own_batches_off_chain()] == [missing.id]
 
 
+async def test_a_batch_is_on_chain_by_its_own_key_and_before_the_end(store: Store) -> None:
+    """Found by the simulator: a stranger's pin, or one beyond the end, kept a batch from being
+    pinned.
+    """
+    copied, late = make_batch(), make_batch()
+    async with store.write(NS) as tx:
+        for batch in (copied, late):
+            await tx.seal_batch(batch, [], {})
+        stranger = msgspec.structs.replace(make_pin(copied), signer="0xstranger")
+        beyond = make_pin(late)
+        await tx.insert_pins([stranger, beyond])
+    at = (beyond.block, beyond.transaction_index, beyond.log_index)
+    async with store.read(NS) as reader:
+        assert [b.id for b in await reader.own_batches_off_chain()] == [copied.id]
+        final = (beyond.contract_index, *at)
+        assert [b.id for b in await reader.own_batches_off_chain(final)] == [copied.id]
+        final = (beyond.contract_index, beyond.block - 1, 9, 9)
+        assert [b.id for b in await reader.own_batches_off_chain(final)] == [copied.id, late.id]
+        final = (beyond.contract_index + 1, beyond.block - 1, 9, 9)
+        assert [b.id for b in await reader.own_batches_off_chain(final)] == [copied.id]
+
+
 async def test_pins_are_stored_once_and_answered_in_the_order_given(store: Store) -> None:
     batch = make_batch()
     pins = [make_pin(batch, 0), make_pin(batch, 1)]

@@ -154,14 +154,19 @@ class BatchReading(Session):
         )
         return [decode_batch(row) for row in rows]
 
-    async def own_batches_off_chain(self) -> list[Batch]:
+    async def own_batches_off_chain(
+        self, final: tuple[int, int, int, int] | None = None
+    ) -> list[Batch]:
         # A batch is confirmed after all its pins were decided: only unconfirmed ones can lack pins.
         rows = await self.fetch(
             f"SELECT {BATCH_COLUMNS} FROM batches b "
             "WHERE namespace = $1 AND own = TRUE AND confirmed IS NULL AND cancelled = FALSE "
             "AND tx_type NOT IN ('none', 'unpinned') AND NOT EXISTS (SELECT 1 FROM pins p "
-            "WHERE p.namespace = b.namespace AND p.batch = b.id AND p.batch_hash = b.hash) "
-            "ORDER BY sequence"
+            "WHERE p.namespace = b.namespace AND p.batch = b.id AND p.batch_hash = b.hash "
+            "AND p.signer = b.signing_key AND NOT (p.contract_index = $2 "
+            "AND (p.block, p.transaction_index, p.log_index) > ($3, $4, $5))) "
+            "ORDER BY sequence",
+            *(final or (-1, 0, 0, 0)),
         )
         return [decode_batch(row) for row in rows]
 

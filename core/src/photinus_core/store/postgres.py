@@ -225,7 +225,7 @@ class PostgresStore:
         """The error of the core for one of the library."""
         if fence is not None and deposed_by(failure, fence):
             return deposed(fence.role, fence.epoch)
-        return translate_error(failure, self._place, self._settings.write_timeout_s)
+        return translate_error(failure, self._place)
 
     def next_number(self) -> int:
         """A growing number for topics that have none of their own."""

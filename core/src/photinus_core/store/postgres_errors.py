@@ -58,13 +58,15 @@ def is_deposed(failure: BaseException) -> bool:
     return sqlstate(failure) == _DIVISION_BY_ZERO
 
 
-def translate_error(failure: BaseException, place: str, timeout_s: float) -> PhotinusError:
+def translate_error(
+    failure: BaseException, place: str, read_timeout_s: float | None = None
+) -> PhotinusError:
     """Gives the error of the core for a statement that failed.
 
     Args:
         failure: What the library raised.
         place: Where the database is, for people.
-        timeout_s: How long the statement was allowed to take.
+        read_timeout_s: How long a client's query was allowed to take; None for other statements.
     """
     if isinstance(failure, PhotinusError):
         return failure
@@ -77,9 +79,9 @@ def translate_error(failure: BaseException, place: str, timeout_s: float) -> Pho
         return Unavailable("FF19137", place, failure)
     if code == _DISK_FULL:
         return Unavailable("FF19101", f"PostgreSQL at {place}, {failure}")
-    if code == _CANCELLED:
-        return TimedOut("FF19111", timeout_s)
-    if code in (_IDLE_IN_TRANSACTION, _LOCK_NOT_AVAILABLE):
+    if code == _CANCELLED and read_timeout_s is not None:
+        return TimedOut("FF19111", read_timeout_s)
+    if code in (_CANCELLED, _IDLE_IN_TRANSACTION, _LOCK_NOT_AVAILABLE):
         return Unavailable("FF19138", place, failure)
     if code in _AWAY or code == _READ_ONLY or code.startswith("08"):
         return Unavailable("FF19135", place, failure)

@@ -99,7 +99,7 @@ class Listener:
             backoff.reset()
             await self._serve(connection)
         except LIBRARY_ERRORS as failure:
-            raise translate_error(failure, self._settings.place, STATEMENT_TIMEOUT_S) from failure
+            raise translate_error(failure, self._settings.place) from failure
         finally:
             await _close(connection)
 

@@ -56,7 +56,7 @@ async def prepare_database(connection: Connection, place: str) -> Opened:
     except PhotinusError:
         raise
     except LIBRARY_ERRORS as failure:
-        raise translate_error(failure, place, 0.0) from failure
+        raise translate_error(failure, place) from failure
 
 
 async def _check_server(connection: Connection, place: str) -> None:
@@ -79,8 +79,7 @@ async def _migrate(connection: Connection, place: str) -> str:
             "SELECT version, checksum, min_code FROM schema_migrations ORDER BY version"
         )
         for migration in pending_migrations([tuple(row) for row in applied], load_migrations()):
-            for statement in migration.statements(DIALECT):
-                await connection.execute(statement)
+            await connection.execute(";\n".join(migration.statements(DIALECT)))
             await connection.execute(
                 "INSERT INTO schema_migrations (version, name, checksum, applied, min_code) "
                 "VALUES ($1, $2, $3, $4, $5)",

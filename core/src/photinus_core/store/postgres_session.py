@@ -258,11 +258,12 @@ class PostgresTransaction(
 
     async def _closing(self, connection: Connection) -> dict[str, int]:
         """Finds the numbers of the topics; appends the events, which is the last write."""
+        sequenced = [topic for topic in _NEWEST if topic in self._topics]
         numbers = {
             topic: self._store.next_number() if number is None else number
             for topic, number in self._topics.items()
+            if topic not in sequenced
         }
-        sequenced = [topic for topic in _NEWEST if topic in numbers]
         if sequenced:
             row = await connection.fetchrow(
                 f"SELECT {', '.join(_NEWEST[topic] for topic in sequenced)}", self.namespace

@@ -46,11 +46,15 @@ class Migration:
     min_code: int
 
     def statements(self, dialect: Mapping[str, str]) -> list[str]:
-        """Splits the file into statements, its `$WORDS$` replaced for one database."""
+        """Splits the file into statements, its `$WORDS$` replaced for one database.
+
+        A statement that begins with `$ONLY_…$` is left out unless the dialect has the word.
+        """
         text = re.sub(r"^--.*$", "", self.text, flags=re.MULTILINE)
         for word, replacement in dialect.items():
             text = text.replace(word, replacement)
-        return [part.strip() for part in text.split(";") if part.strip()]
+        parts = [part.strip() for part in text.split(";")]
+        return [part for part in parts if part and not part.startswith("$ONLY_")]
 
 
 @cache
