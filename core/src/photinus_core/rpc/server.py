@@ -78,6 +78,8 @@ OPTIONS: Final = (
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    # Go's client also pings to measure bandwidth; ending its connection for that fails its calls.
+    ("grpc.http2.max_ping_strikes", 0),
 )
 
 
