@@ -161,13 +161,12 @@ class Site:
             self.wiring.links[link] = await self._stack.enter_async_context(proxy)
         await self._run(self.wiring.chain_service())
         self.wiring.contract = await chain.deploy_contract(self.wiring.chain_port)
-        for member in members:
-            if not self.topology.launches:
-                for name in CONNECTORS:
-                    await self._run(self.wiring.connector_service(member, name))
-            for replica in range(self.topology.replicas):
-                await self._run(self.wiring.core_service(member, replica))
-                await self._run(self.wiring.gateway_service(member, replica))
+        wiring, places = self.wiring, self.topology.places
+        if not self.topology.launches:
+            pairs = [(member, name) for member in members for name in CONNECTORS]
+            await self._run(*(wiring.connector_service(member, name) for member, name in pairs))
+        await self._run(*(wiring.core_service(m, r) for m, r in places))
+        await self._run(*(wiring.gateway_service(m, r) for m, r in places))
         await self._register()
 
     async def _start_servers(self) -> None:
@@ -184,13 +183,15 @@ class Site:
             self._stack.callback(self._zookeeper.kill)
             await asyncio.to_thread(self._zookeeper.start)
 
-    async def _run(self, service: Service) -> None:
-        self._services[service.name] = service
-        await self._launch(service)
-        assert service.child is not None
-        await wait_ready(service.child, service.ready, service.name)
-        # Ends with the site; a failure in it is a failure of the harness and shows at the end.
-        self._watching.append(asyncio.create_task(self._keep(service), name=service.name))
+    async def _run(self, *services: Service) -> None:
+        """Starts processes at once, and waits until all of them serve."""
+        for service in services:
+            self._services[service.name] = service
+            await self._launch(service)
+            # Ends with the site; a failure in it is a failure of the harness and shows at the end.
+            self._watching.append(asyncio.create_task(self._keep(service), name=service.name))
+        for service in services:
+            await wait_ready(service.child, service.ready, service.name)
 
     async def _launch(self, service: Service) -> None:
         service.child = await start(service.name, service.command, self.wiring.folder / "logs")
