@@ -32,6 +32,7 @@ from photinus.api.v1 import (
     operation_service_pb2,
 )
 from photinus_client import Client, PhotinusError
+from photinus_core.app.commands import show_troubles
 from photinus_core.app.devnet.chain import CHAIN_ID, call, deploy_contract
 from photinus_core.app.devnet.layout import DEV_ADDRESSES, DEV_KEYS
 
@@ -162,7 +163,21 @@ def node(network: RunningNetwork, tmp_path_factory: pytest.TempPathFactory) -> I
         yield made
 
 
-def test_an_absent_connector_shows_in_its_namespace_only_until_it_comes(node: Node) -> None:
+def troubles(node: Node, capsys: pytest.CaptureFixture[str]) -> str:
+    """What `photinus status` says of the namespaces."""
+
+    async def ask() -> None:
+        async with grpc.aio.insecure_channel(node.solo.grpc_address) as channel:
+            await show_troubles(channel)
+
+    capsys.readouterr()
+    asyncio.run(ask())
+    return capsys.readouterr().out
+
+
+def test_an_absent_connector_shows_in_its_namespace_only_until_it_comes(
+    node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
     failing = node.get("late", "/status", 412)
     assert failing == {"error": "FF10441: Namespace 'late' is initializing"}
     assert "late" not in {each["name"] for each in node.solo.get("/namespaces")}
@@ -170,18 +185,21 @@ def test_an_absent_connector_shows_in_its_namespace_only_until_it_comes(node: No
     (late,) = [each for each in listed if each["name"] == "late"]
     assert late["initializing"]
     assert "chain1" in late["initializationError"]
+    assert "namespace late does not run: FF19200: Connector 'chain1'" in troubles(node, capsys)
     assert node.post("default", "/messages/broadcast?confirm=true", {"data": [{"value": 1}]}, 200)
     assert node.conditions("default") == {}
 
     with connector("photinus-ethereum", node.solo.folder, node.sockets / "chain"):
         node.wait_for("late", "/status", lambda _: True)
         assert "dx1 is unreachable" in node.conditions("late")["connector"]
+        assert "namespace late: connector: dx1 is unreachable" in troubles(node, capsys)
         node.post("late", "/network/organizations/self?confirm=true", {}, 200)
         away = node.post("late", "/network/nodes/self", {}, 503)
         assert away["error"].startswith("FF19200: Connector 'dx1' is not there")
 
         with connector("photinus-dx", node.solo.folder, node.sockets / "dx"):
             wait_until(lambda: node.conditions("late") == {})
+            assert troubles(node, capsys) == ""
             node.post("late", "/network/nodes/self?confirm=true", {}, 200)
             sent = node.post("late", "/messages/broadcast?confirm=true", {"data": []}, 200)
             assert sent["state"] == "confirmed"

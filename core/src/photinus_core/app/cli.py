@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +32,11 @@ CLUSTER_REPLICAS: Final = 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; gives the exit code."""
-    parsed = _parser().parse_args(arguments)
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    if not hasattr(parsed, "run"):
+        parser.print_help()
+        return 2
     try:
         return int(parsed.run(parsed))
     except KeyboardInterrupt:
@@ -49,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="photinus", description="A multi-party node, compatible with Hyperledger FireFly."
     )
-    parsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=version("photinus-core"))
+    parsers = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     up = parsers.add_parser("up", help="start a network on this machine, until Ctrl-C")
     up.add_argument("--members", type=int, default=2, help=f"how many members (1-{MEMBERS_MAX})")

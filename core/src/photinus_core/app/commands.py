@@ -9,6 +9,8 @@ import grpc
 from photinus.api.v1 import (
     explain_service_pb2,
     explain_service_pb2_grpc,
+    namespace_service_pb2,
+    namespace_service_pb2_grpc,
     node_service_pb2,
     node_service_pb2_grpc,
 )
@@ -82,7 +84,25 @@ async def status(directory: Path) -> int:
         if answered is not None:
             async with grpc.aio.insecure_channel(answered) as channel:
                 await _show_connectors(node_service_pb2_grpc.NodeServiceStub(channel), "  ")
+                await show_troubles(channel)
     return 1 if down_count else 0
+
+
+async def show_troubles(channel: grpc.aio.Channel) -> None:
+    """One line for each thing that a namespace lacks; nothing when all is well."""
+    stub = namespace_service_pb2_grpc.NamespaceServiceStub(channel)
+    listed = await stub.ListNamespaces(
+        namespace_service_pb2.ListNamespacesRequest(include_initializing=True), timeout=CALL_S
+    )
+    for found in listed.items:
+        if found.initializing:
+            tell(f"  namespace {found.name} does not run: {found.initialization_error}")
+            continue
+        state = await stub.GetStatus(
+            namespace_service_pb2.GetStatusRequest(namespace=found.name), timeout=CALL_S
+        )
+        for condition in state.conditions:
+            tell(f"  namespace {found.name}: {condition.type}: {condition.message}")
 
 
 async def _replica_line(address: str) -> tuple[str, bool]:

@@ -64,12 +64,16 @@ async def serve(
             store_ids=StoredIds(main),
             clock=SystemClock(),
         )
-        address = _listen_address(settings.listen.address, directory)
+        address = _in_folder(settings.listen.address, directory)
         replica = describe_replica(settings, address, CORE_VERSION)
         electors = await open_electors(settings, directory, stores, replica, stack)
         is_alone = all(elector.is_local for elector in electors.values())
         host = await stack.enter_async_context(ConnectorHost(facts, may_launch=is_alone))
-        host.add(_instance(p, p.connector) for p in settings.plugins if p.connector is not None)
+        host.add(
+            _instance(p, p.connector, directory)
+            for p in settings.plugins
+            if p.connector is not None
+        )
         node = _node(settings, stores, electors, host, replica.name)
         server = ApiServer(node, [address])
         async with Background("node") as work:
@@ -136,12 +140,14 @@ def _database_path(plugin: PluginSettings, directory: Path) -> Path:
     return directory / path
 
 
-def _instance(plugin: PluginSettings, connector: ConnectorSettings) -> InstanceConfig:
+def _instance(
+    plugin: PluginSettings, connector: ConnectorSettings, directory: Path
+) -> InstanceConfig:
     return InstanceConfig(
         name=plugin.name,
         category=_CATEGORIES[plugin.category],
         plugin_type=plugin.type,
-        address=connector.address,
+        address=_in_folder(connector.address, directory),
         launch=connector.launch,
         instance=connector.instance,
         insecure=connector.insecure,
@@ -189,7 +195,8 @@ def _connectors(
     )
 
 
-def _listen_address(address: str, directory: Path) -> str:
+def _in_folder(address: str, directory: Path) -> str:
+    """An address; a relative socket is one below the directory."""
     if address.startswith("unix:") and not address.startswith("unix:/"):
         return f"unix:{(directory / address.removeprefix('unix:')).absolute()}"
     return address

@@ -1,0 +1,74 @@
+"""Goal: the command line helps whoever does not know it.
+
+Method: `main` as the program calls it.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from photinus_core.app.cli import main
+from photinus_core.app.config import ConnectorSettings, PluginSettings
+from photinus_core.app.serve import _instance
+
+
+def test_without_a_command_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    listed = capsys.readouterr().out
+    assert all(f"    {name} " in listed for name in ("up", "down", "status", "explain", "config"))
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.strip() == version("photinus-core")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nosuch"], "invalid choice: 'nosuch'"),
+        (["up", "--members", "many"], "invalid int value: 'many'"),
+        (["explain", "message"], "required: id"),
+        (["config"], "required: ACTION"),
+    ],
+)
+def test_wrong_arguments(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_configuration_with_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "empty.yaml"
+    path.write_text("")
+    assert main(["config", "check", str(path)]) == 2
+    assert main(["serve", "--config", str(path)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(f"{path}, line 1" in line and "FF10166" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("written", "reached"),
+    [
+        ("unix:run/dx.sock", "unix:{folder}/run/dx.sock"),
+        ("unix:/run/dx.sock", "unix:/run/dx.sock"),
+        ("127.0.0.1:9000", "127.0.0.1:9000"),
+        ("", ""),
+    ],
+)
+def test_sockets_of_connectors_are_found_from_the_configurations_folder(
+    tmp_path: Path, written: str, reached: str
+) -> None:
+    launch = () if written else ("photinus-dx",)
+    connector = ConnectorSettings(written, launch, "", insecure=False)
+    plugin = PluginSettings("dx0", "dataexchange", "ffdx", connector, {})
+    found = _instance(plugin, connector, tmp_path)
+    assert found.address == reached.format(folder=tmp_path)
