@@ -14,7 +14,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Protocol
 
 from google.protobuf.message import Message
+from photinus.connector.v1 import blockchain_pb2 as blockchain
 from photinus.connector.v1 import common_pb2 as wire
+from photinus.connector.v1 import data_exchange_pb2 as exchange
 from photinus.connector.v1 import operation_pb2 as operations
 from photinus.connector.v1 import operation_pb2_grpc
 
@@ -40,6 +42,16 @@ UNKNOWN_KEY: Final = "UNKNOWN_KEY"
 
 Pick = Callable[[Connection], Any]
 """Picks a method of a stub for a connection."""
+
+Submitting = (
+    blockchain.SubmitBatchPinRequest
+    | blockchain.SubmitNetworkActionRequest
+    | blockchain.InvokeContractRequest
+    | blockchain.DeployContractRequest
+    | exchange.SendMessageRequest
+    | exchange.SendBlobRequest
+)
+"""Requests whose answer is a submission."""
 
 
 class Reach(Protocol):
@@ -95,9 +107,7 @@ class Calls:
         async for frame in connection.frames(pick(connection), request):
             yield frame
 
-    async def submit(
-        self, pick: Pick, request: Message, context: wire.MutationContext
-    ) -> Submission:
+    async def submit(self, pick: Pick, request: Submitting) -> Submission:
         """Hands over a piece of work; safe to repeat with the same key.
 
         Raises:
@@ -105,7 +115,7 @@ class Calls:
                 learned in time.
             Unavailable: FF19200, the connector stayed away; nothing was sent.
         """
-        loop = asyncio.get_running_loop()
+        loop, context = asyncio.get_running_loop(), request.context
         until = loop.time() + SUBMIT_WITH_WAITING_S
         async with self._taken():
             connection = await self._reach.wait_connection(SUBMIT_S)

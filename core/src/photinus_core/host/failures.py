@@ -16,7 +16,6 @@ DETAILS_KEY: Final = "grpc-status-details-bin"
 CONNECTOR_LOST: Final = "CONNECTOR_LOST"
 NOT_CONFIGURED: Final = "NOT_CONFIGURED"
 TIMEOUT: Final = "TIMEOUT"
-PROTOCOL_BROKEN: Final = "PROTOCOL_BROKEN"
 LOST_RETRY_S: Final = 1.0
 
 _DISPOSITIONS: Final = {
@@ -89,11 +88,6 @@ def status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
             except DecodeError:
                 return None
     return None
-
-
-def reason_of(status: status_pb2.Status) -> str:
-    """The reason in a status that travelled inside a frame."""
-    return _details(status)[0]
 
 
 def _details(

@@ -16,6 +16,7 @@ from photinus.connector.v1 import shared_storage_pb2_grpc as storage_grpc
 from photinus_core.host import convert
 from photinus_core.host.calls import Calls
 from photinus_core.host.connection import Connection
+from photinus_core.host.stream import CONSUMER
 from photinus_core.model.ids import Epoch, Hash32, Namespace, Uuid, parse_hash
 from photinus_core.ports.connectors import (
     BatchPinInput,
@@ -91,9 +92,7 @@ class BlockchainProxy(_Proxy):
             pin=convert.batch_pin(pin),
             location_json=location,
         )
-        return await self._calls.submit(
-            lambda c: _chain(c).SubmitBatchPin, request, request.context
-        )
+        return await self._calls.submit(lambda c: _chain(c).SubmitBatchPin, request)
 
     async def submit_network_action(
         self, call: CallKey, signing_key: str, action: str, payload: str, location: str
@@ -106,9 +105,7 @@ class BlockchainProxy(_Proxy):
             payload=payload,
             location_json=location,
         )
-        return await self._calls.submit(
-            lambda c: _chain(c).SubmitNetworkAction, request, request.context
-        )
+        return await self._calls.submit(lambda c: _chain(c).SubmitNetworkAction, request)
 
     async def invoke_contract(self, call: CallKey, invocation: Invocation) -> Submission:
         """Calls a method in a transaction."""
@@ -122,9 +119,7 @@ class BlockchainProxy(_Proxy):
             options_json=invocation.options,
             pin=None if pin is None else convert.batch_pin(pin),
         )
-        return await self._calls.submit(
-            lambda c: _chain(c).InvokeContract, request, request.context
-        )
+        return await self._calls.submit(lambda c: _chain(c).InvokeContract, request)
 
     async def deploy_contract(
         self,
@@ -144,9 +139,7 @@ class BlockchainProxy(_Proxy):
             input_json=inputs,
             options_json=options,
         )
-        return await self._calls.submit(
-            lambda c: _chain(c).DeployContract, request, request.context
-        )
+        return await self._calls.submit(lambda c: _chain(c).DeployContract, request)
 
     async def query_contract(self, invocation: Invocation) -> str:
         """Calls a method without a transaction; gives the result as JSON."""
@@ -175,7 +168,7 @@ class BlockchainProxy(_Proxy):
     async def transaction_status(self, namespace: Namespace, key: str) -> str:
         """Asks the ledger what it knows of a submission; JSON for people."""
         request = chain.GetTransactionStatusRequest(
-            stream=convert.stream_ref(self._cluster_id, namespace, "core"), idempotency_key=key
+            stream=convert.stream_ref(self._cluster_id, namespace, CONSUMER), idempotency_key=key
         )
         answer = await self._calls.ask(lambda c: _chain(c).GetTransactionStatus, request)
         return str(answer.status_json)
@@ -243,9 +236,7 @@ class DataExchangeProxy(_Proxy):
             sender=sender,
             message=message,
         )
-        return await self._calls.submit(
-            lambda c: _exchange(c).SendMessage, request, request.context
-        )
+        return await self._calls.submit(lambda c: _exchange(c).SendMessage, request)
 
     async def send_blob(
         self,
@@ -265,7 +256,7 @@ class DataExchangeProxy(_Proxy):
             data_id=data_id,
             payload_ref=payload_ref,
         )
-        return await self._calls.submit(lambda c: _exchange(c).SendBlob, request, request.context)
+        return await self._calls.submit(lambda c: _exchange(c).SendBlob, request)
 
     async def upload_blob(
         self, call: CallKey, data_id: Uuid, chunks: AsyncIterator[bytes]
