@@ -125,13 +125,27 @@ def facts_of_batch(
     batch: SimBatch,
     blobs: Collection[str],
     decided: Collection[str],
-    groups: Mapping[str, tuple[str, ...]],
+    groups: Mapping[str, tuple[str, ...]] | None = None,
 ) -> BatchFacts:
-    """What a member that stored the batch can tell the machine, given what else it stored."""
-    messages = tuple(_facts(m, blobs, m.hash in decided) for m in batch.messages)
+    """What a member that stored the batch can tell the machine, given what else it stored.
+
+    Without other groups it knows those that the batch introduces.
+    """
+    if groups is None:
+        groups = introduced_groups(batch)
     named = {m.group for m in batch.messages if m.group is not None}
     known = {group: groups[group] for group in sorted(named) if group in groups}
+    messages = tuple(_facts(m, blobs, m.hash in decided) for m in batch.messages)
     return BatchFacts(batch.key, messages, groups=known)
+
+
+def introduced_groups(batch: SimBatch) -> dict[str, tuple[str, ...]]:
+    """Groups that a batch proves by their hashes."""
+    return {
+        m.group: m.body.members
+        for m in batch.messages
+        if m.body.kind == "group" and m.group == sim_group_hash(m.body.members)
+    }
 
 
 def _facts(message: SimMessage, blobs: Collection[str], decided: bool) -> MessageFacts:

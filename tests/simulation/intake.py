@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from photinus_core.sequencing.facts import BatchKey, ChainEvent, PinEvent
 
-from tests.simulation.content import SimBatch
+from tests.simulation.content import SimBatch, introduced_groups
 from tests.simulation.database import Rows, Wakeup
 from tests.simulation.process import DeposedError, Step, TroubleError, Wake
 
@@ -106,10 +106,9 @@ def _store_batch(batch: SimBatch, rows: Rows) -> None:
     rows.batches[batch.key] = batch
     rows.downloads.pop(batch.key, None)
     wakeups = [Wakeup("batch", batch.key)]
-    for message in batch.messages:
-        if message.body.kind == "group" and message.group:
-            rows.groups[message.group] = message.body.members
-            wakeups.append(Wakeup("group", message.group))
+    for group, members in introduced_groups(batch).items():
+        rows.groups[group] = members
+        wakeups.append(Wakeup("group", group))
     # Private blobs come by themselves.
     blobs = [m.body.blob for m in batch.messages if batch.group is None and m.body.blob]
     rows.insert_downloads(blob for blob in blobs if blob not in rows.blobs)

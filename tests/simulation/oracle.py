@@ -211,7 +211,7 @@ def _messages(event: PinEvent, batch: SimBatch, owner: str | None) -> list[_Foun
 
 def _facts(message: SimMessage) -> MessageFacts:
     batch = SimBatch("", (message,), message.group)
-    return facts_of_batch(batch, {message.body.blob}, (), {}).messages[0]
+    return facts_of_batch(batch, {message.body.blob}, ()).messages[0]
 
 
 def _is_refused(found: _Found, facts: MessageFacts) -> bool:

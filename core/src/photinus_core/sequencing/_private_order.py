@@ -356,7 +356,10 @@ class PrivateOrder:
                 continue
             where = self._in_run.get(pin.hash)
             if where is None or where[0] is not chain:
-                not_yet = True
+                if blocker := self._lookup(chain.run[-1]):
+                    unknown.append(blocker)
+                else:
+                    not_yet = True
                 continue
             nonce = where[1]
             if nonce == chain.expected:
