@@ -360,30 +360,25 @@ def test_masked_pins_that_left_memory_are_asked_for_by_hash() -> None:
 
 
 def test_a_predecessor_that_was_not_looked_up_is_not_missing() -> None:
-    """Found by the simulator: the decision of a message made the next hash of its author's run
+    """Found by the simulator: a pin that was looked up made the next hash of its author's run
     known, and before that was looked up a rival behind it counted as one that is not due yet.
     """
     table = table_with_group(masked_complete=False)
-    first, left_out, rival, own = (
-        batch_of(private("a0", "u")),
-        batch_of(private("a1", "u")),
-        batch_of(private("a2", "t", "u")),
-        batch_of(private("b0", "t", author=BOB)),
-    )
-    pinned = [
-        table.pin_private(first, 0),
-        table.pin_private(left_out, 1),
+    a0, a1 = batch_of(private("a0", "u")), batch_of(private("a1", "u"))
+    rival = batch_of(private("a2", "t", "u"))
+    own = batch_of(private("b0", "t", author=BOB))
+    at_takeover = table_with_group(masked_complete=False)
+    at_takeover.pinned = [
+        table.pin_private(a0, 0),
+        table.pin_private(a1, 1),
         table.pin_private(rival, 0, 2),
         table.pin_private(own, 0),
     ]
-    late = Table(masked_complete=False)
-    late.know_group()
-    late.pinned = pinned
-    late.machine.pins_arrived([event for event in pinned if event.batch != left_out.key])
-    late.give(first, rival, own)
-    assert late.play() == [("a0", CONFIRMED)]
-    late.give(left_out)
-    assert late.play() == [("a1", CONFIRMED), ("a2", CONFIRMED), ("b0", CONFIRMED)]
+    at_takeover.machine.pins_arrived(at_takeover.pinned[2:])
+    at_takeover.give(rival, own)
+    assert at_takeover.play() == [], "the others are found by their hashes, one after the other"
+    at_takeover.give(a0, a1)
+    assert [name for name, _ in at_takeover.play()] == ["a0", "a1", "a2", "b0"]
 
 
 def test_contexts_that_left_memory_are_loaded_again() -> None:
