@@ -11,7 +11,6 @@ import pytest
 from eth_account import Account
 from hypothesis import given
 from hypothesis import strategies as st
-from photinus_ethereum import transactions
 from photinus_ethereum.keys import LocalSigner, from_hex, from_keystore, ring
 from photinus_ethereum.transactions import Fees, Payload, parse, sign
 from photinus_sdk.errors import NotFound, Rejected
@@ -67,12 +66,6 @@ def test_signed_bytes_are_those_of_eth_account(
 def test_other_bytes_are_not_read(raw: bytes) -> None:
     with pytest.raises((ValueError, IndexError)):
         parse(raw)
-
-
-def test_address_of_a_deployed_contract() -> None:
-    assert transactions.contract_address(from_hex(KEY).address, 0) == (
-        "0x5fbdb2315678afecb367f032d93f642f64180aa3"
-    )
 
 
 def test_keystore_file_of_version_3(tmp_path: Path) -> None:

@@ -75,7 +75,6 @@ class ChainView:
         self._changed = asyncio.Event()
         self._wake = asyncio.Event()
         self.tip: Header | None = None
-        self.forks = 0
         self.changed_at = 0.0
         self.available = False
         self.reason = "not yet connected"
@@ -232,8 +231,6 @@ class ChainView:
         self.tip = self._headers.get(last)
 
     def _publish(self, followed: Followed) -> None:
-        if followed.forked_at is not None:
-            self.forks += 1
         self.changed_at = asyncio.get_running_loop().time()
         for watcher in self._watchers:
             watcher(followed)

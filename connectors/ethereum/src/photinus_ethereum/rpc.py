@@ -78,15 +78,6 @@ class _Pending:
     future: asyncio.Future[Json]
 
 
-@dataclass(slots=True)
-class RpcStatistics:
-    """Counters since the start."""
-
-    calls: int = 0
-    requests: int = 0
-    failures: int = 0
-
-
 def redact_url(url: str) -> str:
     """The URL without what may be a secret in it: user info, path and query."""
     parts = urlsplit(url)
@@ -100,7 +91,6 @@ class HttpRpc:
     url: str
     limits: RpcLimits = field(default_factory=RpcLimits)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    statistics: RpcStatistics = field(default_factory=RpcStatistics)
     _session: aiohttp.ClientSession | None = None
     _tasks: Background = field(default_factory=Background)
     _pending: list[_Pending] = field(default_factory=list)
@@ -153,7 +143,6 @@ class HttpRpc:
         self._next_id += 1
         request = {"jsonrpc": "2.0", "id": self._next_id, "method": method, "params": params}
         self._pending.append(_Pending(self._next_id, orjson.dumps(request), future))
-        self.statistics.calls += 1
         self._schedule()
         return future
 
@@ -184,7 +173,6 @@ class HttpRpc:
             if live:
                 await self._exchange(live)
         except NodeUnavailableError as error:
-            self.statistics.failures += 1
             for item in live:
                 if not item.future.done():
                     item.future.set_exception(error)
@@ -223,7 +211,6 @@ class HttpRpc:
 
     async def _http(self, body: bytes) -> Json:
         assert self._session is not None
-        self.statistics.requests += 1
         try:
             async with self._session.post(self.url, data=body) as response:
                 if response.status in {401, 403, 404, 407, 429} or response.status >= 500:

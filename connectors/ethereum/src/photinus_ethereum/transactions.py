@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from eth_hash.auto import keccak
 
-from photinus_ethereum.hexes import ADDRESS_BYTES, Address, TxHash, address_bytes, hexed
+from photinus_ethereum.hexes import Address, TxHash, address_bytes, hexed
 from photinus_ethereum.keys import Signer
 
 EIP1559_TYPE = b"\x02"
@@ -20,10 +20,6 @@ class Fees:
 
     max_fee: int
     tip: int | None
-
-    @property
-    def is_legacy(self) -> bool:
-        return self.tip is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +116,6 @@ def _sign_legacy(
     r, s, parity = signer.sign(keccak(_header(len(signed), 0xC0) + signed))
     body = fields + _int(chain_id * 2 + EIP155_OFFSET + parity) + _int(r) + _int(s)
     return _header(len(body), 0xC0) + body
-
-
-def contract_address(sender: Address, nonce: int) -> Address:
-    """Where a contract deployed by this transaction will be."""
-    body = _string(address_bytes(sender)) + _int(nonce)
-    return Address("0x" + keccak(_header(len(body), 0xC0) + body)[-ADDRESS_BYTES:].hex())
 
 
 def _int(value: int) -> bytes:
