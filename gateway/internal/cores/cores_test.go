@@ -176,6 +176,79 @@ func TestReadsAreAskedElsewhereAndWritesAreNot(t *testing.T) {
 	}
 }
 
+// freezable stands between the gateway and a replica, and passes nothing on once it is frozen.
+type freezable struct {
+	address string
+	frozen  atomic.Bool
+}
+
+func freezableLink(t *testing.T, target string) *freezable {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	link := &freezable{address: listener.Addr().String()}
+	go func() {
+		for {
+			near, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", target)
+			if err != nil {
+				_ = near.Close()
+				continue
+			}
+			go link.pass(near, far)
+			go link.pass(far, near)
+		}
+	}()
+	return link
+}
+
+func (f *freezable) pass(from, to net.Conn) {
+	defer func() { _ = from.Close(); _ = to.Close() }()
+	buffer := make([]byte, 4096)
+	for {
+		size, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		if f.frozen.Load() {
+			continue // taken, and never answered
+		}
+		if _, err := to.Write(buffer[:size]); err != nil {
+			return
+		}
+	}
+}
+
+func TestAFrozenReplicaHoldsUpReadsForAWhileOnly(t *testing.T) {
+	t.Parallel()
+	first, second := startReplica(t, "first", "tcp", "127.0.0.1:0"), startReplica(t, "second", "tcp", "127.0.0.1:0")
+	link := freezableLink(t, first.address)
+	conn := connect(t, link.address, second.address)
+	until(t, "both in use", func() bool { return len(round(t, conn, 2)) == 2 })
+	link.frozen.Store(true)
+	began := time.Now()
+	for longest := pingEvery + pingTimeout + 2*time.Second; ; {
+		ctx, cancel := context.WithTimeout(context.Background(), longest)
+		answer, err := apiv1.NewNodeServiceClient(conn).GetNodeInfo(ctx, &apiv1.GetNodeInfoRequest{})
+		cancel()
+		if err != nil || answer.GetReplica() != "second" {
+			t.Fatalf("after %v: %v, %v", time.Since(began), answer, err)
+		}
+		if time.Since(began) > pingTimeout {
+			break // this was the call that the frozen one held up
+		}
+	}
+	if seen := round(t, conn, 20); seen["second"] != 20 {
+		t.Errorf("a frozen replica was asked: %v", seen)
+	}
+}
+
 func TestNoReplicaAtAllIsSaidSoon(t *testing.T) {
 	gone := startReplica(t, "gone", "tcp", "127.0.0.1:0")
 	gone.server.Stop()
