@@ -122,14 +122,19 @@ class Sending:
     def _resume_lost_pin(self, own: OwnBatch) -> None:
         """Takes up a dispatched batch whose pin operation was replaced and not sent."""
         if own.operations[-1] not in own.handed_over:
-            self._resume(own)
+            self._resume(own, again=True)
 
-    def _resume(self, own: OwnBatch) -> _Journey:
+    def _resume(self, own: OwnBatch, *, again: bool = False) -> _Journey:
         if self.holes.makes_keys_anew:
             own.operations[-1] += "'"
         journey = self._under[own.batch.id] = _Journey(own, list(own.operations))
         self.batching.resume(
-            own.processor, own.batch.id, "batch_pin", key=own.signer, prepared=own.dispatched
+            own.processor,
+            own.batch.id,
+            "batch_pin",
+            key=own.signer,
+            prepared=own.dispatched,
+            again=again,
         )
         return journey
 
@@ -234,7 +239,7 @@ class Sending:
     def _finished(self, journey: _Journey) -> None:
         if journey.operations[-1] not in journey.handed_over and not journey.is_pinned:
             # The contract changed while its pin for the former one was under way.
-            self._resume(journey.own)
+            self._resume(journey.own, again=True)
 
 
 def renew_pins(rows: Rows) -> None:

@@ -38,7 +38,7 @@ from photinus_core.ports.connectors import (
     PeerBlob,
     PeerMessage,
 )
-from photinus_core.ports.store import Fence, Store
+from photinus_core.ports.store import Fence, Store, WriteTransaction
 
 from tests.integration.core_receive.senders import NETWORK, NS, Org, Sent, peer_of
 from tests.support.databases import Databases, SqliteDatabases
@@ -195,6 +195,8 @@ class Member:
         self.clock = SystemClock()
         self.exchange = FakeExchange()
         self.switched: list[NamespaceRow] = []
+        self.ending: list[NamespaceRow] = []
+        self.fail_next_switch = False
         self.context = IntakeContext(store, NS, NETWORK, fence, self.clock)
         self.peers = PeerIntake(self.context, f"{org.name}_node")
         self.downloads = Downloads(
@@ -219,11 +221,20 @@ class Member:
                 self._contract_ended,
                 self.registry,
                 self.decided.update,
+                self._contract_ending,
             ),
         )
 
     async def _contract_ended(self, row: NamespaceRow) -> None:
         self.switched.append(row)
+        if self.fail_next_switch:
+            self.fail_next_switch = False
+            raise Unavailable("FF19100")
+
+    async def _contract_ending(self, tx: WriteTransaction) -> None:
+        row = await tx.namespace_row()
+        assert row is not None
+        self.ending.append(row)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Member"]:

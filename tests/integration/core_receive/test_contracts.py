@@ -62,6 +62,19 @@ async def test_a_root_organisation_ends_a_contract_and_the_next_one_begins(
     assert await alice.state(beyond.ids[0]) != "confirmed"
 
 
+async def test_others_hear_of_the_end_though_their_first_answer_is_a_failure(
+    alice: Member, chain: Chain, bob: Org
+) -> None:
+    """Found by the simulator: pins went on to the ended contract until the next leader."""
+    alice.fail_next_switch = True
+    await alice.take([chain.terminate(bob.key)])
+    while len(alice.switched) < 2:
+        await alice.settle()
+    first, second = alice.switched
+    assert first.contracts == second.contracts
+    assert [row.contracts for row in alice.ending] == [first.contracts], "in the end's transaction"
+
+
 async def test_an_ended_contract_stays_ended_after_a_restart(
     tmp_path: Path, storage: SharedDictionary, chain: Chain, bob: Org
 ) -> None:

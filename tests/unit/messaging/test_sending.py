@@ -68,7 +68,7 @@ def on_chain(pinned: BatchPinned, index: int) -> Pin:
         Uuid(pinned.batch),
         pinned.batch_hash,  # type: ignore[arg-type]  # likewise
         index,
-        "0x",
+        pinned.chain.signer,
         masked=False,
         created=Nanoseconds(1),
         block=1,
@@ -436,13 +436,19 @@ class LateReader:
 # A contract that ends
 
 
+async def end_contract(office: Office) -> None:
+    async with office.quiet.store.write(NS) as tx:
+        await office.manager.renew_pins(tx)
+    office.manager.contract_changed()
+
+
 async def test_a_batch_the_old_contract_never_took_is_pinned_on_the_new(place: Place) -> None:
     office = await place.office()
     sent = await office.sender.broadcast(text(1))
     async with running(office):
         await place.wait_state(sent.header.id)
         office.contract = NEXT
-        await office.manager.contract_changed()
+        await end_contract(office)
         await until(lambda: len(place.mined()) == 2)
         (batch,) = await place.batches()
         await until(lambda: not office.manager._under)
@@ -465,7 +471,7 @@ async def test_a_batch_on_chain_stays_where_it_is(place: Place) -> None:
         async with place.store.write(NS) as tx:
             await tx.insert_pins([on_chain(place.pins()[0], 0)])
         office.contract = NEXT
-        await office.manager.contract_changed()
+        await end_contract(office)
     assert len(place.mined()) == 1
     assert await place.batches() == []
 
@@ -476,7 +482,7 @@ async def test_a_crash_between_the_new_operation_and_its_sending(place: Place) -
     async with running(office):
         await place.wait_state(sent.header.id)
     office.contract = NEXT
-    await office.manager.contract_changed()  # no manager runs: nothing is sent
+    await end_contract(office)  # no manager runs: nothing is sent
     assert len(place.mined()) == 1
     second = await place.office()
     second.contract = NEXT
@@ -512,7 +518,7 @@ async def test_a_contract_that_ends_while_a_pin_is_under_way(place: Place) -> No
     async with running(office):
         await asyncio.wait_for(reached.wait(), 10)
         office.contract = NEXT
-        await office.manager.contract_changed()
+        await end_contract(office)
         gate.set()
         await until(lambda: len(place.mined()) == 2)
         await place.wait_state(sent.header.id)

@@ -375,6 +375,23 @@ def test_sealed_batches_are_resumed_in_order() -> None:
     assert batching.poll(0) == [Finish("b1"), SendPin("b2")]
 
 
+def test_a_pin_that_went_out_in_vain_goes_before_those_that_wait_for_it() -> None:
+    """Found by the simulator: a pin by another key waited for it to be on chain, and it for that."""
+    batching = Batching(messages_max=1)
+    batching.pinned_before(ALICE, "old")
+    batching.ready([ready(1), ready(2)])
+    seal_all(batching, "b1")
+    batching.prepared("b1")
+    assert batching.poll(0) == [AwaitChain("b1")]
+    batching.failed("b1", "b0 is not on chain", 0)
+    for name in ("a0", "b0"):
+        batching.resume(ALICE, name, "batch_pin", key="old", prepared=True, again=True)
+    assert [status.id for status in batching.status()[ALICE]] == ["a0", "b0", "b1"]
+    assert batching.poll(0) == [SendPin("a0")]
+    batching.journaled("a0", 0)
+    assert batching.poll(0) == [Finish("a0"), SendPin("b0")]
+
+
 def test_cancel_frees_the_pipe() -> None:
     batching = Batching()
     batching.ready([ready(1, txtype=CONTRACT_INVOKE_PIN), ready(2)])

@@ -34,7 +34,7 @@ from photinus_core.model.ids import Hash32, Uuid
 from photinus_core.model.ledger import NamespaceRow, NetworkContract
 from photinus_core.model.messages import Pin
 from photinus_core.model.network import Identity, VerifierType
-from photinus_core.ports.store import Notification, Reader, Wakeup
+from photinus_core.ports.store import Notification, Reader, Wakeup, WriteTransaction
 from photinus_core.ports.tasks import Backoff, Wake
 from photinus_core.sequencing.agreement import Agreement
 from photinus_core.sequencing.decisions import BatchVoided, Decision, Explanation, MessageDecision
@@ -84,6 +84,7 @@ class AgreementSettings:
         contract_ended: Called after a commit that ended a contract, with the namespace's new row.
         nodes: Hears of confirmed nodes.
         batches_decided: Called after each commit with the batches it decided messages of.
+        contract_ending: Called in the transaction that ends a contract, after it is written.
     """
 
     key_type: VerifierType
@@ -91,6 +92,7 @@ class AgreementSettings:
     contract_ended: Callable[[NamespaceRow], Awaitable[None]]
     nodes: NodeRegistry
     batches_decided: Callable[[Collection[Uuid]], None]
+    contract_ending: Callable[[WriteTransaction], Awaitable[None]]
 
 
 class _StartOverError(Exception):
@@ -115,6 +117,8 @@ class Aggregator:
         self._schemas = DatatypeSchemas()
         self._wake = Wake()
         self._state: _State | None = None
+        self._contracts: tuple[NetworkContract, ...] | None = None
+        """As far as others were told."""
 
     async def run(self) -> None:
         """Decides until cancelled.
@@ -181,6 +185,7 @@ class Aggregator:
             aliases = await reader.notes(ALIAS_NOTES)
             row = await reader.namespace_row()
             newest = await reader.last_pin_sequence()
+        await self._follow_contracts(row)
         view = NamespaceDefinitions(
             ViewContext(
                 namespace=context.namespace,
@@ -323,6 +328,8 @@ class Aggregator:
         )
         async with context.store.write(context.namespace, context.fence) as tx:
             row = await commit.write(tx, wanted)
+            if row is not None:
+                await self._settings.contract_ending(tx)
         self._settings.batches_decided(
             {
                 Uuid(decision.batch.id)
@@ -336,8 +343,15 @@ class Aggregator:
         nodes = [effects.identities[node] for node in effects.peers]
         if nodes:
             self._settings.nodes.nodes_known(nodes)
-        if row is not None:
+        await self._follow_contracts(row)
+
+    async def _follow_contracts(self, row: NamespaceRow | None) -> None:
+        """Tells of another contract; at a start too, since an answer or a follow-up may be lost."""
+        if row is None:
+            return
+        if self._contracts is not None and row.contracts != self._contracts:
             await self._settings.contract_ended(row)
+        self._contracts = row.contracts
 
     async def _forget_wakeups(self, state: _State) -> None:
         """Deletes wake-ups of which all consequences are committed."""

@@ -24,7 +24,7 @@ from photinus_core.model.ledger import OperationStatus, OperationType, Transacti
 from photinus_core.model.messages import BROADCAST_TYPES, Batch, BatchType
 from photinus_core.ports.connectors import ConnectorFailure
 from photinus_core.ports.scope import Scope
-from photinus_core.ports.store import Fence, Notification, ReadyMessage
+from photinus_core.ports.store import Fence, Notification, Reader, ReadyMessage, WriteTransaction
 from photinus_core.ports.tasks import Background, Wake
 from photinus_core.sequencing.batching import (
     Action,
@@ -120,6 +120,7 @@ class BatchManager:
         self._fence = fence
         self._wake = Wake()
         self._after = 0
+        self._pins_renewed = False
         self._under: dict[Uuid, _Under] = {}
         self._stats: dict[ProcessorKey, ProcessorStats] = {}
         self._machines = {
@@ -148,6 +149,9 @@ class BatchManager:
             async with Background(f"batches/{self._namespace}") as work:
                 await self._resume_all()
                 while True:
+                    if self._pins_renewed:
+                        self._pins_renewed = False
+                        await self._resume_renewed()
                     await self._read_ready()
                     self._act(work)
                     if not await self._wake.wait(self._wait_s()):
@@ -168,37 +172,38 @@ class BatchManager:
                 stats.flushing, stats.blocked = None, False
         return [self._stats[key] for key in sorted(self._stats)]
 
-    async def contract_changed(self) -> None:
-        """Pins own batches that the former contract never took on the new one (hard case 7).
+    async def renew_pins(self, tx: WriteTransaction) -> None:
+        """Gives own batches that an ended contract never took new pin operations (hard case 7).
 
-        The same batch, hash and nonces, by a new operation.
+        The same batch, hash and nonces. For the transaction that ends the contract: nothing may
+        come between the two.
         """
-        async with self._store.write(self._namespace, self._fence) as tx:
-            batches = await tx.own_batches_off_chain()
-            now = self._clock.now()
-            for batch in batches:
-                operations = [
-                    o
-                    for o in await tx.operations_of(batch.tx.id)
-                    if o.type is OperationType.BLOCKCHAIN_PIN_BATCH and o.retry is None
-                ]
-                fresh = [
-                    msgspec.structs.replace(
-                        o,
-                        id=new_uuid(),
-                        status=OperationStatus.INITIALIZED,
-                        created=now,
-                        updated=now,
-                        output="",
-                        error="",
-                    )
-                    for o in operations[-1:]
-                ]
-                await tx.insert_operations(fresh)
-                for old, new in zip(operations[-1:], fresh, strict=True):
-                    await tx.set_operation_retry(old.id, new.id)
-        for batch in batches:
-            await self._resume(batch, prepared=batch.dispatched)
+        now = self._clock.now()
+        for batch in await _off_chain(tx):
+            operations = [
+                o
+                for o in await tx.operations_of(batch.tx.id)
+                if o.type is OperationType.BLOCKCHAIN_PIN_BATCH and o.retry is None
+            ]
+            fresh = [
+                msgspec.structs.replace(
+                    o,
+                    id=new_uuid(),
+                    status=OperationStatus.INITIALIZED,
+                    created=now,
+                    updated=now,
+                    output="",
+                    error="",
+                )
+                for o in operations[-1:]
+            ]
+            await tx.insert_operations(fresh)
+            for old, new in zip(operations[-1:], fresh, strict=True):
+                await tx.set_operation_retry(old.id, new.id)
+
+    def contract_changed(self) -> None:
+        """The contract is another: renewed pins go there. Returns at once."""
+        self._pins_renewed = True
         self._wake.set()
 
     def is_under_way(self, transaction: Uuid) -> bool:
@@ -221,7 +226,7 @@ class BatchManager:
     async def _resume_all(self) -> None:
         async with self._store.read(self._namespace) as reader:
             batches = await reader.open_batches()
-            off_chain = await reader.own_batches_off_chain()
+            off_chain = await _off_chain(reader)
         for batch in off_chain:
             if batch.dispatched:
                 machine = self._machines[batch.type is BatchType.BROADCAST]
@@ -232,6 +237,15 @@ class BatchManager:
             await self._resume(batch, prepared=False)
             if batch.tx.type is not TransactionType.UNPINNED and batch.id not in awaited:
                 self._under[batch.id].journey.is_pinned = True
+
+    async def _resume_renewed(self) -> None:
+        async with self._store.read(self._namespace) as reader:
+            off_chain = await _off_chain(reader)
+        for batch in off_chain:
+            if batch.id in self._under:
+                await self._resume(batch, prepared=batch.dispatched)
+            elif batch.dispatched:
+                await self._resume_lost_pin(batch)
 
     async def _resume_lost_pin(self, batch: Batch) -> None:
         """Takes up a dispatched batch whose pin was replaced, by an operation never sent.
@@ -256,7 +270,15 @@ class BatchManager:
             Journey(sealed, payload_ref), processor, self._clock.monotonic_s()
         )
         machine = self._machines[batch.type is BatchType.BROADCAST]
-        machine.resume(processor, batch.id, batch.tx.type, key=batch.key, prepared=prepared)
+        machine.resume(
+            processor,
+            batch.id,
+            batch.tx.type,
+            key=batch.key,
+            prepared=prepared,
+            # What was dispatched is taken up only to be pinned again.
+            again=prepared,
+        )
 
     async def _read_ready(self) -> None:
         while True:
@@ -319,10 +341,10 @@ class BatchManager:
         under = self._under[batch]
         key = under.journey.sealed.wire.batch.key
         async with self._store.read(self._namespace) as reader:
-            off_chain = await reader.own_batches_off_chain()
-        for other in off_chain:
-            if other.id == batch:
-                break
+            off_chain = await _off_chain(reader)
+        ids = [other.id for other in off_chain]
+        # One that is on chain itself has nothing to wait for.
+        for other in off_chain[: ids.index(batch)] if batch in ids else ():
             if other.key != key and _processor_of(other) == under.processor:
                 error = f"batch {other.id}, pinned by another key, is not on chain yet"
                 machine.failed(batch, error, self._now())
@@ -371,6 +393,15 @@ class BatchManager:
             name = f"{key.author}|{key.group}" if key.group else key.author
             stats = self._stats[key] = ProcessorStats(key.dispatcher, name)
         return stats
+
+
+async def _off_chain(reader: Reader) -> list[Batch]:
+    """Own batches without a pin that counts."""
+    row = await reader.namespace_row()
+    ended = [c for c in row.contracts if c.final_position is not None] if row else []
+    if not ended or ended[-1].final_position is None:
+        return await reader.own_batches_off_chain()
+    return await reader.own_batches_off_chain((ended[-1].index, *ended[-1].final_position))
 
 
 def _name(action: Action) -> str:

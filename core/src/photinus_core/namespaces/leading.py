@@ -114,6 +114,7 @@ class Leadership:
                 contract_ended=self._contract_ended,
                 nodes=self.peers,
                 batches_decided=self.batches.decided,
+                contract_ending=self.batches.renew_pins,
             ),
         )
         self.submissions = Submissions(scope, fence, self._runners(), self.batches.is_under_way)
@@ -194,7 +195,7 @@ class Leadership:
                     known.first_event,
                 )
             )
-        await self.batches.contract_changed()
+        self.batches.contract_changed()
 
     def _runners(self) -> Mapping[OperationType, Runner]:
         return {

@@ -245,11 +245,18 @@ class MessageReads(Protocol):
         """Own or confirmed batches of a transaction."""
         ...
 
-    async def own_batches_off_chain(self) -> list[Batch]:
-        """Own pinned batches, not cancelled, that no stored pin names (id and hash), in seal order.
+    async def own_batches_off_chain(
+        self, final: tuple[int, int, int, int] | None = None
+    ) -> list[Batch]:
+        """Own pinned batches, not cancelled, that no stored pin of theirs names, in seal order.
 
-        Dispatched or not. A leader looks here before it resends, and when the contract
-        changed (hard cases 7 and 9).
+        Dispatched or not. A pin is theirs if it names id and hash and was signed by the batch's
+        key: anybody can pin what was sent to them. A leader looks here before it resends, and when
+        the contract changed (hard cases 7 and 9).
+
+        Args:
+            final: Where the last ended contract ended (contract, block, transaction index, log
+                index); its pins beyond that are void.
         """
         ...
 

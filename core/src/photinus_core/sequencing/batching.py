@@ -133,6 +133,8 @@ class BatchStatus:
     stage: Stage = Stage.SEALED
     clear: bool = False
     """Nothing before it is off chain."""
+    again: bool = False
+    """Its pin went out once, in vain."""
     decided: bool = False
     """Agreement here has decided it: its pin is back from the chain."""
     busy: bool = False
@@ -230,14 +232,29 @@ class Batching:
         *,
         key: str = "",
         prepared: bool = False,
+        again: bool = False,
     ) -> None:
         """Takes up a batch that was sealed before a restart; call in seal order.
 
         It is sent again, never rebuilt.
+
+        Args:
+            processor: Its stream.
+            batch: Its id.
+            txtype: Type of its transaction.
+            key: The key that signs its pin.
+            prepared: Payload and blobs are where receivers find them.
+            again: Its pin went out once, in vain (hard case 7): it goes before those that wait for
+                their first, which may wait for it.
         """
-        status = BatchStatus(batch, txtype, key, Stage.PREPARED if prepared else Stage.SEALED)
+        stage = Stage.PREPARED if prepared else Stage.SEALED
+        status = BatchStatus(batch, txtype, key, stage, again=again)
         state = self._processors.setdefault(processor, _Processor())
-        state.in_flight.append(status)
+        place = len(state.in_flight)
+        if again:
+            first = (s.stage is not Stage.JOURNALED and not s.again for s in state.in_flight)
+            place = next((place for place, is_first in enumerate(first) if is_first), place)
+        state.in_flight.insert(place, status)
         self._batches[batch] = (state, processor, status)
         self._active[processor] = None
 
