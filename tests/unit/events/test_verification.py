@@ -8,7 +8,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from photinus_core.events.verification import defect_of, introduced_groups, verify_payload
+from photinus_core.events.verification import (
+    defect_of,
+    introduced_groups,
+    is_storable_group,
+    verify_payload,
+)
 from photinus_core.model import canonical
 from photinus_core.model.errors import Rejected
 from photinus_core.model.ids import Hash32, Namespace, Nanoseconds, Uuid, new_uuid
@@ -155,3 +160,18 @@ def test_a_group_is_proven_by_its_hash() -> None:
     assert found(encode_group(endless)) == []
     without = message(type=MessageType.GROUP_INIT, group=computed)
     assert introduced_groups([without], {}) == []
+
+
+@pytest.mark.parametrize(
+    ("identity", "storable"),
+    [
+        ("did:firefly:org/a", True),
+        ("d" * 1024, True),
+        ("d" * 1025, False),
+        ("ü" * 513, False),
+        ("d\0", False),
+    ],
+)
+def test_a_group_must_fit_into_every_database(identity: str, storable: bool) -> None:
+    group = Group(NS, "net", "g", (GroupMember(identity, new_uuid()),), Hash32("h"), Nanoseconds(1))
+    assert is_storable_group(group) == storable

@@ -28,6 +28,8 @@ from photinus_core.model.messages import (
 from photinus_core.model.wire import WireBatch, decode_group
 
 NUMBER_LIMIT: Final = 1 << 63
+IDENTITY_BYTES_MAX: Final = 1024
+"""Longest identity of a group's member; FireFly's columns hold as much."""
 
 
 def verify_payload(wire: WireBatch) -> None:
@@ -80,7 +82,10 @@ def check_storable(wire: WireBatch) -> None:
 def is_storable_group(group: Group) -> bool:
     """Tells whether every database can store a group."""
     texts = (group.name, group.network_namespace, *(m.identity for m in group.members))
-    return is_storable_number(group.created) and not any("\0" in text for text in texts)
+    if not is_storable_number(group.created) or any("\0" in text for text in texts):
+        return False
+    # Members are a key of the next pins: PostgreSQL refuses keys of more than 2,700 bytes.
+    return all(len(m.identity.encode()) <= IDENTITY_BYTES_MAX for m in group.members)
 
 
 def is_storable_number(number: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -35,7 +35,7 @@ class PostgresSettings:
         poll_s: How often other replicas' commits are looked for in case a notification was lost.
     """
 
-    url: str
+    url: str = field(repr=False)
     connections_max: int = 20
     connection_idle_s: float = 60.0
     connection_lifetime_s: float = 0.0
