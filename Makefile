@@ -45,7 +45,7 @@ simulate: setup-python ## run the simulator over SEEDS=n seeds (300)
 	@.venv/bin/python -m tests.simulation.run --seeds $(SEEDS) --jobs 2 $(ARGS)
 
 .PHONY: chaos
-chaos: setup-test ## break a network on purpose for MINUTES=n from SEED=s, and check what it kept (ARGS="--replicas 2")
+chaos: setup-test ## break a network on purpose for MINUTES=n from SEED=s, and check what it kept (ARGS="--replicas 1")
 	@GRPC_VERBOSITY=ERROR .venv/bin/python -m tests.robustness --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: bench

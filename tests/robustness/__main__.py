@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="time of faults, all in all")
     parser.add_argument("--seed", type=int, default=None, help="of the first run (by chance)")
     parser.add_argument("--rate", type=float, default=6.0, help="messages in a second")
-    parser.add_argument("--replicas", type=int, default=1, help="cores of each member")
+    parser.add_argument("--replicas", type=int, default=2, help="cores of each member")
     parser.add_argument("--postgres", action="store_true", help="PostgreSQL instead of SQLite")
     parser.add_argument("--zookeeper", action="store_true", help="ZooKeeper elects leaders")
     parser.add_argument("--check", type=Path, default=None, help="check a kept history again")
