@@ -26,7 +26,9 @@ JVM = "-Xmx96m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 START_S = 30.0
 POLL_S = 0.02
 TICK_MS = 400
-"""Sessions are between 2 and 20 ticks: 0.8 s to 8 s."""
+SESSION_MIN_S = 0.8
+SESSION_MAX_S = 30.0
+"""Long enough for a server to be started again on a busy machine."""
 
 
 class ZooKeeperServer:
@@ -110,7 +112,8 @@ class ZooKeeperServer:
     def _config(self) -> str:
         plain = f"clientPort={self.port}\nclientPortAddress=127.0.0.1\n"
         return (
-            f"tickTime={TICK_MS}\ndataDir={self.folder / 'data'}\nadmin.enableServer=false\n"
+            f"tickTime={TICK_MS}\nminSessionTimeout={SESSION_MIN_S * 1000:.0f}\n"
+            f"maxSessionTimeout={SESSION_MAX_S * 1000:.0f}\ndataDir={self.folder / 'data'}\nadmin.enableServer=false\n"
             f"4lw.commands.whitelist=srvr\n{'' if self._is_secure else plain}"
             f"{self._extra.format(port=self.port)}\n"
         )

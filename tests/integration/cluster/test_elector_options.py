@@ -29,7 +29,7 @@ from photinus_core.store import SqliteStore
 from tests.integration.cluster.conftest import SESSION_S, MakeElector
 from tests.support.certificates import SelfSigned, self_signed
 from tests.support.waiting import until
-from tests.support.zookeeper import TICK_MS, ZooKeeperServer
+from tests.support.zookeeper import SESSION_MAX_S, SESSION_MIN_S, ZooKeeperServer
 
 ROLE = "namespace/alpha"
 ME = Replica("me", "unix:me.sock", "1.0", "f")
@@ -211,20 +211,18 @@ def test_a_session_that_does_not_fit_is_refused_at_once(
 async def test_a_session_the_server_changed_is_said_and_used(
     settings: EnsembleSettings, store: SqliteStore
 ) -> None:
-    longest = 20 * TICK_MS / 1000
-    long = replace(settings, session_timeout_s=longest * 2)
+    long = replace(settings, session_timeout_s=SESSION_MAX_S * 2)
     async with ZooKeeperElector(long, store, ME) as elector:
         await wins(elector)
         (problem,) = (await elector.members()).problems
-        assert problem.startswith(f"FF19156: ZooKeeper gives sessions of {longest:g} s")
+        assert problem.startswith(f"FF19156: ZooKeeper gives sessions of {SESSION_MAX_S:g} s")
 
 
 async def test_a_session_the_server_changed_too_much_is_refused(
     settings: EnsembleSettings, store: SqliteStore
 ) -> None:
-    shortest = 2 * TICK_MS / 1000
-    rules = ElectionRules(session_min_s=shortest / 4, session_max_s=shortest / 2)
-    short = replace(settings, session_timeout_s=shortest / 2)
+    rules = ElectionRules(session_min_s=SESSION_MIN_S / 4, session_max_s=SESSION_MIN_S / 2)
+    short = replace(settings, session_timeout_s=SESSION_MIN_S / 2)
     async with ZooKeeperElector(short, store, ME, rules) as elector:
         await refused(elector, "FF19155")
 

@@ -48,6 +48,10 @@ RECONNECT_FIRST_S: Final = 0.05
 RECONNECT_CAP_S: Final = 0.5
 CONNECT_PART: Final = 0.5
 """Part of the session timeout one server gets to take a connection, so that another can still save the session."""
+ANSWER_PART: Final = 1 / 3
+ANSWER_MIN_S: Final = 1.0
+ANSWER_MAX_S: Final = 3.0
+"""How long one server may take to confirm a session: a part of the session timeout, within these limits."""
 CLOSE_WAIT_S: Final = 0.3
 """How long the end of a session is waited for; the server ends it by itself later."""
 
@@ -342,18 +346,24 @@ class EnsembleSession:
 
 
 class _Connection(ConnectionHandler):  # type: ignore[misc]  # kazoo has no types
-    """kazoo's connection, which also remembers what was agreed with the server."""
+    """kazoo's connection, which also remembers what was agreed with the server.
+
+    kazoo waits for the answer to its first request as long as the session lasts; a server that is just starting may
+    take a connection and never answer it, and the session would end with the wait.
+    """
 
     session_id = 0
     timeout_s = 0.0
 
     def _invoke(self, timeout: float, request: object, xid: int | None = None) -> Any:
-        answer = super()._invoke(timeout, request, xid)
-        if isinstance(request, Connect):
-            agreed, _ = answer
-            self.timeout_s = agreed.time_out / 1000
-            self.session_id = agreed.session_id
-        return answer
+        if not isinstance(request, Connect):
+            return super()._invoke(timeout, request, xid)
+        part_s = self.client._session_timeout / 1000 * ANSWER_PART  # noqa: SLF001 - as above
+        answer_s = min(max(part_s, ANSWER_MIN_S), ANSWER_MAX_S)
+        agreed, zxid = super()._invoke(answer_s, request, xid)
+        self.timeout_s = agreed.time_out / 1000
+        self.session_id = agreed.session_id
+        return agreed, zxid
 
 
 class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no types
