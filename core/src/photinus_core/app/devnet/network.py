@@ -153,7 +153,12 @@ class Network:
             await _clear(layout)
         async with ports_lock():
             await self._start_processes()
-        await register_members(self.members, self._say)
+        try:
+            await register_members(self.members, self._say)
+        except StartError:
+            self._processes.check_all()  # says more
+            raise
+        self._processes.check_all()
 
     async def _start_processes(self) -> None:
         layout = self._layout

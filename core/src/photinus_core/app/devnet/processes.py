@@ -178,6 +178,17 @@ class Processes:
         message = f"{child.name} ended at once{_tail(child.log_path)}"
         raise StartError(message)
 
+    def check_all(self) -> None:
+        """Sees that everything that was started still runs.
+
+        Raises:
+            StartError: something has ended; the text has the end of its log.
+        """
+        for child in self._children:
+            if not child.is_running:
+                message = f"{child.name} has ended{_tail(child.log_path)}"
+                raise StartError(message)
+
     async def rotate_logs(self) -> None:
         """Keeps the logs within bounds, until cancelled.
 

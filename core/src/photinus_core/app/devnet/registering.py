@@ -12,6 +12,8 @@ from photinus.api.v1 import (
     namespace_service_pb2_grpc,
     network_service_pb2,
     network_service_pb2_grpc,
+    node_service_pb2,
+    node_service_pb2_grpc,
 )
 
 from photinus_core.app.devnet.layout import MemberState
@@ -47,6 +49,7 @@ async def register_members(members: Sequence[MemberState], say: Callable[[str], 
                 )
         for member, channel in zip(members, channels, strict=True):
             await _knows_all(member, channel, len(members))
+            await _is_complete(member, channel)
     except grpc.aio.AioRpcError as failure:
         message = f"registration failed: {failure.details()}"
         raise StartError(message) from failure
@@ -93,6 +96,21 @@ async def _knows_all(member: MemberState, channel: grpc.aio.Channel, count: int)
         causes = await _causes(channel)
         message = f"{member.org} does not see all {count} nodes but {', '.join(names) or 'none'}"
         raise StartError(f"{message}: {causes}" if causes else message) from None
+
+
+async def _is_complete(member: MemberState, channel: grpc.aio.Channel) -> None:
+    """Waits until all replicas of a member know each other."""
+    stub = node_service_pb2_grpc.NodeServiceStub(channel)
+    count, found = len(member.grpc_addresses), node_service_pb2.GetClusterResponse()
+    try:
+        async with asyncio.timeout(SEEN_S):
+            while len(found.replicas) < count:
+                await asyncio.sleep(POLL_S)
+                found = await stub.GetCluster(node_service_pb2.GetClusterRequest())
+    except TimeoutError:
+        seen = ", ".join(replica.id for replica in found.replicas) or "none"
+        message = f"{member.org} has {count} replicas, but only {seen} came together"
+        raise StartError(": ".join((message, *found.problems))) from None
 
 
 async def _causes(channel: grpc.aio.Channel) -> str:
