@@ -86,6 +86,29 @@ async def test_a_server_that_comes_back_in_time_costs_a_pause(
     assert standing.epoch == lease.epoch
 
 
+async def test_a_connection_that_is_never_answered_is_given_up_long_before_the_session(
+    ensemble: ZooKeeperServer, replica: MakeElector
+) -> None:
+    """As a server does that is just starting; kazoo alone would wait for the whole session."""
+    async with Forgetful("127.0.0.1", ensemble.port) as proxy:
+        elector = await replica("a", hosts=f"127.0.0.1:{proxy.port}", session_s=LONG_S)
+        async with asyncio.timeout(LONG_S / 2):
+            await elector.campaign(ROLE)
+        assert proxy.forgot
+
+
+class Forgetful(FaultProxy):
+    """Never answers its first connection."""
+
+    forgot = False
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self.forgot:
+            self.forgot = True
+            await asyncio.Event().wait()
+        await super()._carry(reader, writer)
+
+
 async def test_a_server_away_for_longer_ends_leaderships_and_new_ones_begin(
     server: ZooKeeperServer, replica: MakeElector
 ) -> None:
