@@ -53,7 +53,7 @@ class Rig:
 
 def request(key: str, data: bytes = b"\x01") -> Request:
     payload = Payload(bytes(20), 0, data, 0)
-    return Request(STREAM.text, key, "InvokeContract", SIGNER, payload, shape=("test",))
+    return Request(STREAM.text, key, "InvokeContract", data, SIGNER, payload, shape=("test",))
 
 
 @asynccontextmanager

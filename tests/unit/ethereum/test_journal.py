@@ -53,7 +53,8 @@ async def opened(tmp_path: Path, clock: Clock | None = None) -> AsyncIterator[Jo
 
 def submitted(nonce: int, key: str | None = None, scope: str = STREAM.text) -> Submitted:
     tx_hash = TxHash("0x" + nonce.to_bytes(32).hex())
-    return Submitted(scope, key or f"ns1:{nonce}", "SubmitBatchPin", SIGNER, nonce, tx_hash, b"raw")
+    name = key or f"ns1:{nonce}"
+    return Submitted(scope, name, "SubmitBatchPin", b"f", SIGNER, nonce, tx_hash, b"raw")
 
 
 async def accepted(journal: Journal, nonce: int) -> int:

@@ -67,16 +67,20 @@ CREATE INDEX IF NOT EXISTS eth_attempts_of ON eth_attempts (transaction_id);
 """
 
 _OPERATION = "key, method, state, hash, output_json, error, created_ns, updated_ns"
-_ENTRY = "id, scope, key, method, signer, nonce, hash, raw, errors_json, noop, error, state, block, block_hash"
+_ENTRY = (
+    "id, scope, key, method, fingerprint, signer, nonce, hash, raw, errors_json, noop, error,"
+    " state, block, block_hash"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A signed transaction about to be journaled."""
+    """A signed transaction about to be journaled. `fingerprint` is a digest of what was asked under the key."""
 
     scope: str
     key: str
     method: str
+    fingerprint: bytes
     signer: Address
     nonce: int
     hash: TxHash
@@ -124,7 +128,6 @@ class Journal:
         self._retention_ns = retention_s * 1_000_000_000
         self._now_ns = now_ns
         self._epochs = SqliteEpochs(self._writer)
-        self._begun: dict[tuple[str, str], tuple[str, bytes]] = {}
         self._inserting: dict[tuple[str, str], asyncio.Task[int]] = {}
         self._inserting_nonces: set[tuple[Address, int]] = set()
         self._tasks = Background()
@@ -184,7 +187,6 @@ class Journal:
         return (signer, nonce) in self._inserting_nonces
 
     async def _insert(self, submitted: Submitted) -> int:
-        _, fingerprint = self._begun.pop((submitted.scope, submitted.key), ("", b""))
         now = self._now_ns()
 
         def job(db: sqlite3.Connection) -> int:
@@ -197,7 +199,7 @@ class Journal:
                         submitted.scope,
                         submitted.key,
                         submitted.method,
-                        fingerprint,
+                        submitted.fingerprint,
                         PENDING,
                         submitted.signer,
                         submitted.nonce,
@@ -392,7 +394,6 @@ class Journal:
             known,
         ).fetchone()
         if row is None:
-            self._begun[known] = (method, fingerprint)
             return Begun()
         stored, answer, *columns = row
         operation = operation_of(columns)
@@ -406,22 +407,14 @@ class Journal:
         self, stream: StreamKey, key: str, answer: bytes, kept: common.Submission
     ) -> None:
         """Nothing to store: the transaction was journaled with its key."""
-        del answer, kept
-        self._begun.pop((stream.text, key), None)
 
     async def settle(self, stream: StreamKey, key: str, answer: bytes) -> None:
-        method, fingerprint = self._begun.pop((stream.text, key), ("", b""))
-        now = self._now_ns()
-        await self._writer.write(
-            lambda db: db.execute(
-                "INSERT INTO eth_transactions (scope, key, method, fingerprint, state, answer, created_ns,"
-                " updated_ns, acked_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (stream.text, key, method, fingerprint, SUCCEEDED, answer, now, now, now),
-            )
-        )
+        """Not called: all that changes something on a chain is a submission."""
+        del stream, key, answer
+        raise AssertionError("the blockchain contract has no call that is done when it is answered")
 
     async def release(self, stream: StreamKey, key: str) -> None:
-        self._begun.pop((stream.text, key), None)
+        """Nothing to forget: a key without a transaction is not here."""
 
     async def update(self, stream: StreamKey, update: events.OperationUpdate) -> None:
         now = self._now_ns()
@@ -531,15 +524,16 @@ def _entry(row: tuple[Any, ...], former: tuple[tuple[TxHash, bool], ...]) -> Ent
         scope=row[1],
         key=row[2],
         method=row[3],
-        signer=Address(row[4]),
-        nonce=row[5],
-        hash=TxHash(row[6]),
-        raw=row[7],
-        errors_json=row[8],
-        noop=bool(row[9]),
-        error=row[10],
+        fingerprint=row[4],
+        signer=Address(row[5]),
+        nonce=row[6],
+        hash=TxHash(row[7]),
+        raw=row[8],
+        errors_json=row[9],
+        noop=bool(row[10]),
+        error=row[11],
     )
-    return Entry(row[0], submitted, row[11], row[12], row[13], former)
+    return Entry(row[0], submitted, row[12], row[13], row[14], former)
 
 
 def _answer(operation: operations.Operation) -> bytes:

@@ -55,6 +55,7 @@ class Request:
     scope: str
     key: str
     method: str
+    fingerprint: bytes
     signer: Address
     payload: Payload
     errors: Sequence[AbiError] = ()
@@ -143,6 +144,7 @@ class Sender:
             request.scope,
             request.key,
             request.method,
+            request.fingerprint,
             request.signer,
             signed.nonce,
             signed.hash,

@@ -5,6 +5,7 @@ import asyncio
 import base64
 import logging
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -170,7 +171,8 @@ class EthereumConnector(
             pins.encode_pin_v1(request.network_namespace, pin) if is_first else pins.encode_pin(pin)
         )
         shape = (contract, version, len(encoded), request.network_namespace)
-        return await self._submit(call, request.signing_key, contract, encoded, shape)
+        payload = Payload(address_bytes(contract), 0, encoded, 0)
+        return await self._begin(call, request.signing_key, payload, shape=shape)
 
     async def submit_network_action(
         self, request: blockchain.SubmitNetworkActionRequest, call: CallContext
@@ -182,27 +184,8 @@ class EthereumConnector(
             encoded = pins.encode_network_action_v1(request.action, request.payload)
         else:
             encoded = pins.encode_network_action(request.action, request.payload)
-        return await self._submit(call, request.signing_key, contract, encoded, None)
-
-    async def _submit(
-        self,
-        call: CallContext,
-        signing_key: str,
-        contract: Address,
-        encoded: bytes,
-        shape: Shape | None,
-    ) -> common.Submission:
         payload = Payload(address_bytes(contract), 0, encoded, 0)
-        return await self._begin(
-            Request(
-                call.scope.text,
-                call.idempotency_key,
-                call.method,
-                self._keys.resolve(signing_key),
-                payload,
-                shape=shape,
-            )
-        )
+        return await self._begin(call, request.signing_key, payload)
 
     async def invoke_contract(
         self, request: blockchain.InvokeContractRequest, call: CallContext
@@ -213,17 +196,7 @@ class EthereumConnector(
         encoded = contracts.call_data(method.abi, request.input_json, pin)
         options = contracts.call_options(request.options_json)
         payload = Payload(address_bytes(contract), options.value, encoded, options.gas)
-        return await self._begin(
-            Request(
-                call.scope.text,
-                call.idempotency_key,
-                call.method,
-                self._keys.resolve(request.signing_key),
-                payload,
-                method.errors,
-                method.errors_json,
-            )
-        )
+        return await self._begin(call, request.signing_key, payload, method)
 
     async def deploy_contract(
         self, request: blockchain.DeployContractRequest, call: CallContext
@@ -232,17 +205,29 @@ class EthereumConnector(
             request.definition_json, request.contract_json, request.input_json
         )
         options = contracts.call_options(request.options_json)
-        return await self._begin(
-            Request(
-                call.scope.text,
-                call.idempotency_key,
-                call.method,
-                self._keys.resolve(request.signing_key),
-                Payload(b"", options.value, encoded, options.gas),
-            )
-        )
+        payload = Payload(b"", options.value, encoded, options.gas)
+        return await self._begin(call, request.signing_key, payload)
 
-    async def _begin(self, request: Request) -> common.Submission:
+    async def _begin(
+        self,
+        call: CallContext,
+        signing_key: str,
+        payload: Payload,
+        method: contracts.ParsedMethod | None = None,
+        *,
+        shape: Shape | None = None,
+    ) -> common.Submission:
+        request = Request(
+            call.scope.text,
+            call.idempotency_key,
+            call.method,
+            call.fingerprint,
+            self._keys.resolve(signing_key),
+            payload,
+            shape=shape,
+        )
+        if method is not None:
+            request = replace(request, errors=method.errors, errors_json=method.errors_json)
         tx_hash = await self.engine.submit(request)
         return common.Submission(state=PENDING, external_id=tx_hash)
 

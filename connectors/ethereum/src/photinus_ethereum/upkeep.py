@@ -235,6 +235,7 @@ class Upkeep:
                 INTERNAL_SCOPE,
                 key,
                 "FillGap",
+                b"",
                 lane.address,
                 nonce,
                 signed.hash,

@@ -116,7 +116,7 @@ class _Call:
                 submission.replayed, submission.state = True, begun.operation.state
                 submission.external_id = begun.operation.external_id
                 return answer
-            call = replace(call, retried=begun.retried)
+            call = replace(call, retried=begun.retried, fingerprint=fingerprint)
             async with _released_if_not_sent(instance, call):
                 submission = await author(request, call)
             if not submission.state:

@@ -56,6 +56,7 @@ class CallContext:
         deadline: Loop time at which the caller stops waiting; None when it set no deadline.
         retried: True when this key was begun before and did not come to an answer (the process
             died, the deadline passed). The earlier run may have had its effect: look before acting.
+        fingerprint: Digest of a submission's arguments, for a journal that takes the key with the work.
     """
 
     instance: str
@@ -65,6 +66,7 @@ class CallContext:
     owner_epoch: int = 0
     deadline: float | None = None
     retried: bool = False
+    fingerprint: bytes = b""
 
     @property
     def remaining_s(self) -> float | None:
