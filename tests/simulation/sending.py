@@ -54,8 +54,6 @@ class Sending:
         self.batching = self.holes.batching(
             messages_max=tuning.batch_messages_max, collect_max_ns=tuning.collect_max_ns
         )
-        self.contract = leader.rows.contract
-        """The active one, to which pins are sent."""
         self._under: dict[str, _Journey] = {}
         self._pins_were_renewed = False
         self._after = 0
@@ -105,7 +103,6 @@ class Sending:
 
     def contract_changed(self) -> Step:
         """A contract ended, and with it what was pinned there in vain got new operations."""
-        self.contract = self.leader.rows.contract
         if self.holes.renews_pins_apart:
             yield from self.leader.write(renew_pins)
         self._pins_were_renewed = True
@@ -223,7 +220,10 @@ class Sending:
             return
         if self.clock.lost():
             raise TroubleError
-        operation, contract, own = journey.operations[-1], self.contract, journey.own
+        operation, own = journey.operations[-1], journey.own
+        # In this order: an operation that was renewed goes to no older contract.
+        yield from self.leader.moment()
+        contract = self.leader.rows.contract
         connectors, epoch = self.leader.member.connectors, self.leader.epoch
         yield from self.leader.call(lambda: connectors.submit_pin(epoch, operation, contract, own))
         journey.handed_over.add(operation)

@@ -134,7 +134,7 @@ async def finishing(desk: Desk) -> Work:
     journey = Journey(await sealer.seal([sent.header.id], desk.fence))
     connectors = Connectors(place.own.blockchain, place.own.data_exchange, place.own.shared_storage)
     dispatcher = BatchDispatcher(
-        desk.scope, connectors, office.identities, lambda: office.contract, desk.fence
+        desk.scope, connectors, office.identities, office.active_contract, desk.fence
     )
     await dispatcher.prepare(journey)
 

@@ -165,9 +165,12 @@ class Office:
             Watched(own.shared_storage, steps, frozenset({"upload"})),
         )
         self.dispatcher = BatchDispatcher(
-            self.scope, connectors, self.identities, lambda: self.contract, self.fence
+            self.scope, connectors, self.identities, self.active_contract, self.fence
         )
         self.manager = BatchManager(self.scope, self.sealer, self.dispatcher, self.fence, limits)
+
+    async def active_contract(self) -> NetworkContract:
+        return self.contract
 
 
 @dataclass

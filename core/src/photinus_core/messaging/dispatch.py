@@ -9,7 +9,7 @@ the connector remembers, so any of them can be repeated, also after a crash.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -89,7 +89,7 @@ class BatchDispatcher:
         scope: Scope,
         connectors: Connectors,
         identities: IdentityResolver,
-        active_contract: Callable[[], NetworkContract],
+        active_contract: Callable[[], Awaitable[NetworkContract]],
         fence: Fence,
     ) -> None:
         self._store = scope.store
@@ -262,7 +262,8 @@ class BatchDispatcher:
             self._network_name,
             batch.key,
             pin,
-            self._active_contract().location,
+            # Read now, after the operation was chosen: one that was renewed goes nowhere older.
+            (await self._active_contract()).location,
         )
 
     def published(self, operation: Operation, payload_ref: str) -> OperationChange:

@@ -23,7 +23,7 @@ from photinus_core.messaging.assembly import BatchManager
 from photinus_core.messaging.dispatch import BatchDispatcher, Connectors
 from photinus_core.messaging.sealing import BatchSealer, Plugins
 from photinus_core.model.ids import Uuid
-from photinus_core.model.ledger import NamespaceRow, Operation, OperationType
+from photinus_core.model.ledger import NamespaceRow, NetworkContract, Operation, OperationType
 from photinus_core.model.network import VerifierType
 from photinus_core.namespaces.contracts import ContractBook
 from photinus_core.namespaces.governance import Governance
@@ -102,7 +102,7 @@ class Leadership:
             scope,
             Connectors(parts.blockchain, parts.exchange, parts.storage),
             parts.identities,
-            lambda: parts.contracts.active,
+            self._active_contract,
             fence,
         )
         self.batches = BatchManager(scope, self.sealer, self.dispatcher, fence, settings.batch)
@@ -182,6 +182,11 @@ class Leadership:
             MultipartyListener(contract_listener(c.index), c.location, c.version, c.first_event)
             for c in self._parts.contracts.all
         ]
+
+    async def _active_contract(self) -> NetworkContract:
+        """As stored, for what was decided may not have been told yet."""
+        await self._parts.contracts.refresh()
+        return self._parts.contracts.active
 
     async def _contract_ended(self, row: NamespaceRow) -> None:
         self._parts.contracts.changed(row)
