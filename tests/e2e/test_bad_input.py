@@ -138,7 +138,7 @@ BODIES: Final = [
         400,
         "FF10195",
     ),
-    ("/data", b"{}", 400, "FF10205"),
+    ("/data", b"{}", 400, "FF00109"),
     ("/data", b'{"value":1,"datatype":{"name":"q"}}', 400, "FF10195"),
     # sizes
     (BROADCAST, message([{"value": BIG}]), 400, "FF10327"),
@@ -163,9 +163,9 @@ BODIES: Final = [
         400,
         "FF19015",
     ),
-    ("/identities", encoded(name="x", parent="did:firefly:org/org_0", key="zz"), 400, "FF19015"),
+    ("/identities", encoded(name="x", parent="did:firefly:org/org_0", key="zz"), 400, "FF10141"),
     ("/identities", encoded(name="x", type="zz"), 400, "FF00126"),
-    ("/verifiers/resolve", encoded(type="ethereum_address", value="zz"), 400, "FF19015"),
+    ("/verifiers/resolve", encoded(type="ethereum_address", value="zz"), 400, "FF10141"),
     ("/network/action", encoded(type="nope"), 400, "FF10397"),
     # subscriptions
     ("/subscriptions", b"{}", 400, "FF00140"),
