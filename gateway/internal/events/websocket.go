@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,7 @@ const (
 
 const (
 	closeReasonMax   = 120 // bytes that fit into a close frame
+	refusalTimeout   = 5 * time.Second
 	namespaceTimeout = 30 * time.Second
 )
 
@@ -196,8 +198,10 @@ func (b *bridge) send(request *apiv1.SubscribeRequest) {
 	}
 }
 
-// refuse answers a frame that cannot be read, and ends the socket.
+// refuse tells a client what is wrong, if it listens, and ends the socket.
 func (b *bridge) refuse(ctx context.Context, err error) {
+	ctx, cancel := context.WithTimeout(ctx, refusalTimeout)
+	defer cancel()
 	text := coded.From(err).Text
 	_ = b.conn.Write(ctx, websocket.MessageText, protocolError(text))
 	b.closeWith(closeProtocolError, text)
@@ -235,15 +239,13 @@ func (b *bridge) end(err error) {
 	case status.Code(err) == codes.Canceled:
 		_ = b.conn.CloseNow()
 	default:
-		text := coded.From(err).Text
-		_ = b.conn.Write(context.Background(), websocket.MessageText, protocolError(text))
-		b.closeWith(closeProtocolError, text)
+		b.refuse(context.Background(), err)
 	}
 }
 
 func (b *bridge) closeWith(code websocket.StatusCode, reason string) {
 	if len(reason) > closeReasonMax {
-		reason = reason[:closeReasonMax]
+		reason = strings.ToValidUTF8(reason[:closeReasonMax], "") // a cut character would break the frame
 	}
 	_ = b.conn.Close(code, reason)
 }

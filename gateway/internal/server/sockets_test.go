@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 	"google.golang.org/grpc"
@@ -232,6 +233,21 @@ func TestBadFrames(t *testing.T) {
 		socket.expectClose(websocket.StatusPolicyViolation)
 		if request := core.next(t); request != nil {
 			t.Errorf("%s reached the core: %v", text, request)
+		}
+	}
+}
+
+func TestReasonOfACloseIsWholeCharacters(t *testing.T) {
+	gateway := newGateway(t)
+	gateway.subscribe()
+	for _, padding := range []string{"", "x"} { // one of them puts the cut into a character
+		socket := gateway.open(t, "/ws")
+		socket.say(`{"type":"` + padding + strings.Repeat("é", 100) + `"}`)
+		_, _ = socket.hear() // the protocol error, whole
+		_, err := socket.hear()
+		var closed websocket.CloseError
+		if !errors.As(err, &closed) || len(closed.Reason) < 100 || !utf8.ValidString(closed.Reason) {
+			t.Errorf("closed with %q, %v", closed.Reason, err)
 		}
 	}
 }
