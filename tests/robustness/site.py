@@ -18,6 +18,8 @@ from typing import Any, Final, Self
 
 import aiohttp
 import psutil
+from photinus.api.v1 import node_service_pb2
+from photinus_client import Client, PhotinusError
 from photinus_core.app.devnet import chain
 
 from tests.robustness.fault_proxy import FaultProxy
@@ -73,14 +75,17 @@ class Site:
     ) -> None:
         await self._close()
 
-    # ---------------------------------------------------------------------------------- faults
-
     async def leader(self, member: int) -> str:
-        """Name of the core that leads a member's namespace; the first core when none says so."""
+        """Name of the core that leads a member's namespace; the first core when none says so now."""
         for replica in range(self.topology.replicas):
-            url = f"{self.wiring.direct_url(member, replica)}/api/v1/node"
-            answer = await get_json(url)
-            if answer is not None and "default" in answer.get("leading", []):
+            async with Client(self.wiring.core_address(member, replica)) as client:
+                try:
+                    info = await client.node.GetNodeInfo(
+                        node_service_pb2.GetNodeInfoRequest(), timeout=PROBE_S
+                    )
+                except PhotinusError:
+                    continue
+            if "default" in info.leading:
                 return f"core/{member}/{replica}"
         return f"core/{member}/0"
 
@@ -150,8 +155,6 @@ class Site:
         await asyncio.sleep(away_s)
         await asyncio.to_thread(self._zookeeper.start)
         return f"away for {away_s:.1f} s"
-
-    # ----------------------------------------------------------------------------------- start
 
     async def _start(self) -> None:
         members = range(self.topology.members)
@@ -233,8 +236,6 @@ class Site:
     async def _knows_all(self, member: int) -> bool:
         nodes = await get_json(f"{self.wiring.direct_url(member)}/api/v1/network/nodes")
         return nodes is not None and len(nodes) == self.topology.members
-
-    # ------------------------------------------------------------------------------------- end
 
     async def _close(self) -> None:
         self._closing.set()

@@ -105,6 +105,10 @@ class Wiring:
             for r in range(self.topology.replicas)
         ]
 
+    def core_address(self, member: int, replica: int) -> str:
+        """gRPC of one core, past the proxies, for the harness itself."""
+        return f"127.0.0.1:{self._ports[f'core/{member}/{replica}']}"
+
     def direct_url(self, member: int, replica: int = 0) -> str:
         """REST past the proxies, for the harness itself."""
         return f"http://127.0.0.1:{self._ports[f'gateway/{member}/{replica}']}"
