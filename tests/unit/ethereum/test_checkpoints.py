@@ -25,6 +25,14 @@ def test_there_and_back(checkpoint: Checkpoint) -> None:
     assert checkpoints.decode(checkpoints.encode(checkpoint)) == checkpoint
 
 
+def test_the_fullest_block_comes_back() -> None:
+    """As many events as fit the gas of a block of ten times the usual size."""
+    places = tuple(Place(at, at) for at in range(60_000))
+    whole = Checkpoint(10, bytes(16), 0, rungs=(Rung(9, bytes(16), places),))
+    kept = trimmed(whole, keep_from=0, events_max=2_000)
+    assert checkpoints.decode(checkpoints.encode(kept)) == kept
+
+
 @given(CHECKPOINTS, st.data())
 def test_cut_bytes_are_refused(checkpoint: Checkpoint, data: st.DataObject) -> None:
     raw = checkpoints.encode(checkpoint)

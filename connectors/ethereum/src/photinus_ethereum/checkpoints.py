@@ -11,7 +11,8 @@ VERSION = 1
 HASH_BYTES = 16
 """Half a hash tells two blocks apart; nobody gains by colliding with his own checkpoint."""
 
-CHECKPOINT_BYTES_MAX = 64 * 1024
+CHECKPOINT_BYTES_MAX = 1024 * 1024
+"""Far more than one block can fill, whose events are never dropped from a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
