@@ -27,6 +27,9 @@ from photinus_core.app.devnet.zookeeper import chroot
 
 NAMESPACE: Final = "default"
 CONNECTORS: Final = ("photinus-ethereum", "photinus-dx", "photinus-ipfs")
+WAVE_CONNECTORS: Final = 1
+WAVE_CORES: Final = 2
+WAVE_GATEWAYS: Final = 3
 READY_S: Final = 60.0
 PROBE_S: Final = 2.0
 HTTP2_SETTINGS: Final = 4
@@ -177,7 +180,7 @@ async def _start_connector(
         *(_beside(program), "--address", f"127.0.0.1:{port}", "--insecure"),
         *("--data-dir", str(layout.member(member.index) / "connectors" / name)),
     ]
-    child = await processes.start(f"member{member.index}-{name}", command)
+    child = await processes.start(f"member{member.index}-{name}", command, WAVE_CONNECTORS)
     await processes.wait_ready(child, lambda: _serves_grpc(port), READY_S)
 
 
@@ -191,7 +194,8 @@ async def start_core(
     """
     name = f"member{member.index}-core{f'-{replica}' if replica else ''}"
     command = [sys.executable, "-m", "photinus_core.app.cli", "serve", "--config", str(config)]
-    child = await processes.start(name, [*command, "--dir", str(layout.member(member.index))])
+    command += ["--dir", str(layout.member(member.index))]
+    child = await processes.start(name, command, WAVE_CORES)
     port = (member.grpc_port, *member.more_grpc_ports)[replica]
     await processes.wait_ready(child, lambda: _serves_grpc(port), READY_S)
 
@@ -207,7 +211,7 @@ async def start_gateway(processes: Processes, member: MemberState) -> None:
         *("-listen", f"127.0.0.1:{member.http_port}"),
         *("-core", ",".join(member.grpc_addresses)),
     ]
-    child = await processes.start(f"member{member.index}-gateway", command)
+    child = await processes.start(f"member{member.index}-gateway", command, WAVE_GATEWAYS)
     await processes.wait_ready(child, lambda: _serves_http(member.http_port), READY_S)
 
 

@@ -41,6 +41,7 @@ class Program:
         environment: Beside that of this process.
         stop: Signal that asks it to end, sent to itself; SIGTERM goes to what it started, too.
         folder: Where it runs.
+        wave: What has a higher one is ended before.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
     stop: signal.Signals = signal.SIGTERM
     folder: Path | None = None
+    wave: int = 0
 
 
 class Child:
@@ -104,7 +106,7 @@ class Child:
 
 
 class Processes:
-    """All children, ended in reverse order of their start."""
+    """All children, ended in waves."""
 
     def __init__(self, logs: Path) -> None:
         self._logs = logs
@@ -115,11 +117,9 @@ class Processes:
         """In order of their start."""
         return self._children
 
-    async def start(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
-    ) -> Child:
+    async def start(self, name: str, command: Sequence[str], wave: int = 0) -> Child:
         """Starts a process; errors as `run`."""
-        return await self.run(Program(name, command, environment or {}))
+        return await self.run(Program(name, command, wave=wave))
 
     async def run(self, program: Program) -> Child:
         """Starts a process.
@@ -206,13 +206,20 @@ class Processes:
                 os.truncate(path, 0)
 
     async def stop_all(self) -> None:
-        """Ends everything; never raises."""
-        for child in reversed(self._children):
-            try:
-                await child.stop()
-            except (TimeoutError, OSError) as failure:
-                log.warning("%s could not be ended: %s", child.name, failure)
+        """Ends everything, wave by wave; never raises."""
+        for wave in sorted({child.program.wave for child in self._children}, reverse=True):
+            async with asyncio.TaskGroup() as group:
+                for child in self._children:
+                    if child.program.wave == wave:
+                        group.create_task(_stop(child))
         self._children.clear()
+
+
+async def _stop(child: Child) -> None:
+    try:
+        await child.stop()
+    except (TimeoutError, OSError) as failure:
+        log.warning("%s could not be ended: %s", child.name, failure)
 
 
 async def together(*works: Coroutine[object, object, None]) -> None:
