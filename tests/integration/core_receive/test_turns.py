@@ -6,12 +6,14 @@ leases the test suspends and ends.
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from photinus_core.events import delivery
-from photinus_core.events.delivery import DeliveryService
+from photinus_core.events.delivery import Connection, DeliveryService
 from photinus_core.events.subscriptions import SubscriptionInput, SubscriptionService
 from photinus_core.events.turns import SubscriptionTurns, subscription_role
+from photinus_core.model.errors import Unavailable
 from photinus_core.model.ids import Uuid
 from photinus_core.ports.clock import SystemClock
 from photinus_core.ports.leases import fence_of
@@ -123,3 +125,27 @@ async def test_nothing_is_delivered_while_the_lease_is_in_doubt(
         assert client.sequences == [1]
         ensemble.trust(role)
         await until(lambda: client.sequences == [1, 2])
+
+
+async def test_a_database_that_is_away_ends_the_turn_and_not_the_connection(
+    store: Store,
+    replicas: list[DeliveryService],
+    subscription: Uuid,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(delivery, "RETRY_S", 0.01)
+    client = Client()
+    connection = replicas[0].start_durable("app", client.deliver)
+    failures = [Unavailable("FF19100")]
+    read = Connection._read
+
+    async def failing(*arguments: Any) -> None:
+        if failures:
+            raise failures.pop()
+        await read(*arguments)
+
+    monkeypatch.setattr(Connection, "_read", failing)
+    async with running(connection):
+        await append(store, 1)
+        await until(lambda: client.sequences == [1])
+    assert failures == []

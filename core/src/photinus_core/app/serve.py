@@ -83,7 +83,9 @@ async def serve(
             ready(server.addresses)
             await stop.wait()
             log.info("stopping")
-            await asyncio.gather(node.drain(), server.aclose())
+            async with asyncio.TaskGroup() as ending:
+                ending.create_task(node.drain())
+                ending.create_task(server.aclose())
 
 
 class StoredIds:

@@ -291,15 +291,21 @@ class Connection:
     async def _serve_under(self, lease: Lease, subscription: Subscription) -> None:
         """Serves until the lease is lost; what was acked is stored before it is given back."""
         self._lease = lease
-        losing = asyncio.get_running_loop().create_task(self._watch(lease))
+        away: Unavailable | None = None
         try:
-            await self._serve(subscription)
-        except Deposed as end:
-            log.info("%s is served by another replica: %s", self.name, end)
+            async with Background(f"turn of {self.name}") as work:
+                work.start("lease", self._watch(lease))
+                try:
+                    await self._serve(subscription)
+                except Deposed as end:
+                    log.info("%s is served by another replica: %s", self.name, end)
+                except Unavailable as failure:
+                    away = failure
         finally:
-            losing.cancel()
             self._lease = None
             await self._service.offsets.flush()
+        if away is not None:
+            raise away
 
     async def _watch(self, lease: Lease) -> None:
         await lease.lost.wait()

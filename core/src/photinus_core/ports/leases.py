@@ -5,7 +5,6 @@ The fence in the database is what keeps a deposed leader from writing; resting s
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -13,6 +12,7 @@ from photinus_core.model.errors import Deposed
 from photinus_core.model.ids import Epoch, Namespace
 from photinus_core.ports.elector import Lease
 from photinus_core.ports.store import Fence, Notification, Reader, Store, WriteTransaction
+from photinus_core.ports.tasks import wait_any
 
 
 async def certain(lease: Lease) -> None:
@@ -24,15 +24,7 @@ async def certain(lease: Lease) -> None:
     while not lease.running.is_set():
         if lease.lost.is_set():
             raise Deposed("FF19120", lease.role, lease.epoch)
-        waits = [
-            asyncio.ensure_future(lease.running.wait()),
-            asyncio.ensure_future(lease.lost.wait()),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        await wait_any(lease.running, lease.lost)
     if lease.lost.is_set():
         raise Deposed("FF19120", lease.role, lease.epoch)
 

@@ -88,6 +88,16 @@ async def run_to_end(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
+async def wait_any(*events: asyncio.Event) -> None:
+    """Waits until one of some events is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
 class Backoff:
     """Waiting times that double up to a cap; starts over after a success."""
 
