@@ -1,0 +1,57 @@
+"""Goal: a node finds its namespaces, and says which connectors each of them misses.
+
+Method: namespaces and connectors that are nothing but what a node looks at.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from photinus_core.model.errors import NotFound, NotReady
+from photinus_core.model.ids import Namespace, Nanoseconds
+from photinus_core.namespaces.node import Node, NodeInfo
+from photinus_core.namespaces.settings import NamespaceSettings, PluginRef
+
+
+def runtime(name: str, exchange: str, *, started: bool = True) -> Any:
+    settings = NamespaceSettings(Namespace(name), data_exchange=PluginRef(exchange, "ffdx"))
+    return SimpleNamespace(settings=settings, is_started=started)
+
+
+def connector(name: str, state: str, error: str = "") -> Any:
+    return SimpleNamespace(instance=name, state=state, last_error=error, since=Nanoseconds(5))
+
+
+RUNTIMES = (runtime("b", "dx0"), runtime("a", "dx1"), runtime("late", "dx1", started=False))
+CONNECTORS = (connector("dx1", "unreachable", "nobody listens"), connector("dx0", "ready"))
+
+
+@pytest.fixture
+def node() -> Node:
+    registry: Any = SimpleNamespace(list_connectors=lambda: CONNECTORS)
+    info = NodeInfo("1", "cluster", "replica", Nanoseconds(0))
+    return Node(info, RUNTIMES, Namespace("a"), registry, [])
+
+
+def test_namespaces_are_found_by_name(node: Node) -> None:
+    assert node.namespace("b") is RUNTIMES[0]
+    assert node.namespace("") is RUNTIMES[1], "the default one"
+    assert [each.settings.name for each in node.namespaces()] == ["a", "b", "late"]
+    with pytest.raises(NotFound, match="FF10436: Unknown namespace 'nosuch'"):
+        node.namespace("nosuch")
+    with pytest.raises(NotReady, match="FF10441: Namespace 'late' is initializing"):
+        node.namespace("late")
+
+
+def test_a_connector_that_is_away_is_missed_by_its_users_only(node: Node) -> None:
+    assert node.users_of("dx1") == ["a", "late"]
+    assert node.connector_troubles(RUNTIMES[0]) == []
+    (condition,) = node.connector_troubles(RUNTIMES[1])
+    assert (condition.type, condition.since) == ("connector", 5)
+    assert condition.message == "dx1 is unreachable: nobody listens"
+
+
+def test_connectors_are_listed_by_name(node: Node) -> None:
+    assert [each.instance for each in node.connectors()] == ["dx0", "dx1"]
