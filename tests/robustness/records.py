@@ -100,11 +100,16 @@ class Fault(msgspec.Struct, frozen=True, tag_field="record", tag="fault"):
 
 
 class Ended(msgspec.Struct, frozen=True, tag_field="record", tag="ended"):
-    """A process ended that nobody had killed; the harness started it again."""
+    """A process ended that nobody had killed; the harness started it again.
+
+    Attributes:
+        log: The last lines it wrote.
+    """
 
     time: float
     name: str
     code: int
+    log: str = ""
 
 
 class Trouble(msgspec.Struct, frozen=True, tag_field="record", tag="trouble"):

@@ -85,7 +85,7 @@ def summary(records: Sequence[Record]) -> str:
     ended = of(records, Ended)
     if ended:
         lines += ["", "Processes that ended by themselves:"]
-        lines += [f"  {each.name} with {each.code}" for each in ended]
+        lines += [f"  {each.name} with {each.code}; {each.log}" for each in ended]
     return "\n".join(lines)
 
 

@@ -207,7 +207,8 @@ class Site:
             if self._closing.is_set():
                 return
             if not service.killed:
-                self._history.add(Ended(time.monotonic(), service.name, code))
+                log = service.child.log_end()
+                self._history.add(Ended(time.monotonic(), service.name, code, log))
             await asyncio.sleep(RESTART_PAUSE_S)
             while service.held and not self._closing.is_set():
                 await asyncio.sleep(POLL_S)
