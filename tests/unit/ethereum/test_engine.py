@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from photinus_ethereum import settlement
 from photinus_ethereum.engine import Identity, check_chain, identify
 from photinus_ethereum.journal import CANCELLED, FAILED, SUCCEEDED, Journal
 from photinus_ethereum.keys import from_hex
-from photinus_ethereum.rpc import RpcError
+from photinus_ethereum.rpc import Call, NodeUnavailableError, Outcome, RpcError
 from photinus_ethereum.transactions import Fees, Payload, parse, sign
 from photinus_sdk.errors import Exhausted, InsufficientFunds, Refused, Reverted, Unavailable
 
@@ -56,6 +57,32 @@ async def test_order_of_calls_is_order_of_nonces(tmp_path: Path) -> None:
         assert set((await ended(rig_, len(keys))).values()) == {SUCCEEDED}
         assert [parse(tx.raw).payload.data.decode() for tx in node.on_chain()] == keys
         assert rig_.engine.pool.size == 0
+
+
+class NarrowNode(EvmNode):
+    """Answers at most so many calls for receipts at once, and none of more."""
+
+    receipts_max = 10
+
+    async def call_many(self, calls: Sequence[Call]) -> list[Outcome]:
+        asked = sum(method == "eth_getTransactionReceipt" for method, _ in calls)
+        if asked > self.receipts_max:
+            return [NodeUnavailableError("too many calls are waiting", sent=False)] * len(calls)
+        return await super().call_many(calls)
+
+
+async def test_many_receipts_are_asked_for_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settlement, "RECEIPTS_MAX", NarrowNode.receipts_max)
+    node, keys = NarrowNode(), [f"ns1:{n}" for n in range(35)]
+    async with rig(node, tmp_path / "j") as rig_:
+        await ready(rig_)
+        for key in keys:
+            await rig_.submit(key)
+        await until(lambda: len(node.pool) == len(keys))
+        node.mine()
+        assert set((await ended(rig_, len(keys))).values()) == {SUCCEEDED}
 
 
 async def test_an_end_waits_for_confirmations(tmp_path: Path) -> None:

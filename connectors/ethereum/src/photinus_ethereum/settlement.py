@@ -27,6 +27,8 @@ from photinus_ethereum.transactions import parse
 logger = logging.getLogger(__name__)
 
 RETRY_S = 0.5
+RECEIPTS_MAX = 1_000
+"""Receipts asked for at once: a client refuses more calls than it lets wait, however often it is asked."""
 DEPLOY_METHOD = "DeployContract"
 
 
@@ -133,6 +135,10 @@ class Settlement:
 
     async def look_up(self, hashes: Sequence[TxHash]) -> None:
         """Asks for receipts and takes note of those that are there."""
+        for start in range(0, len(hashes), RECEIPTS_MAX):
+            await self._look_up(hashes[start : start + RECEIPTS_MAX])
+
+    async def _look_up(self, hashes: Sequence[TxHash]) -> None:
         answers = await self._rpc.call_many([("eth_getTransactionReceipt", [h]) for h in hashes])
         for tx_hash, answer in zip(hashes, answers, strict=True):
             if isinstance(answer, NodeUnavailableError):
