@@ -236,6 +236,7 @@ def test_signature_with_location_is_fireflys() -> None:
     [
         ("", "FF10310"),
         ("[]", "FF10310"),
+        ("[" * 100_000, "FF10310"),
         ("{}", "FF10310"),
         ('{"address":"0x12"}', "FF10141"),
         ('{"address":"zz"}', "FF10141"),

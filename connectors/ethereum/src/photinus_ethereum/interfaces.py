@@ -123,7 +123,7 @@ def parse_location(text: str) -> Address:
     """The address in a location, `{"address":"0x…"}`."""
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _bad_location(f"FF10310: Failed to validate contract location: {error}") from error
     address = value.get("address") if isinstance(value, dict) else None
     if not isinstance(address, str) or not address:
