@@ -90,7 +90,8 @@ type ExplainMessageResponse struct {
 	// Batch that carries it.
 	Batch string `protobuf:"bytes,3,opt,name=batch,proto3" json:"batch,omitempty"`
 	// The one thing it waits for now, one of the reasons of `PinExplanation.reason` or a step of sending
-	// (`batch assembly`, `upload`, `pin submission`, `pin confirmation`, `delivery`); empty when it is decided.
+	// (`batch assembly`, `upload`, `pin submission`, `pin confirmation`, `delivery`, `sending failed`); empty when it is
+	// decided.
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The same for people, one line, with the ids that matter.
 	Detail string `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`

@@ -68,7 +68,8 @@ class ExplainMessageResponse(_message.Message):
     """Batch that carries it."""
     reason: _builtins.str
     """The one thing it waits for now, one of the reasons of `PinExplanation.reason` or a step of sending
-    (`batch assembly`, `upload`, `pin submission`, `pin confirmation`, `delivery`); empty when it is decided.
+    (`batch assembly`, `upload`, `pin submission`, `pin confirmation`, `delivery`, `sending failed`); empty when it is
+    decided.
     """
     detail: _builtins.str
     """The same for people, one line, with the ids that matter."""

@@ -354,7 +354,9 @@ class StatusCondition(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """Short stable name, `connector_absent`, `config_rejected`, `first_event_late`, `intake_stopped`."""
+    """Short stable name: `connector` (one does not serve), `error` (why the namespace does not run, or its leadership
+    ended), `halted` (intake has stopped) or `listener` (a listener or a peer does not work).
+    """
     message: _builtins.str
     """What happened and what to do, one line."""
     @_builtins.property
