@@ -59,6 +59,10 @@ def test_servers_of_others_are_used_and_left_clean(tmp_path: Path) -> None:
                 assert chroots(zookeeper.hosts) == {first}
                 output = folder.with_name("net.up.log").read_text()
                 assert hidden not in output
+            config = Layout(folder).member(0) / "photinus.core.yaml"
+            bound = photinus("cluster", "rebind", "--config", str(config))
+            assert bound.returncode == 0, bound.stderr
+            assert f"database0: bound to {zookeeper.hosts}/photinus/{first}/member0" in bound.stdout
             with network_up(folder, 1, *given, "--fresh") as network:
                 assert network.members[0].get("/cluster")["replicas"]
                 (database,) = asyncio.run(databases(url))
