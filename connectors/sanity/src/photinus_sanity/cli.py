@@ -81,8 +81,8 @@ async def list_checks(options: argparse.Namespace) -> int:
 async def describe(options: argparse.Namespace) -> int:
     """Prints what a connector says of itself."""
     target = _target(options)
-    await target.start()
     try:
+        await target.start()
         async with grpc.aio.insecure_channel(target.address, options=CHANNEL_OPTIONS) as channel:
             answer = await Wire(channel, "", Ear()).call(
                 "ConnectorService.Describe", connector.DescribeRequest(), metadata=(), timeout_s=10

@@ -25,6 +25,7 @@ MAIN = "sanity"
 SECOND = "sanity-second"
 CORE_VERSION = "0.0.0-sanity"
 DIAL_S = 10.0
+NO_BUFFERING = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1024))
 QUIET_S = 0.5
 
 
@@ -152,10 +153,13 @@ class Session:
         return answer
 
     @asynccontextmanager
-    async def dialled(self, address: str | None = None) -> AsyncIterator[Wire]:
-        """A connection of its own to the main instance."""
+    async def dialled(
+        self, address: str | None = None, *, buffering: bool = True
+    ) -> AsyncIterator[Wire]:
+        """A connection of its own to the main instance; without `buffering` it takes what is read."""
+        options = CHANNEL_OPTIONS if buffering else (*CHANNEL_OPTIONS, *NO_BUFFERING)
         async with grpc.aio.insecure_channel(
-            address or self.target.address, options=CHANNEL_OPTIONS
+            address or self.target.address, options=options
         ) as channel:
             yield Wire(channel, MAIN, self.ear)
 

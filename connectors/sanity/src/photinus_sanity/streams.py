@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Self
 
 import grpc
@@ -97,8 +97,9 @@ class Stream:
         status = status_pb2.Status(code=14, message="not now")
         await self.send(nack=events.Nack(seq=seq, status=status, retry_after_ms=retry_after_ms))
 
-    async def frame(self, wait_s: float = WAIT_S) -> events.StreamResponse | None:
+    async def frame(self, wait_s: float | None = None) -> events.StreamResponse | None:
         """The next frame of any kind; None at the stream's end. Raises Refusal or Violation."""
+        wait_s = WAIT_S if wait_s is None else wait_s
         try:
             async with asyncio.timeout(wait_s):
                 found = await self._frames.get()
@@ -110,12 +111,13 @@ class Stream:
             self.progress.append((time.monotonic(), found.progress))
         return found
 
-    async def expect(self, kind: str, wait_s: float = WAIT_S) -> events.StreamResponse:
+    async def expect(self, kind: str, wait_s: float | None = None) -> events.StreamResponse:
         """The next frame that is no Progress; it must be of this kind.
 
         While anything but a batch is expected, batches that hold nothing but changes of peers, which
         every stream is told, are acked and passed over.
         """
+        wait_s = WAIT_S if wait_s is None else wait_s
         until = time.monotonic() + wait_s
         while True:
             left = until - time.monotonic()
@@ -134,7 +136,20 @@ class Stream:
             assert frame is not None
             return frame
 
-    async def batch(self, wait_s: float = WAIT_S) -> events.Batch:
+    async def frames(self, what: str) -> AsyncIterator[events.StreamResponse]:
+        """The frames of a while, of any kind; then, or at the stream's end, `what` has not come."""
+        until = time.monotonic() + WAIT_S
+        while (left := until - time.monotonic()) > 0:
+            try:
+                frame = await self.frame(left)
+            except Violation:
+                break
+            if frame is None:
+                raise Violation(f"the stream ended before {what} came")
+            yield frame
+        raise Violation(f"{what} did not come within {WAIT_S:.0f} s")
+
+    async def batch(self, wait_s: float | None = None) -> events.Batch:
         return (await self.expect("batch", wait_s)).batch
 
     async def collect(
@@ -175,16 +190,16 @@ class Stream:
                 found.append(frame)
         return found
 
-    async def ended(self, wait_s: float = WAIT_S) -> None:
+    async def ended(self) -> None:
         """Reads up to the regular end. Raises Refusal for another, Violation when there is none."""
-        until = time.monotonic() + wait_s
+        until = time.monotonic() + WAIT_S
         while await self.frame(max(until - time.monotonic(), 0.01)) is not None:
             pass
 
-    async def refused(self, wait_s: float = WAIT_S) -> Refusal:
+    async def refused(self) -> Refusal:
         """Reads up to an end with an error, which must come."""
         try:
-            await self.ended(wait_s)
+            await self.ended()
         except Refusal as refusal:
             return refusal
         raise Violation("the stream ended without an error, or was not refused")

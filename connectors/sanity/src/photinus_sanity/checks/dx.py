@@ -117,7 +117,10 @@ async def message(probe: Probe) -> None:
     """A message arrives once, byte for byte, with sender, recipient and time."""
     source = await _source(probe)
     key = probe.key()
-    text = json.dumps({"batch": {"id": key, "namespace": probe.network, "x": "é\u2028\\ \t"}})
+    # As another implementation may write it: spaces, characters beyond ASCII, numbers of its own.
+    text = (
+        f'{{ "batch" :{{"id":"{key}","namespace":"{probe.network}","x":"é ☃ \\u0041","n":1.0e3}}}}'
+    )
     request = exchange.SendMessageRequest(
         context=probe.context(key),
         recipient=source.documents["a"].peer_id,

@@ -95,7 +95,13 @@ async def frozen(probe: Probe) -> None:
 async def slow_reader(probe: Probe) -> None:
     """A core that does not read holds up nobody else, and gets everything in order later."""
     source = await source_of(probe)
-    async with source.open(window_batches=256, window_bytes=8 << 20, batch_size=4) as slow:
+    async with (
+        probe.session.dialled(probe.session.address_of(source.listening), buffering=False) as wire,
+        Stream(wire.of(source.listening.instance)) as slow,
+    ):
+        await slow.open(
+            probe.ref, source.listener(), window_batches=256, window_bytes=8 << 20, batch_size=4
+        )
         slow.pause()
         markers = await source.emit(24, padding=LARGE)
         begun = time.monotonic()

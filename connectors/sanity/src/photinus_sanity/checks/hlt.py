@@ -173,7 +173,7 @@ async def orphaned(probe: Probe) -> None:
     fix="Remove the socket when you end.",
     profile=Profile.FULL,
     phase=Phase.TERMINATED,
-    needs=(needs.process,),
+    needs=(needs.restartable,),
 )
 async def no_socket_left(probe: Probe) -> AsyncGenerator[None, None]:
     """A connector that ended on SIGTERM leaves no socket behind."""

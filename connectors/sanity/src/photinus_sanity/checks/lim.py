@@ -79,7 +79,8 @@ async def _answered(probe: Probe, method: str, raw: bytes) -> None:
 )
 async def garbage(probe: Probe) -> None:
     """Requests that are no protobuf are refused, and nothing else suffers."""
-    for method in ("ConnectorService.Configure", "OperationService.GetOperation"):
+    for name in ("Connector.Configure", "Connector.Validate", "Operation.GetOperation"):
+        method = name.replace(".", "Service.")
         try:
             await probe.wire.call(method, GARBAGE)
         except Refusal as refusal:
@@ -141,12 +142,11 @@ async def listener_twice(probe: Probe) -> None:
         await stream.send(add_listener=twice)
         markers = await source.emit()
         told, found = False, list[events.Event]()
-        while not told or source.mine(found, markers) != markers:
-            frame = await stream.frame()
-            require(frame is not None, "the stream ended")
-            assert frame is not None
+        async for frame in stream.frames("ListenerError, and the events of the first listener"):
             told = told or kind_of(frame) == "listener_error"
             if kind_of(frame) == "batch":
                 found += frame.batch.events
                 await stream.ack(frame.batch.seq)
+            if told and source.mine(found, markers):
+                break
         require(len(source.mine(found, markers)) == 1, "events come twice")
