@@ -262,15 +262,20 @@ async def explain(
     return [row[0] for row in rows]
 
 
+def element(value: Any) -> str:
+    """A value inside an array."""
+    text = literal(value)
+    if text is None:
+        return "NULL"
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 def literal(value: Any) -> str | None:
     """A value as PostgreSQL reads it in text form."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, (list, tuple, set)):
-        quoted = [
-            '"' + (literal(v) or "").replace("\\", "\\\\").replace('"', '\\"') + '"' for v in value
-        ]
-        return "{" + ",".join(quoted) + "}"
+        return "{" + ",".join(map(element, value)) + "}"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

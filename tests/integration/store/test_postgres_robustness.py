@@ -447,7 +447,8 @@ async def test_replicas_that_start_together_migrate_once(new: PostgresSettings) 
 async def test_an_encoding_that_cannot_hold_all_texts_is_refused(server: PostgresServer) -> None:
     name = f"latin_{new_uuid()[-12:]}"
     await execute(
-        server.url("postgres"), f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1'"
+        server.url("postgres"),
+        f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LC_CTYPE 'C'",
     )
     with pytest.raises(Unavailable, match=r"FF19139: .*LATIN1"):
         await PostgresStore.open(PostgresSettings(server.url(name)))

@@ -15,6 +15,8 @@ from typing import Any, Final
 
 BULK_ROWS_MIN: Final = 8
 """From so many rows on a write becomes one statement."""
+JOINED_ROWS_MAX: Final = 50
+"""Inserts of up to so many rows each are joined into one statement: a round trip costs more."""
 
 INDEXED_CHARS: Final = 200
 """How much of a long text is indexed."""
@@ -86,15 +88,17 @@ class BulkPlan:
     """How a write of many rows runs.
 
     Attributes:
-        table: For COPY.
+        table: For inserts.
         columns: For COPY.
-        template: For UNNEST: the statement, `{}` where the arrays go.
+        template: For inserts and UNNEST: the statement, `{}` where the arrays go.
+        takes_twice: Whether two rows with one key are allowed in one statement.
     """
 
     kind: Bulk
     table: str = ""
     columns: tuple[str, ...] = ()
     template: str = ""
+    takes_twice: bool = True
 
 
 @lru_cache(maxsize=256)
@@ -105,27 +109,53 @@ def plan_bulk(statement: str) -> BulkPlan:
         in_order = [f"${number}" for number in range(1, columns.count(",") + 2)]
         if [value.strip() for value in values.split(",")] != in_order:
             return BulkPlan(Bulk.ONE_BY_ONE)
+        names = tuple(column.strip() for column in columns.split(","))
+        template = f"INSERT INTO {table} ({columns}) SELECT * FROM {{}}{rest}"
         if not rest.strip():
-            return BulkPlan(Bulk.COPY, table, tuple(c.strip() for c in columns.split(",")))
+            return BulkPlan(Bulk.COPY, table, names, template)
         if rest.strip().endswith("DO NOTHING"):
-            return BulkPlan(
-                Bulk.UNNEST, template=f"INSERT INTO {table} ({columns}) SELECT * FROM {{}}{rest}"
-            )
+            return BulkPlan(Bulk.UNNEST, table, names, template)
         # Of two rows with one key the later wins: a single statement would refuse them.
-        return BulkPlan(Bulk.ONE_BY_ONE)
+        return BulkPlan(Bulk.ONE_BY_ONE, table, names, template, takes_twice=False)
     if (update := _UPDATE.fullmatch(statement)) is not None:
-        table, changes, condition = (_PARAMETER.sub(r"given.p\1", part) for part in update.groups())
+        updated, changes, condition = (
+            _PARAMETER.sub(r"given.p\1", part) for part in update.groups()
+        )
         return BulkPlan(
-            Bulk.UNNEST, template=f"UPDATE {table} SET {changes} FROM {{}} WHERE {condition}"
+            Bulk.UNNEST, template=f"UPDATE {updated} SET {changes} FROM {{}} WHERE {condition}"
         )
     return BulkPlan(Bulk.ONE_BY_ONE)
 
 
-def unnest(plan: BulkPlan, types: Sequence[str]) -> str:
-    """Writes the statement of a plan for columns of some types; its parameters are arrays."""
-    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(types, 1))
+def unnest(plan: BulkPlan, types: Sequence[str], first: int = 1) -> str:
+    """Writes the statement of a plan for columns of some types.
+
+    Its parameters are arrays, numbered from `first` on.
+    """
+    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(types, first))
     names = ", ".join(f"p{number}" for number in range(1, len(types) + 1))
     return plan.template.format(f"unnest({arrays}) AS given ({names})")
+
+
+@lru_cache(maxsize=256)
+def join_inserts(
+    inserts: tuple[tuple[BulkPlan, tuple[str, ...]], ...], counted: tuple[str, ...]
+) -> str:
+    """Writes inserts into different tables as one statement.
+
+    Args:
+        inserts: Plans, with the types of their columns.
+        counted: Tables whose newest sequence is to be answered, in this order.
+    """
+    parts: list[str] = []
+    first = 1
+    for number, (plan, types) in enumerate(inserts):
+        returning = " RETURNING sequence" if plan.table in counted else ""
+        parts.append(f"w{number} AS ({unnest(plan, types, first)}{returning})")
+        first += len(types)
+    names = {plan.table: f"w{number}" for number, (plan, _) in enumerate(inserts)}
+    answers = ", ".join(f"(SELECT max(sequence) FROM {names[table]})" for table in counted)
+    return f"WITH {', '.join(parts)} SELECT {answers or '1'}"
 
 
 def columns_of(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:

@@ -23,8 +23,11 @@ from photinus_core.store.network_rows import NetworkReading, NetworkWriting
 from photinus_core.store.postgres_connections import HOLD_LEASE, TAKE_TURN, Connection
 from photinus_core.store.postgres_dialect import (
     BULK_ROWS_MIN,
+    JOINED_ROWS_MAX,
     Bulk,
+    BulkPlan,
     columns_of,
+    join_inserts,
     plan_bulk,
     unnest,
 )
@@ -123,6 +126,7 @@ class PostgresTransaction(
         self._writes: list[_Write] = []
         self._events: list[NewEvent] = []
         self._topics: dict[str, int | None] = {}
+        self._newest: dict[str, int] = {}
         self._failure: PhotinusError | None = None
 
     async def fetch(self, statement: str, *args: object) -> list[Row]:
@@ -215,9 +219,46 @@ class PostgresTransaction(
         if connection is None:
             connection = await self._begin()
         writes, self._writes = self._writes, []
+        joined: list[_Write] = []
         for write in writes:
-            await self._run(connection, write)
+            if not self._fits(write, joined):
+                await self._run_joined(connection, joined)
+                joined = []
+            if self._fits(write, joined):
+                joined.append(write)
+            else:
+                await self._run(connection, write)
+        await self._run_joined(connection, joined)
         return connection
+
+    def _fits(self, write: _Write, others: Sequence[_Write]) -> bool:
+        """Whether an insert can be joined to others: they must not see each other's rows."""
+        plan = plan_bulk(self._store.translate(write.statement))
+        return (
+            bool(plan.table)
+            and len(write.rows) <= (JOINED_ROWS_MAX if plan.takes_twice else 1)
+            and all(
+                plan_bulk(self._store.translate(o.statement)).table != plan.table for o in others
+            )
+        )
+
+    async def _run_joined(self, connection: Connection, writes: Sequence[_Write]) -> None:
+        """Runs inserts as one statement, and notes the newest sequences it gave."""
+        if not writes:
+            return
+        inserts: list[tuple[BulkPlan, tuple[str, ...]]] = []
+        args: list[list[Any]] = []
+        for write in writes:
+            statement = self._store.translate(write.statement)
+            types = await self._store.parameter_types(connection, statement)
+            inserts.append((plan_bulk(statement), types))
+            args += columns_of(write.rows)
+        counted = tuple(plan.table for plan, _ in inserts if plan.table in _NEWEST)
+        row = await connection.fetchrow(join_inserts(tuple(inserts), counted), *args)
+        assert row is not None
+        for table, newest in zip(counted, row, strict=False):
+            if newest is not None:
+                self._newest[table] = newest
 
     async def _begin(self) -> Connection:
         """Begins, holds the lease and takes turns, all in one round trip."""
@@ -249,6 +290,7 @@ class PostgresTransaction(
         if plan.kind is Bulk.ONE_BY_ONE or len(write.rows) < BULK_ROWS_MIN:
             await connection.executemany(statement, write.rows)
         elif plan.kind is Bulk.COPY:
+            self._newest.pop(plan.table, None)
             await connection.copy_records_to_table(
                 plan.table, records=write.rows, columns=plan.columns
             )
@@ -258,12 +300,13 @@ class PostgresTransaction(
 
     async def _closing(self, connection: Connection) -> dict[str, int]:
         """Finds the numbers of the topics; appends the events, which is the last write."""
-        sequenced = [topic for topic in _NEWEST if topic in self._topics]
         numbers = {
             topic: self._store.next_number() if number is None else number
             for topic, number in self._topics.items()
-            if topic not in sequenced
+            if topic not in _NEWEST
         }
+        numbers |= {topic: self._newest[topic] for topic in self._topics if topic in self._newest}
+        sequenced = [topic for topic in _NEWEST if topic in self._topics and topic not in numbers]
         if sequenced:
             row = await connection.fetchrow(
                 f"SELECT {', '.join(_NEWEST[topic] for topic in sequenced)}", self.namespace
