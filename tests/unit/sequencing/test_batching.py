@@ -388,6 +388,8 @@ def test_a_pin_that_went_out_in_vain_goes_before_those_that_wait_for_it() -> Non
         batching.resume(ALICE, name, "batch_pin", key="old", prepared=True, again=True)
     assert [status.id for status in batching.status()[ALICE]] == ["a0", "b0", "b1"]
     assert batching.poll(0) == [SendPin("a0")]
+    assert batching.poll(RETRY_FIRST_NS) == []
+    assert batching.next_due() is None, "b1 waits for them now, not for time"
     batching.journaled("a0", 0)
     assert batching.poll(0) == [Finish("a0"), SendPin("b0")]
 

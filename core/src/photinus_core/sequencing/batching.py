@@ -20,7 +20,7 @@ the outcome.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, NamedTuple
@@ -366,7 +366,7 @@ class Batching:
         due: list[int] = []
         for key in self._active:
             state = self._processors[key]
-            due += (status.due for status in state.in_flight if not status.busy and status.due)
+            due += _due_in_flight(state)
             if opens := self._opens(key, state):
                 due.append(opens)
         return min(due, default=None)
@@ -475,6 +475,17 @@ class Batching:
         state, processor, status = self._batches.pop(batch)
         state.in_flight.remove(status)
         self._active[processor] = None
+
+
+def _due_in_flight(state: _Processor) -> Iterator[int]:
+    """When failed batches may go on; not those whose pin has to wait for another one anyway."""
+    pins_may_go = True
+    for status in state.in_flight:
+        waits = status.stage is Stage.PREPARED and not pins_may_go
+        if status.due and not status.busy and not waits:
+            yield status.due
+        if status.stage is not Stage.JOURNALED:
+            pins_may_go = False
 
 
 def _delay(attempts: int) -> int:
