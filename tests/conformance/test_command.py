@@ -8,6 +8,7 @@ of it as processes, as a user would run it.
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -153,6 +154,21 @@ def test_what_cannot_be_used_has_codes_of_its_own(
     assert "there are no checks XYZ-001" in nobody.err
     neither = sanity("list", "--launch", "x")
     assert neither.code == 2
+
+
+def test_the_guide_knows_every_part_of_the_fixture() -> None:
+    """What the checks read is documented, or part of something that is."""
+    guide = (ROOT / "docs/connectors/sanity.md").read_text()
+    sources = Path(str(cli.__file__)).parent.rglob("*.py")
+    used = {
+        path
+        for source in sources
+        for path in re.findall(r'(?:fixture|get)\(\s*"([a-zA-Z]+\.[a-zA-Z.]+)"', source.read_text())
+    }
+    assert {"second.settings", "blockchain.signingKey", "tokens.config"} <= used
+    parts = {part for path in used for part in [path, path.rpartition(".")[0]] if "." in part}
+    documented = {part for part in parts if f"`{part}`" in guide}
+    assert not {p for p in used if p not in documented and p.rpartition(".")[0] not in documented}
 
 
 def test_list_and_describe(sanity: Sanity) -> None:

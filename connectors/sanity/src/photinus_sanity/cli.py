@@ -14,7 +14,7 @@ from photinus.connector.v1 import connector_pb2 as connector
 
 from photinus_sanity import reports
 from photinus_sanity.catalogue import GROUPS, Profile, all_checks
-from photinus_sanity.runner import Outcome, Plan, run_checks
+from photinus_sanity.runner import Outcome, Plan, Status, run_checks
 from photinus_sanity.session import QUIET_S, Session
 from photinus_sanity.setup import SetupError, read_setup
 from photinus_sanity.targets import Attached, Launched, Target, UnreachableError
@@ -57,7 +57,8 @@ async def run(options: argparse.Namespace) -> int:
     )
 
     def told(outcome: Outcome) -> None:
-        _say(reports.line_of(outcome))
+        if outcome.status is not Status.NOT_APPLICABLE:
+            _say(reports.line_of(outcome))
 
     async with Session(_target(options), plan.setup, plan.quiet_s) as session:
         described = session.described

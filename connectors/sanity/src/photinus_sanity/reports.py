@@ -87,6 +87,11 @@ def summary(outcomes: Sequence[Outcome], found: Verdict) -> str:
             f" {len(found.known)} known failures, {count[Status.NOT_APPLICABLE]} not applicable"
         )
     ]
+    reasons: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        if outcome.status is Status.NOT_APPLICABLE:
+            reasons.setdefault(outcome.message, []).append(outcome.check.id)
+    lines += [f"n/a: {why}: {' '.join(ids)}" for why, ids in reasons.items()]
     lines += [f"stale in --known-failing, take it out: {check_id}" for check_id in found.stale]
     return "\n".join(lines)
 
