@@ -1,9 +1,9 @@
 """FireFly interfaces from ABI documents, event signatures, locations: the descriptive side of contracts."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
 from photinus_sdk.errors import Rejected
 
 from photinus_ethereum import abi_types
@@ -122,8 +122,8 @@ def signature_with_location(event: AbiEvent, location: Address | None) -> str:
 def parse_location(text: str) -> Address:
     """The address in a location, `{"address":"0x…"}`."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
         raise _bad_location(f"FF10310: Failed to validate contract location: {error}") from error
     address = value.get("address") if isinstance(value, dict) else None
     if not isinstance(address, str) or not address:
