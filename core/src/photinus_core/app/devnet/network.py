@@ -153,11 +153,12 @@ class Network:
             await _clear(layout)
         async with ports_lock():
             await self._start_processes()
-        try:
-            await register_members(self.members, self._say)
-        except StartError:
-            self._processes.check_all()  # says more
-            raise
+            try:
+                # Within the lock: a data exchange takes its port only after its core serves.
+                await register_members(self.members, self._say)
+            except StartError:
+                self._processes.check_all()  # says more
+                raise
         self._processes.check_all()
 
     async def _start_processes(self) -> None:
