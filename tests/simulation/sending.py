@@ -112,7 +112,8 @@ class Sending:
         for own in self.leader.rows.own_batches_off_chain():
             journey = self._under.get(own.batch.id)
             if journey is not None:
-                journey.operations = list(own.operations)
+                # Also one whose pin had been found: it lies beyond the end.
+                journey.operations, journey.is_pinned = list(own.operations), False
             elif own.dispatched:
                 self._resume_lost_pin(own)
 

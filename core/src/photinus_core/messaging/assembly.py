@@ -243,6 +243,8 @@ class BatchManager:
             off_chain = await _off_chain(reader)
         for batch in off_chain:
             if batch.id in self._under:
+                # Also one whose pin had been found: it lies beyond the end.
+                self._under[batch.id].journey.is_pinned = False
                 await self._resume(batch, prepared=batch.dispatched)
             elif batch.dispatched:
                 await self._resume_lost_pin(batch)
