@@ -63,8 +63,10 @@ _DATABASE: Final = (
     (
         "FF19136",
         503,
-        "The connection to PostgreSQL at {} was lost during a commit: {}. "
-        "Look whether it was stored, or repeat the request with the same idempotency key",
+        (
+            "The connection to PostgreSQL at {} was lost during a commit: {}. "
+            "Look whether it was stored, or repeat the request with the same idempotency key"
+        ),
     ),
     ("FF19137", 503, "PostgreSQL at {} wants the transaction repeated: {}. Nothing was stored"),
     ("FF19138", 503, "PostgreSQL at {} ended the transaction: {}. Nothing was stored"),

@@ -62,7 +62,7 @@ class PostgresStore:
         self._place = settings.place
         self._cluster_id = opened.cluster_id
         self._case_collation = opened.case_collation
-        self.writers = Connections(opener.writer, settings.writers_max, settings)
+        self._writers = Connections(opener.writer, settings.writers_max, settings)
         self._readers = Connections(opener.reader, settings.readers_max, settings)
         self._notifier = Notifier()
         self._listener = Listener(opener, settings, self._notifier, self._trim)
@@ -163,7 +163,7 @@ class PostgresStore:
         if self._closed:
             raise Unavailable("FF19100")
         statement, args = (_RAISE_BY_ONE, ()) if epoch is None else (_RAISE_TO, (epoch,))
-        connection = await self.writers.acquire()
+        connection = await self._writers.acquire()
         failure: BaseException | None = None
         rows: list[Row] = []
         async with Background(f"lease of {role}") as work:
@@ -173,12 +173,12 @@ class PostgresStore:
             except LIBRARY_ERRORS as refused:
                 failure = refused
             except BaseException as other:
-                self.writers.give_back(connection, other)
+                self._writers.give_back(connection, other)
                 raise
         if failure is not None:
-            self.writers.give_back(connection, failure)
+            self._writers.give_back(connection, failure)
             raise self.translated(failure) from failure
-        self.writers.release(connection)
+        self._writers.release(connection)
         if not rows:
             raise Deposed("FF19121", role, epoch)
         return Epoch(rows[0][0])
@@ -213,9 +213,14 @@ class PostgresStore:
         if self._closed:
             return
         self._closed = True
-        await self.writers.aclose()
+        await self._writers.aclose()
         await self._readers.aclose()
         await self._work.aclose()
+
+    @property
+    def writers(self) -> Connections:
+        """Connections for transactions."""
+        return self._writers
 
     def translate(self, statement: str) -> str:
         """A shared statement in PostgreSQL's dialect."""
@@ -274,5 +279,5 @@ class PostgresStore:
         return translate_error(failure, self._place, self._settings.read_timeout_s)
 
     async def _trim(self) -> None:
-        await self.writers.trim()
+        await self._writers.trim()
         await self._readers.trim()

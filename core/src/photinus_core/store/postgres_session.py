@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from photinus_core.model.errors import PhotinusError
 from photinus_core.model.events import NewEvent
@@ -20,7 +20,12 @@ from photinus_core.store.ledger_rows import LedgerReading, LedgerWriting
 from photinus_core.store.message_reads import MessageReading
 from photinus_core.store.message_writes import MessageWriting
 from photinus_core.store.network_rows import NetworkReading, NetworkWriting
-from photinus_core.store.postgres_connections import HOLD_LEASE, TAKE_TURN, Connection
+from photinus_core.store.postgres_connections import (
+    HOLD_LEASE,
+    TAKE_TURN,
+    Connection,
+    Connections,
+)
 from photinus_core.store.postgres_dialect import (
     BULK_ROWS_MIN,
     JOINED_ROWS_MAX,
@@ -35,9 +40,6 @@ from photinus_core.store.postgres_errors import LIBRARY_ERRORS, is_deposed, is_l
 from photinus_core.store.postgres_listener import CHANNEL, FREQUENT, pack
 from photinus_core.store.session import Row
 from photinus_core.store.upkeep import UpkeepReading, UpkeepWriting
-
-if TYPE_CHECKING:
-    from photinus_core.store.postgres import PostgresStore
 
 # The last statement before the commit: from its lock on the head to the commit, writers of events of
 # one namespace wait for each other. `$2` and on are arrays, one per column.
@@ -70,6 +72,39 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+class Database(Protocol):
+    """What sessions ask of the store they belong to."""
+
+    @property
+    def writers(self) -> Connections:
+        """Connections for transactions."""
+        ...
+
+    async def read_rows(self, statement: str, *args: object) -> list[Row]:
+        """Runs a reading statement of the shared dialect."""
+        ...
+
+    async def commit(self, connection: Connection) -> None:
+        """Commits what a connection has begun; errors as `ports.Store.write`."""
+        ...
+
+    def translate(self, statement: str) -> str:
+        """A shared statement in PostgreSQL's dialect."""
+        ...
+
+    def translated(self, failure: BaseException, fence: Fence | None = None) -> PhotinusError:
+        """The error of the core for one of the library."""
+        ...
+
+    async def parameter_types(self, connection: Connection, statement: str) -> tuple[str, ...]:
+        """The types of a statement's parameters, as the database infers them."""
+        ...
+
+    def next_number(self) -> int:
+        """A growing number for topics that have none of their own."""
+        ...
+
+
 class PostgresReader(
     MessageReading,
     BatchReading,
@@ -81,7 +116,7 @@ class PostgresReader(
 ):
     """Reads what is committed when each statement runs."""
 
-    def __init__(self, store: PostgresStore, namespace: Namespace) -> None:
+    def __init__(self, store: Database, namespace: Namespace) -> None:
         super().__init__(namespace)
         self._store = store
 
@@ -117,7 +152,7 @@ class PostgresTransaction(
     Once a statement failed all others fail, and so does the commit, also when the failure is caught.
     """
 
-    def __init__(self, store: PostgresStore, namespace: Namespace, fence: Fence | None) -> None:
+    def __init__(self, store: Database, namespace: Namespace, fence: Fence | None) -> None:
         super().__init__(namespace)
         self._store = store
         self._fence = fence
