@@ -29,6 +29,8 @@ class Kind(StrEnum):
 
 
 MEMBERS: Final = 3
+NAMESPACES: Final = 2
+"""Each with its own contract, replicas and troubles; what one does must not show in the other."""
 STEPS_MAX: Final = 200_000
 SESSION: Final = 8.0
 """How long a silent leader stays one, in latencies."""
@@ -54,7 +56,7 @@ class Report:
 
 @dataclass
 class Run:
-    """The state of one run."""
+    """The state of one run in one namespace."""
 
     rng: random.Random
     clock: Clock
@@ -85,10 +87,11 @@ def run_seed(seed: int, kind: Kind = Kind.SINGLE, holes: Holes | None = None) ->
     rng = random.Random(seed)
     clock = Clock(rng, Weather.of(rng, replicas=kind is Kind.REPLICAS))
     report = Report(seed)
-    run = _start(rng, clock, kind, holes or Holes())
+    runs = [_start(rng, clock, kind, holes or Holes()) for _ in range(NAMESPACES)]
     try:
         clock.run(STEPS_MAX)
-        _count(run, check(run.members, run.ledger, run.forged), report)
+        for run in runs:
+            _count(run, check(run.members, run.ledger, run.forged), report)
     except AssertionError as failure:
         raise AssertionError(f"seed {seed}: {failure}") from failure
     report.steps = clock.steps
