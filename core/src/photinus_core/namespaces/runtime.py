@@ -321,7 +321,15 @@ class NamespaceRuntime:
     ) -> None:
         pauses = Backoff(LEAD_AGAIN_FIRST_S, LEAD_AGAIN_CAP_S)
         while True:
-            lease = await self._elector.campaign(self._role)
+            try:
+                lease = await self._elector.campaign(self._role)
+            except (
+                PhotinusError
+            ) as failure:  # a database that is away, for an elector that needs it
+                self._failed(failure)
+                log.warning("no election for %s: %s", self.settings.name, failure)
+                await asyncio.sleep(pauses.next_s())
+                continue
             began = self.scope.clock.monotonic_s()
             self._error = ""
             log.info("leading namespace %s with epoch %d", self.settings.name, lease.epoch)
