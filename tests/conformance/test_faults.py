@@ -66,6 +66,7 @@ list-newest-first IDM-010
 tombstone-ignored IDM-011
 cancel-always IDM-012
 keys-in-memory IDM-013
+keys-in-memory IDM-013 storage
 keys-in-memory IDM-014
 keys-in-memory IDM-014 dx
 no-error-info ERR-001

@@ -86,6 +86,7 @@ class World:
         self.numbers = itertools.count(1)
         self.changed = asyncio.Event()
         self.streams_opened = 0
+        self.restarts = 0
         self.writing = asyncio.Lock()
         self.held: list[Received] = []
 
@@ -142,10 +143,11 @@ class World:
 
     def restart(self) -> None:
         """The process ends: what is not durable, by fault, is lost."""
+        self.restarts += 1
         for store in self.stores.values():
             if self.has("store-id-lost"):
                 store.store_id = str(uuid.uuid4())
-            if self.has("keys-in-memory"):
+            if self.has("keys-in-memory") or (self.has("once-forgetful") and self.restarts == 2):
                 store.operations.clear()
             if self.has("epoch-in-memory"):
                 store.epochs.clear()

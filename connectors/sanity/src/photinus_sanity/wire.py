@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +31,8 @@ DOMAIN = PACKAGE
 INSTANCE_HEADER = "x-connector-instance"
 CALL_S = 30.0
 SECRET_CHARACTERS_MIN = 6
+UPLOAD_ATTEMPTS = 10
+LOST_ANSWER = "Internal error from Core"
 CHANNEL_OPTIONS = (
     ("grpc.default_authority", "localhost"),
     ("grpc.use_local_subchannel_pool", 1),
@@ -167,21 +169,25 @@ class Wire:
         self.ear.hear(method, answer.SerializeToString())
         return answer
 
-    async def upload(
-        self,
-        method: str,
-        frames: AsyncIterable[Message] | Iterable[Message],
-        *,
-        timeout_s: float | None = CALL_S,
-    ) -> Any:
-        """One call with a stream of requests."""
+    async def upload(self, method: str, frames: Sequence[Message]) -> Any:
+        """One call with a stream of requests.
+
+        When a connector refuses an upload before its last frame is sent, grpc.aio may lose the answer
+        and make up an INTERNAL of its own; such an attempt says nothing and is made again.
+        """
         described = METHODS[method]
         stub: Any = self.channel.stream_unary(
             _path(described), _to_bytes, _message_class(described.output_type).FromString
         )
         with self._taken_apart(method):
             async with asyncio.timeout(CALL_S + 5):
-                return await stub(frames, timeout=timeout_s, metadata=self.metadata)
+                for _ in range(UPLOAD_ATTEMPTS - 1):
+                    try:
+                        return await stub(frames, timeout=CALL_S, metadata=self.metadata)
+                    except grpc.aio.AioRpcError as error:
+                        if error.details() != LOST_ANSWER:
+                            raise
+                return await stub(frames, timeout=CALL_S, metadata=self.metadata)
 
     def answers(self, method: str, request: Message, *, timeout_s: float | None = CALL_S) -> Any:
         """A call with a stream of answers, raw: errors are grpc's."""

@@ -313,17 +313,18 @@ async def durable(probe: Probe) -> AsyncGenerator[None, None]:
         done.append((mutation, key, answer))
     yield
     for mutation, key, answer in done:
-        again = await probe.wire.call(mutation.method, mutation.request(probe.context(key), 0))
-        if mutation.submits:
-            require(_replayed(mutation, again), f"{mutation.method} has forgotten its key")
-            same = answer.submission.external_id in ("", again.submission.external_id)
-            require(same, f"{mutation.method} answers another external_id")
+        # The other arguments first: a connector that forgot the key would take them, and then know it again.
         await refused(
             probe.wire.call(mutation.method, mutation.request(probe.context(key), 1)),
             EXISTS,
             "KEY_REUSED",
             what=f"{mutation.method} with a used key and other arguments after a restart",
         )
+        again = await probe.wire.call(mutation.method, mutation.request(probe.context(key), 0))
+        if mutation.submits:
+            require(_replayed(mutation, again), f"{mutation.method} has forgotten its key")
+            same = answer.submission.external_id in ("", again.submission.external_id)
+            require(same, f"{mutation.method} answers another external_id")
 
 
 @must(
