@@ -336,6 +336,10 @@ async def test_a_failing_step_is_shown_and_tried_again(place: Place) -> None:
         assert shown.blocked
         assert "FF19200" in shown.last_error
         assert shown.flushing == (await place.message(sent.header.id)).batch
+        (batch,) = await place.batches()
+        upload, pin = await place.operations(batch)
+        assert (upload.status, upload.error) == (OperationStatus.INITIALIZED, shown.last_error)
+        assert (pin.status, pin.error) == (OperationStatus.INITIALIZED, "")
         place.own.shared_storage.come_back()
         await place.wait_state(sent.header.id)
         await until(lambda: office.manager.status()[0].batches == 1)
@@ -343,6 +347,12 @@ async def test_a_failing_step_is_shown_and_tried_again(place: Place) -> None:
         assert (shown.blocked, shown.flushing, shown.batches) == (False, None, 1)
         assert (shown.average_messages, shown.average_data, shown.average_bytes) == (1.0, 1.0, 1)
         assert shown.average_flush_ms >= 0
+    assert [
+        (o.status is OperationStatus.INITIALIZED, o.error) for o in await place.operations(batch)
+    ] == [
+        (False, ""),
+        (False, ""),
+    ]
     assert len(place.pins()) == 1
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +19,7 @@ import msgspec
 from photinus_core.messaging.dispatch import BatchDispatcher, Journey
 from photinus_core.messaging.sealing import BatchSealer, SealedBatch
 from photinus_core.messaging.sender import BatchLimits
-from photinus_core.model.errors import Deposed
+from photinus_core.model.errors import Deposed, Unavailable
 from photinus_core.model.ids import Nanoseconds, Uuid, new_uuid
 from photinus_core.model.ledger import OperationStatus, OperationType, TransactionType
 from photinus_core.model.messages import BROADCAST_TYPES, Batch, BatchType
@@ -334,6 +335,7 @@ class BatchManager:
         except Exception as failure:
             if isinstance(failure, ConnectorFailure) and failure.reason == STALE_EPOCH:
                 raise Deposed("FF19120", self._fence.role, self._fence.epoch) from failure
+            await self._record(action, failure)
             self._failed(machine, action, failure)
         finally:
             self._wake.set()
@@ -361,7 +363,7 @@ class BatchManager:
         machine.sealed(action, sealed.id)
 
     def _failed(self, machine: Batching, action: Action, failure: Exception) -> None:
-        error, now = str(failure) or type(failure).__name__, self._now()
+        error, now = _error(failure), self._now()
         if isinstance(action, Seal):
             processor = action.processor
             machine.seal_failed(action, error, now)
@@ -375,6 +377,15 @@ class BatchManager:
         logger.warning(
             "%s failed: %s", _name(action), error, exc_info=None if expected else failure
         )
+
+    async def _record(self, action: Action, failure: Exception) -> None:
+        """Shows a failure with the operation it is about; that the database is away is no news."""
+        if not isinstance(action, Prepare | SendPin):
+            return
+        under = self._under.get(Uuid(action.batch))
+        if under is not None:
+            with suppress(Unavailable):
+                await self._dispatcher.record_failure(under.journey, _error(failure))
 
     def _finished(self, batch: Uuid) -> None:
         under = self._under.pop(batch)
@@ -404,6 +415,10 @@ async def _off_chain(reader: Reader) -> list[Batch]:
     if not ended or ended[-1].final_position is None:
         return await reader.own_batches_off_chain()
     return await reader.own_batches_off_chain((ended[-1].index, *ended[-1].final_position))
+
+
+def _error(failure: Exception) -> str:
+    return str(failure) or type(failure).__name__
 
 
 def _name(action: Action) -> str:

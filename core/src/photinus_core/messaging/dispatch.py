@@ -64,6 +64,8 @@ class Journey:
         changes: New statuses of its operations, by operation.
         published: Where shared storage has its blobs, by data item.
         is_pinned: A stored pin names the batch: its pin is not sent again.
+        trying: The operation that was begun last.
+        told: The error that `trying` shows to users.
     """
 
     sealed: SealedBatch
@@ -71,6 +73,8 @@ class Journey:
     changes: dict[Uuid, OperationChange] = field(default_factory=dict)
     published: dict[Uuid, str] = field(default_factory=dict)
     is_pinned: bool = False
+    trying: Uuid | None = None
+    told: str = ""
 
     @property
     def lacks_pin(self) -> bool:
@@ -120,8 +124,22 @@ class BatchDispatcher:
         operation = sealed.of_type(OperationType.BLOCKCHAIN_PIN_BATCH)[-1]
         if operation.status is OperationStatus.SUCCEEDED:
             return
+        journey.trying = operation.id
         submission = await self.submit_pin(operation, sealed, journey.payload_ref)
         self._submitted(journey, operation, submission)
+
+    async def record_failure(self, journey: Journey, error: str) -> None:
+        """Shows users how far the operations are, and why the one that was begun last is not.
+
+        It stays initialized, as it will be tried again. The same error is written once.
+        """
+        if journey.trying is None or journey.trying in journey.changes or journey.told == error:
+            return
+        now = self._clock.now()
+        failing = OperationChange(journey.trying, OperationStatus.INITIALIZED, now, error=error)
+        async with self._store.write(self._namespace, self._fence) as tx:
+            await tx.change_operations([*journey.changes.values(), failing])
+        journey.told = error
 
     async def finish(self, journey: Journey) -> None:
         """Records what was sent.
@@ -171,6 +189,7 @@ class BatchDispatcher:
         for operation in sealed.of_type(OperationType.SHAREDSTORAGE_UPLOAD_BLOB):
             data_id = Uuid(json.loads(operation.input)["dataId"])
             if data_id not in public:
+                journey.trying = operation.id
                 public[data_id] = await self.upload_blob(operation, data_id)
                 journey.changes[operation.id] = self.published(operation, public[data_id])
         if not public:
@@ -197,6 +216,7 @@ class BatchDispatcher:
 
     async def _upload(self, journey: Journey) -> None:
         (operation,) = journey.sealed.of_type(OperationType.SHAREDSTORAGE_UPLOAD_BATCH)
+        journey.trying = operation.id
         journey.payload_ref = await self.upload_batch(operation, journey.sealed)
         journey.changes[operation.id] = self.published(operation, journey.payload_ref)
 
@@ -216,6 +236,7 @@ class BatchDispatcher:
         sealed = journey.sealed
         for operation in sealed.of_type(OperationType.DATAEXCHANGE_SEND_BLOB):
             if operation.id not in journey.changes:
+                journey.trying = operation.id
                 inputs = json.loads(operation.input)
                 self._submitted(
                     journey,
@@ -224,6 +245,7 @@ class BatchDispatcher:
                 )
         for operation in sealed.of_type(OperationType.DATAEXCHANGE_SEND_BATCH):
             if operation.id not in journey.changes:
+                journey.trying = operation.id
                 node = json.loads(operation.input)["node"]
                 self._submitted(journey, operation, await self.send_batch(operation, sealed, node))
 
@@ -270,14 +292,14 @@ class BatchDispatcher:
         """The end of an upload."""
         output = json.dumps({"payloadRef": payload_ref}, separators=(",", ":"))
         return OperationChange(
-            operation.id, OperationStatus.SUCCEEDED, self._clock.now(), output=output
+            operation.id, OperationStatus.SUCCEEDED, self._clock.now(), output=output, error=""
         )
 
     def submitted(self, operation: Operation, submission: Submission) -> OperationChange:
         """How an operation stands once a connector has taken it over."""
         status = OPERATION_STATUS[submission.state]
         return OperationChange(
-            operation.id, status, self._clock.now(), output=submission.output or None
+            operation.id, status, self._clock.now(), output=submission.output or None, error=""
         )
 
     def _submitted(self, journey: Journey, operation: Operation, submission: Submission) -> None:
