@@ -227,10 +227,16 @@ async def test_a_migration_that_fails_changes_nothing(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await (await SqliteStore.open(path)).aclose()
+    applied = schema.load_migrations()
+    version = applied[-1].version + 1
     broken = schema.Migration(
-        2, "broken", "CREATE TABLE fine (x TEXT);\nCREATE TABLE messages (x TEXT);", "c", 2
+        version,
+        "broken",
+        "CREATE TABLE fine (x TEXT);\nCREATE TABLE messages (x TEXT);",
+        "c",
+        version,
     )
-    known = (*schema.load_migrations(), broken)
+    known = (*applied, broken)
     monkeypatch.setattr(sqlite_files, "load_migrations", lambda: known)
     with pytest.raises(Unavailable, match=r"FF19107: .*table messages already exists"):
         await SqliteStore.open(path)
@@ -238,7 +244,8 @@ async def test_a_migration_that_fails_changes_nothing(
     store = await SqliteStore.open(path)
     await store.aclose()
     with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT version FROM schema_migrations").fetchall() == [(1,)]
+        versions = connection.execute("SELECT version FROM schema_migrations").fetchall()
+        assert sorted(versions) == [(migration.version,) for migration in applied]
         assert connection.execute(
             "SELECT count(*) FROM sqlite_master WHERE name = 'fine'"
         ).fetchone() == (0,)
