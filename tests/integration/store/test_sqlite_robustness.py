@@ -178,6 +178,10 @@ async def test_a_damaged_file_is_said(path: Path, content: bytes) -> None:
     assert file_content(path) == content
 
 
+PAGE_BYTES = 4096
+"""SQLite's default."""
+
+
 async def read_all(store: SqliteStore) -> None:
     async with store.read(NS) as reader:
         for table in Table:
@@ -186,12 +190,18 @@ async def read_all(store: SqliteStore) -> None:
 
 async def test_a_page_damaged_later_is_said(path: Path) -> None:
     store = await SqliteStore.open(path)
+    messages = [write(make_data()) for _ in range(300)]
     async with store.write(NS) as tx:
-        await tx.insert_messages([write(make_data()) for _ in range(300)])
+        await tx.insert_messages(messages)
     await store.aclose()
-    raw = file_content(path)
-    sound = len(raw) * 2 // 3
-    replace_file(path, raw[:sound] + b"\x5a" * (len(raw) - sound))
+    raw = bytearray(file_content(path))
+    known = messages[-1].message.header.id.encode()
+    pages = range(0, len(raw), PAGE_BYTES)
+    damaged = [start for start in pages if known in raw[start : start + PAGE_BYTES]]
+    assert damaged
+    for start in damaged:
+        raw[start : start + PAGE_BYTES] = b"\x5a" * PAGE_BYTES
+    replace_file(path, bytes(raw))
     store = await SqliteStore.open(path)
     with pytest.raises(Unavailable, match="FF19103"):
         await read_all(store)
