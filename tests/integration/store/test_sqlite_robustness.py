@@ -188,6 +188,16 @@ async def read_all(store: SqliteStore) -> None:
             await reader.query(table, FilterBuilder(table).query(limit=1000, count=True))
 
 
+async def test_a_closed_database_is_one_file(path: Path) -> None:
+    for _ in range(10):
+        store = await SqliteStore.open(path)
+        async with store.write(NS) as tx:
+            await tx.insert_messages([write(make_data())])
+        await asyncio.gather(*(read_all(store) for _ in range(3)))
+        await store.aclose()
+        assert not path.with_name(f"{path.name}-wal").exists()
+
+
 async def test_a_page_damaged_later_is_said(path: Path) -> None:
     store = await SqliteStore.open(path)
     messages = [write(make_data()) for _ in range(300)]

@@ -381,13 +381,17 @@ class SqliteStore:
         return self._notifier.stream(namespace, topics)
 
     async def aclose(self) -> None:
-        """Waits for the transaction under way and closes the database. Idempotent."""
+        """Waits for the transaction under way and closes the database. Idempotent.
+
+        The writer goes last: only it can bring the write-ahead log into the file, which then holds
+        everything.
+        """
         if self._closed:
             return
         self._closed = True
         async with self._turn:
+            await self._readers.aclose()
             await self._writer.aclose()
-        await self._readers.aclose()
         self._lock.release()
 
     def next_number(self) -> int:
