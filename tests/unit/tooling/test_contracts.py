@@ -37,7 +37,7 @@ SOURCES = {
     ),
     "Capabilities and the API reach the world through ports": CAPABILITIES | {"rpc"},
     "Adapters know no capability": ADAPTERS,
-    "Store and cluster do not decide": {"store", "cluster"},
+    "The store does not decide": {"store"},
 }
 
 
