@@ -104,7 +104,7 @@ class Submissions:
 
     def _on_commit(self, notification: Notification) -> None:
         namespace, topic, _ = notification
-        if namespace == self._scope.namespace and topic == "operations":
+        if namespace == self._scope.namespace and topic == "submissions":
             self._wake.set()
 
     async def _look(self, work: Background) -> None:

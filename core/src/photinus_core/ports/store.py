@@ -694,7 +694,8 @@ class WriteTransaction(
 
 Notification = tuple[str, str, int]
 """(namespace, topic, number): `events` with the newest sequence, `messages` with the newest
-sequence, `wakeups`, `operations`, `subscriptions`, `definitions`.
+sequence, `wakeups`, `operations`, `submissions` (operations that the leader is to send),
+`subscriptions`, `definitions`.
 """
 
 

@@ -256,6 +256,8 @@ class LedgerWriting(WriteSession):
                 ],
             )
             self.touch("operations")
+            if any(o.type is OperationType.BLOCKCHAIN_NETWORK_ACTION for o in operations):
+                self.touch("submissions")
 
     async def change_operations(self, changes: Sequence[OperationChange]) -> list[Operation]:
         if not changes:
@@ -301,6 +303,7 @@ class LedgerWriting(WriteSession):
             "UPDATE operations SET retry = $3 WHERE namespace = $1 AND id = $2", operation, by
         )
         self.touch("operations")
+        self.touch("submissions")
 
     async def insert_blockchain_events(
         self, events: Sequence[BlockchainEvent]

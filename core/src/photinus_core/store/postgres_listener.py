@@ -26,7 +26,7 @@ from photinus_core.store.postgres_settings import PostgresSettings
 CHANNEL: Final = "photinus"
 FREQUENT: Final = frozenset({"events", "messages", "wakeups", "operations"})
 """Topics that are told after the commit, coalesced."""
-TOPICS: Final = (*sorted(FREQUENT), "definitions", "subscriptions")
+TOPICS: Final = (*sorted(FREQUENT), "definitions", "submissions", "subscriptions")
 SEQUENCED: Final = frozenset({"events", "messages", "wakeups"})
 """Topics whose numbers are sequences: a lower one than the last is old news."""
 SEND_PAUSE_S: Final = 0.005
