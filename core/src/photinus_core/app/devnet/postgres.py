@@ -83,6 +83,8 @@ async def start_postgres(processes: Processes, folder: Path, url: str) -> None:
         *(str(programs / "postgres"), "-D", str(data)),
         *("-c", f"port={urlsplit(url).port}", "-c", "listen_addresses=127.0.0.1"),
         *("-c", "unix_socket_directories=", "-c", "max_connections=400"),
+        # A new network's tables grow fast: statistics that are a minute old mislead the planner.
+        *("-c", "autovacuum_naptime=2s"),
     ]
     child = await processes.run(
         Program("postgres", _unprivileged(command, folder), stop=signal.SIGINT, folder=data)
