@@ -6,7 +6,7 @@ from collections.abc import Callable
 POLL_S = 0.005
 
 
-async def until(condition: Callable[[], object], limit_s: float = 10.0) -> None:
+async def until(condition: Callable[[], object], limit_s: float = 30.0) -> None:
     """Returns once `condition()` is true. Raises TimeoutError after `limit_s`."""
     async with asyncio.timeout(limit_s):
         while not condition():

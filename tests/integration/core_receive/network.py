@@ -292,7 +292,7 @@ class Member:
         return "" if found is None else str(found.state)
 
     async def wait_state(
-        self, *sents: Sent, state: str = "confirmed", limit_s: float = 10.0
+        self, *sents: Sent, state: str = "confirmed", limit_s: float = 30.0
     ) -> None:
         """Waits until all messages of some batches are in a state."""
         ids = [i for sent in sents for i in sent.ids]
@@ -308,7 +308,7 @@ class Member:
         """Waits until `explain` gives this reason for a message."""
         seen: list[str] = []
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while reason not in seen:
                     seen = [str(e.wait.reason) for e in self.aggregator.explain(message_id)]
                     await asyncio.sleep(0.01)
@@ -320,7 +320,7 @@ class Member:
 
         no wake-up and no download is left fresh.
         """
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 state = self.aggregator._state
                 async with self.store.read(NS) as reader:
@@ -333,7 +333,7 @@ class Member:
 
     async def wait_all_decided(self) -> None:
         """Waits until no pin is left."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 async with self.store.read(NS) as reader:
                     if not await reader.undispatched_pins(-1, 1):

@@ -132,7 +132,7 @@ async def test_a_batch_that_never_comes_does_not_hold_its_author_elsewhere(
     slow = ref_of(events[0])
     storage.hidden.update({slow, ref_of(events[1])})
     await alice.take(events)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not alice.aggregator.explain(other.ids[0]):
             await asyncio.sleep(0.01)
     storage.hidden.discard(slow)
@@ -205,12 +205,12 @@ async def test_confirmed_nodes_become_peers_also_after_a_restart(
     async with member(tmp_path, storage, alice) as running, running.running():
         await running.take([chain.pin(s) for s in sent])
         await running.wait_state(*sent)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while "bob_dx/bob_node" not in running.exchange.peers:
                 await asyncio.sleep(0.01)
         assert list(running.exchange.peers) == ["bob_dx/bob_node"], "the own node is no peer"
     async with member(tmp_path, storage, alice) as again, again.running():
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not again.exchange.peers:
                 await asyncio.sleep(0.01)
         assert list(again.exchange.peers) == ["bob_dx/bob_node"]

@@ -42,6 +42,8 @@ def databases() -> None:
     """On SQLite alone: hundreds of databases are made here, and what fails is the wrapper."""
 
 
+LIMIT_S = 60.0
+"""Of one run, with others beside it."""
 AT_ONCE = 10
 """Runs at a time: they mostly wait for the disk."""
 
@@ -176,7 +178,7 @@ async def run(folder: Path, name: str, fail_at: int) -> tuple[tuple[Any, ...], i
 
 
 async def wait(made: Member, expected: dict[Any, str]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT_S):
         while True:
             async with made.store.read(NS) as reader:
                 found = await reader.messages(list(expected))

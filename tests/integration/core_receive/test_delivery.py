@@ -117,7 +117,7 @@ async def test_one_event_at_a_time_until_acked(
 
 
 async def until_offset(subscriptions: SubscriptionService, subscription: Uuid, offset: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while await subscriptions.offset(subscription) != offset:
             await asyncio.sleep(0.005)
 

@@ -228,6 +228,6 @@ async def test_strangers_batches_hold_nobody(
     await alice.take([chain.pin(s) for s in [*foreign, ours]])
     await alice.receive(ours, orgs[1])
     await alice.wait_state(ours)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         async with alice.store.read(NS) as reader:
             assert await reader.undispatched_pins(-1, 10) == []

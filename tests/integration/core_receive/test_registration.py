@@ -97,7 +97,7 @@ class Setting:
         """Waits on both members; gives the identity as alice has it."""
         ids = [m.header.id for m in registering.messages]
         found = await self.waiter.wait_identity(registering.identity.base.did, ids, 5)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while True:
                 async with self.bob.store.read(NS) as reader:
                     theirs = await reader.identity_by_did(found.base.did)
@@ -217,7 +217,7 @@ async def test_a_changed_node_profile_reaches_the_other_members_data_exchange(
 ) -> None:
     await setting.done(await setting.registration.register_own_org())
     node = await setting.done(await setting.registration.register_own_node())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while "dx/alice_node" not in setting.bob.exchange.peers:
             await asyncio.sleep(0.01)
     await setting.done(
@@ -225,7 +225,7 @@ async def test_a_changed_node_profile_reaches_the_other_members_data_exchange(
             node.base.id, "", '{"endpoint":"https://new","cert":"NEW"}'
         )
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while "NEW" not in setting.bob.exchange.peers["dx/alice_node"]:
             await asyncio.sleep(0.01)
 
