@@ -216,6 +216,8 @@ class PostgresStore:
         await self._writers.aclose()
         await self._readers.aclose()
         await self._work.aclose()
+        # What was cut, the listening connection above all, closes its socket in the loop's next turn.
+        await asyncio.sleep(0)
 
     @property
     def writers(self) -> Connections:
