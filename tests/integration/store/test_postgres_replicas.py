@@ -356,7 +356,7 @@ async def test_the_database_ends_a_transaction_that_stands_still(
     settings: PostgresSettings, there: PostgresStore
 ) -> None:
     """Also without a successor: others must get the rows a frozen replica holds."""
-    store = await PostgresStore.open(replace(settings, idle_in_transaction_s=0.3))
+    store = await PostgresStore.open(replace(settings, idle_in_transaction_s=1.0))
     started = asyncio.Event()
 
     async def stand_still() -> None:
