@@ -172,13 +172,18 @@ class Downloads:
                     while self._new:
                         operation = self._new.popleft()
                         if operation.id not in self._running:
-                            self._running.add(operation.id)
-                            work.start(operation.id, self._carry_out(operation))
+                            self._begin(work, operation)
                     await self._wake.wait(self._limits.poll_s)
         except* Deposed as deposed:
             raise deposed.exceptions[0] from None
         finally:
             self._running.clear()
+
+    def _begin(self, work: Background, operation: Operation) -> None:
+        self._running.add(operation.id)
+        task = work.start(operation.id, self._carry_out(operation))
+        # Not before the task is over: a page read meanwhile may name the operation again.
+        task.add_done_callback(lambda _: self._running.discard(operation.id))
 
     def queued(self, operations: Sequence[Operation]) -> None:
         """Takes on operations that have just been stored. Returns at once."""
@@ -199,36 +204,34 @@ class Downloads:
         return OperationChange(operation.id, OperationStatus.PENDING, self._context.clock.now())
 
     async def _unfinished(self) -> list[Operation]:
-        limit = UNFINISHED_MAX // 2
+        limit, under_way = UNFINISHED_MAX // 2, set(self._running)
         async with self._context.store.read(self._context.namespace) as reader:
             found = await reader.unfinished_operations(DOWNLOADS, limit)
         self._overflow = len(found) >= limit
-        return [operation for operation in found if operation.id not in self._running]
+        # One that ended while this was read is no longer under way, but may be in the page.
+        return [operation for operation in found if operation.id not in under_way]
 
     async def _carry_out(self, operation: Operation) -> None:
         pauses = Backoff(self._limits.first_pause_s, self._limits.pause_max_s)
         slots, noted = self._fresh, ""
-        try:
-            while True:
-                try:
-                    async with slots:
-                        await self._attempt(operation)
-                    return
-                except Rejected as refusal:
-                    await self._refuse(operation, refusal)
-                    return
-                except Deposed:
-                    raise
-                except (ConnectorFailure, PhotinusError, TimeoutError) as failure:
-                    noted = await self._note(operation, failure, noted)
-                except Exception as failure:
-                    # Ours, and only this download's: the others go on.
-                    log.exception("download %s", operation.id)
-                    noted = await self._note(operation, failure, noted)
-                slots = self._retries
-                await asyncio.sleep(pauses.next_s())
-        finally:
-            self._running.discard(operation.id)
+        while True:
+            try:
+                async with slots:
+                    await self._attempt(operation)
+                return
+            except Rejected as refusal:
+                await self._refuse(operation, refusal)
+                return
+            except Deposed:
+                raise
+            except (ConnectorFailure, PhotinusError, TimeoutError) as failure:
+                noted = await self._note(operation, failure, noted)
+            except Exception as failure:
+                # Ours, and only this download's: the others go on.
+                log.exception("download %s", operation.id)
+                noted = await self._note(operation, failure, noted)
+            slots = self._retries
+            await asyncio.sleep(pauses.next_s())
 
     async def _attempt(self, operation: Operation) -> None:
         if operation.type is OperationType.SHAREDSTORAGE_DOWNLOAD_BATCH:
