@@ -29,7 +29,10 @@ _AWAY: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "08000", "08003", 
 _BAD_VALUE_CLASSES: Final = frozenset({"22", "54"})
 """What a value can do wrong: not storable as text, out of range, too large for an index."""
 
-LIBRARY_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+# The last is what a statement gets that is sent while the library reads the session's end.
+_NO_ANSWER: Final = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+LIBRARY_ERRORS: Final = (asyncpg.PostgresError, *_NO_ANSWER)
 """Everything that the library raises when a call fails."""
 
 
@@ -43,9 +46,7 @@ def is_broken(failure: BaseException) -> bool:
     if isinstance(failure, asyncpg.PostgresError):
         code = sqlstate(failure)
         return code in _AWAY or code in (_READ_ONLY, _IDLE_IN_TRANSACTION) or code.startswith("08")
-    if isinstance(failure, asyncpg.DataError):
-        return False
-    return isinstance(failure, (OSError, TimeoutError, asyncpg.InterfaceError))
+    return isinstance(failure, _NO_ANSWER)
 
 
 def is_lost(failure: BaseException) -> bool:
@@ -70,8 +71,6 @@ def translate_error(
     """
     if isinstance(failure, PhotinusError):
         return failure
-    if isinstance(failure, asyncpg.DataError) and not isinstance(failure, asyncpg.PostgresError):
-        return Rejected("FF19112", failure)
     if not isinstance(failure, asyncpg.PostgresError):
         return Unavailable("FF19135", place, _text(failure))
     code = sqlstate(failure)
