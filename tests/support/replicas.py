@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 
 import grpc
 import psutil
+from photinus.api.v1 import message_service_pb2 as messages
 from photinus.api.v1 import message_service_pb2_grpc, node_service_pb2_grpc
 from photinus.api.v1 import node_service_pb2 as nodes
 
@@ -74,12 +75,14 @@ class Replica:
         return answer
 
     def restarted(self, end: Callable[[], int]) -> None:
-        """Ends it, and waits until it serves again, as another process, in the cluster."""
+        """Ends it, and waits until another process serves its namespace again, in the cluster."""
         former = end()
 
         def is_back() -> bool:
             try:
                 found = {r.id: r.state for r in self.cluster().replicas}
+                # Refused as long as the namespace starts.
+                self.messages.ListMessages(messages.ListMessagesRequest(), timeout=CALL_S)
             except grpc.RpcError:
                 return False
             return self.process.pid != former and found.get(self.name) == "serving"

@@ -107,9 +107,17 @@ async def test_replicas_hear_each_others_commits(here: PostgresStore, there: Pos
 async def test_notifications_hold_no_data(
     here: PostgresStore, there: PostgresStore, settings: PostgresSettings
 ) -> None:
-    payloads: list[str] = []
+    lines: set[str] = set()
+    wanted = {"alpha messages 1", "alpha events 1", "alpha subscriptions 1"}
+    all_here = asyncio.Event()
+
+    def take(*received: object) -> None:
+        lines.update(str(received[3]).splitlines())
+        if wanted <= lines:
+            all_here.set()
+
     spy = await asyncpg.connect(settings.url)
-    await spy.add_listener(CHANNEL, lambda *arrived: payloads.append(str(arrived[3])))
+    await spy.add_listener(CHANNEL, take)
     heard = Heard(there)
     message = write(make_data('"secret"'), tag="secret", topics=("secret",), key="secret")
     async with here.write(NS) as tx:
@@ -117,9 +125,10 @@ async def test_notifications_hold_no_data(
         await tx.save_subscription(make_subscription("secret"), None)
         tx.append_events([make_event()])
     await heard.until((NS, "messages", 1), (NS, "events", 1), (NS, "subscriptions", 1))
+    async with asyncio.timeout(10):
+        await all_here.wait()
     await spy.close()
-    lines = [line for payload in payloads for line in payload.splitlines()]
-    assert set(lines) == {"alpha messages 1", "alpha events 1", "alpha subscriptions 1"}
+    assert lines == wanted
 
 
 async def test_notifications_are_coalesced(settings: PostgresSettings) -> None:
