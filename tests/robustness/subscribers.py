@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -38,7 +39,7 @@ async def create_subscription(url: str, name: str) -> None:
         assert answer.status == 201, await answer.text()
 
 
-class Subscriber:
+class Subscriber(ABC):
     """What both kinds share: numbers of connections, and records.
 
     Args:
@@ -75,9 +76,9 @@ class Subscriber:
                 self._trouble(f"nothing came for {IDLE_S:.0f} s")
             await asyncio.sleep(PAUSE_S)
 
+    @abstractmethod
     async def receive(self, address: str) -> None:
         """Receives on one connection until it ends. TimeoutError when nothing comes."""
-        raise NotImplementedError
 
     def record(self, event: Delivery) -> None:
         """Writes down a delivery."""

@@ -43,7 +43,7 @@ class Rest:
     @property
     def url(self) -> str:
         """Where the gateway is; REST paths begin with `/api/v1`."""
-        raise NotImplementedError
+        raise AssertionError("whoever is asked says where its gateway is")
 
     def request(
         self,

@@ -102,12 +102,6 @@ class InMemory:
             Path(self.address.removeprefix("unix:")).touch()
         return 1 if self.world.has("ends-badly") else 0
 
-    def freeze(self) -> None:
-        raise NotImplementedError
-
-    def thaw(self) -> None:
-        raise NotImplementedError
-
     def log(self) -> str:
         return "\n".join(self.world.said)
 

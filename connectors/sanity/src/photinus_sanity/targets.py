@@ -21,6 +21,9 @@ LOG_LINES_MAX = 50_000
 LINE_BYTES_MAX = 1 << 20
 
 
+_NOT_OURS = "somebody else runs this connector: the suite does not end it"
+
+
 class UnreachableError(Exception):
     """The connector cannot be reached, or did not start; the text says why."""
 
@@ -44,12 +47,6 @@ class Target(Protocol):
 
     async def terminate(self) -> int:
         """Asks it to end (SIGTERM) and waits; its exit status."""
-
-    def freeze(self) -> None:
-        """Stops it in its tracks (SIGSTOP)."""
-
-    def thaw(self) -> None:
-        """Lets it go on (SIGCONT)."""
 
     def log(self) -> str:
         """Everything it has printed in all its lives, after the handshake."""
@@ -77,16 +74,10 @@ class Attached:
         return
 
     async def kill(self) -> None:
-        raise NotImplementedError
+        raise UnreachableError(_NOT_OURS)
 
     async def terminate(self) -> int:
-        raise NotImplementedError
-
-    def freeze(self) -> None:
-        raise NotImplementedError
-
-    def thaw(self) -> None:
-        raise NotImplementedError
+        raise UnreachableError(_NOT_OURS)
 
     def log(self) -> str:
         return ""
@@ -191,10 +182,12 @@ class Launched:
         return self.process.returncode
 
     def freeze(self) -> None:
+        """Stops it in its tracks (SIGSTOP)."""
         assert self.process is not None
         os.killpg(self.process.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
+        """Lets it go on (SIGCONT)."""
         assert self.process is not None
         os.killpg(self.process.pid, signal.SIGCONT)
 

@@ -15,6 +15,7 @@ from photinus_sanity.probe import Probe
 from photinus_sanity.relay import relayed
 from photinus_sanity.sources import source_of
 from photinus_sanity.streams import Stream
+from photinus_sanity.targets import Launched
 from photinus_sanity.wire import Refusal
 
 PROTO = "protocol.md §4, event.proto"
@@ -70,15 +71,16 @@ async def killed(probe: Probe) -> None:
 )
 async def frozen(probe: Probe) -> None:
     """Frozen for two seconds and thawed, the stream goes on where it was."""
-    source = await source_of(probe)
+    source, process = await source_of(probe), probe.session.target
+    assert isinstance(process, Launched), "needs.process says so"
     async with source.open(batch_size=1) as stream:
         before = await source.emit(2)
         await stream.collect(lambda seen: source.mine(seen, before) == before)
-        probe.session.target.freeze()
+        process.freeze()
         try:
             await asyncio.sleep(FROZEN_S)
         finally:
-            probe.session.target.thaw()
+            process.thaw()
         after = await source.emit(2)
         found = await stream.collect(lambda seen: source.mine(seen, after) == after)
         require(source.mine(found, before) == [], "acked events come again after a pause")
