@@ -481,18 +481,18 @@ def unpacked_zookeeper(folder: Path, log: Path) -> str:
         call(["apt-get", *ours, *AS_MYSELF, "update"], log)
         fetch_packages(ours, folder, log, with_java=java is None)
         shutil.rmtree(lists)
-    root = folder / "root"
+    unpacked = folder / "unpacked"
     for package in sorted(folder.glob("*.deb")):
-        call(["dpkg-deb", "-x", package, root], log)
+        call(["dpkg-deb", "-x", package, unpacked], log)
         package.unlink()
     jars = sorted(
-        str(path) for name in ZOOKEEPER_JARS for path in root.glob(f"usr/share/java/{name}.jar")
+        str(path) for name in ZOOKEEPER_JARS for path in unpacked.glob(f"usr/share/java/{name}.jar")
     )
     if not any(jar.endswith("/zookeeper.jar") for jar in jars):
         raise StepError(f"the packages held no zookeeper.jar; all of apt's output: {log}")
     path = os.pathsep.join(jars)
     return (
-        f'exec "{java or unpacked_java(root)}" ${{ZOOKEEPER_JVM:--Xmx256m -XX:+UseSerialGC}} \\\n'
+        f'exec "{java or unpacked_java(unpacked)}" ${{ZOOKEEPER_JVM:--Xmx256m -XX:+UseSerialGC}} \\\n'
         f'    -cp "{path}" \\\n    {ZOOKEEPER_MAIN} "$@"'
     )
 

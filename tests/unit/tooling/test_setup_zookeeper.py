@@ -102,7 +102,7 @@ def test_a_java_comes_along_where_there_is_none_new_enough(machine: Path, old: s
         program(machine, "java", f"echo '{old}'\n")
     setup_steps.perform(setup_steps.zookeeper_step())
     assert "openjdk-17-jre-headless" in asked(machine)[0]
-    java = machine / ".toolchain/zookeeper/root/usr/lib/jvm/java-17"
+    java = machine / ".toolchain/zookeeper/unpacked/usr/lib/jvm/java-17"
     assert f'exec "{java}/bin/java"' in server(machine)
     assert (java / "lib" / "jvm.cfg").read_text() == "here\n", (
         "links into /etc lead to what was unpacked"
