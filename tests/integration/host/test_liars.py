@@ -216,6 +216,35 @@ async def test_a_stream_without_opened_is_given_up(
     await until(lambda: len(liar.opens) >= 2)
 
 
+async def test_listeners_that_come_and_go_before_opened_are_told_after_it(
+    liar: Liar, host: ConnectorHost
+) -> None:
+    """They were lost: Open was under way already, and the stream did not count as open yet."""
+    answer = asyncio.Event()
+
+    async def slow(s: LiarStream) -> None:
+        await answer.wait()
+        await s.opened()
+        await s.wait_heard("remove_listener")
+        heard.extend(str(frame.WhichOneof("frame")) for frame in s.heard)
+        await asyncio.Event().wait()
+
+    heard: list[str] = []
+    liar.script = slow
+    await host.wait_ready("liar0", 10)
+    handler = StoringHandler()
+    listeners = [MultipartyListener("a", "{}", 2, "oldest")]
+    ledger = host.blockchain("liar0")
+    client = await ledger.open_stream(NS, "net1", Epoch(1), listeners, handler)
+    await until(lambda: liar.opens)
+    await client.add_listener(MultipartyListener("b", "{}", 2, "oldest"))
+    await client.remove_listener("a")
+    answer.set()
+    await until(lambda: heard)
+    assert heard == ["add_listener", "remove_listener"]
+    assert len(liar.opens) == 1
+
+
 async def test_an_event_of_an_unknown_kind_is_skipped(liar: Liar, host: ConnectorHost) -> None:
     async def newer(s: LiarStream) -> None:
         await s.opened()

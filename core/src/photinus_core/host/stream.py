@@ -164,10 +164,11 @@ class StreamClient:
         """Adds a listener; it stays across reconnects."""
         self._listeners[listener.id] = listener
         session = self._session
-        if session is None or not session.rules.is_open:
-            return
+        if session is None:
+            return  # The next Open names it.
         resume = (await self._handler.resume()).get(listener.id, b"")
-        if session is self._session:
+        # While that was asked, a new session may have begun, or the listener may be gone again.
+        if session is self._session and self._listeners.get(listener.id) is listener:
             session.rules.listeners.add(listener.id)
             added = events.AddListener(listener=convert.listener(listener, resume))
             session.send(add_listener=added)
@@ -175,7 +176,7 @@ class StreamClient:
     async def remove_listener(self, listener: str) -> None:
         """Removes a listener."""
         self._listeners.pop(listener, None)
-        if self._session is not None and self._session.rules.is_open:
+        if self._session is not None:
             self._session.send(remove_listener=events.RemoveListener(listener_id=listener))
 
     async def aclose(self) -> None:
@@ -291,6 +292,7 @@ class StreamClient:
                 opened = frame.opened
                 rules.opened(opened.window_batches, opened.window_bytes, opened.batch_size)
                 self._state = "open"
+                session.to_send.set()
                 return
             case "batch":
                 batch = frame.batch
@@ -309,8 +311,10 @@ class StreamClient:
         session.arrived.set()
 
     async def _write(self, session: _Session) -> None:
+        """Sends Open, and what else there is once the connector has answered it."""
+        await session.connection.write(session.call, session.outgoing.popleft())
         while True:
-            while session.outgoing:
+            while session.outgoing and session.rules.is_open:
                 await session.connection.write(session.call, session.outgoing.popleft())
             session.to_send.clear()
             await session.to_send.wait()
