@@ -91,6 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_api(connectors)
     connectors.set_defaults(run=lambda a: _run(commands.connectors(a.api)))
 
+    _add_connector(parsers.add_parser("connector", help="write a connector of your own"))
+
     explain = parsers.add_parser("explain", help="say what something waits for")
     kinds = explain.add_subparsers(required=True, metavar="KIND")
     message = kinds.add_parser("message", help="a message")
@@ -111,6 +113,20 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(serve)
     serve.set_defaults(run=_serve)
     return parser
+
+
+def _add_connector(connector: argparse.ArgumentParser) -> None:
+    actions = connector.add_subparsers(required=True, metavar="ACTION")
+    new = actions.add_parser("new", help="make a project that passes the conformance suite")
+    new.add_argument("name", metavar="NAME", help="name of connector, project and folder")
+    new.add_argument(
+        "--contract",
+        required=True,
+        help="what it connects: shared-storage, blockchain, data-exchange or tokens",
+    )
+    new.add_argument("--language", default="python", help="python or go (python)")
+    new.add_argument("--dir", type=Path, default=Path(), help="where to make the folder (here)")
+    new.set_defaults(run=lambda a: commands.new_connector(a.name, a.contract, a.language, a.dir))
 
 
 def _add_operating(add: Callable[..., argparse.ArgumentParser]) -> None:

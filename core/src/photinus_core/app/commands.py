@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import grpc
@@ -55,6 +58,16 @@ def _tell_servers(cluster: ClusterState | None) -> None:
         tell(f"  PostgreSQL     {place(cluster.postgres)}")
         if cluster.zookeeper:
             tell(f"  ZooKeeper      {cluster.zookeeper}")
+
+
+def new_connector(name: str, contract: str, language: str, directory: Path) -> int:
+    """Has the author kit make a project. The kit is a program here: the core does not import it."""
+    if find_spec("photinus_sdk") is None:
+        complain("photinus: the author kit is not installed here; type: pip install photinus-sdk")
+        return 1
+    chosen = ("--contract", contract, "--language", language, "--dir", str(directory))
+    command = [sys.executable, "-m", "photinus_sdk.scaffold", *chosen, "--", name]
+    return subprocess.run(command, check=False).returncode
 
 
 async def down(directory: Path) -> int:

@@ -1,0 +1,62 @@
+"""Goal: a project that `photinus connector new` made works as it is: built, installed, and by its own tests.
+
+Method: for each contract make one, build its wheel, unpack that where Python finds it, and run the project's own tests,
+of which the quick profile of the conformance suite is one per check.
+"""
+
+import asyncio
+import os
+import re
+import sys
+import zipfile
+from pathlib import Path
+
+from photinus_sdk.scaffold import create_project, offered
+
+LIMIT_S = 240
+BUILD = (
+    "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]), end='')"
+)
+SAID = re.compile(r"(\d+) passed(?:, (\d+) skipped)? in ")
+
+
+async def run(folder: Path, *arguments: str, path: Path | None = None) -> str:
+    """What a Python program prints; it must end well."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *arguments,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(path or "")},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, said.decode()
+    return said.decode()
+
+
+async def verify(contract: str, folder: Path) -> None:
+    project = create_project(f"acme-{contract}", contract, "python", folder)
+    installed = folder / f"installed-{contract}"
+    wheel = await run(project, "-c", BUILD, str(folder))
+    with zipfile.ZipFile(folder / wheel) as packed:
+        packed.extractall(installed)
+    options = ("-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-W", "error")
+    said = await run(project, "-m", "pytest", *options, path=installed)
+    found = SAID.search(said)
+    assert found is not None, said
+    # What every connector is asked, whatever its contract, is more than this.
+    assert int(found[1]) > 45, said
+
+
+async def test_generated_projects_pass_their_tests(tmp_path: Path) -> None:
+    async with asyncio.TaskGroup() as group:
+        for contract in offered()["python"]:
+            group.create_task(verify(contract, tmp_path))
