@@ -130,6 +130,21 @@ def test_fireflys_example_loads_unchanged() -> None:
     assert all(p.connector is None for p in settings.plugins)
 
 
+def test_options_of_a_contract_are_kept_for_its_connector() -> None:
+    first = "          firstEvent: 0\n"
+    assert SEED.count(first) == 1
+    options = "          options:\n            customPinSupport: true\n            Spare: [1]\n"
+    multiparty = load_text(SEED.replace(first, options), "f", {}).namespaces[0].multiparty
+    assert multiparty is not None
+    assert [contract.options for contract in multiparty.contracts] == [
+        '{"customPinSupport":"true","Spare":["1"]}',
+        "",
+    ]
+    line = SEED.partition(first)[0].count("\n") + 1
+    wrong = SEED.replace(first, "          options: none\n")
+    assert problems(wrong) == [("FF19305", line)]
+
+
 @pytest.mark.parametrize("key", ["0x123456", '"0x123456"', "0123", "1_000", "1e3", "true"])
 def test_a_scalar_stays_the_text_it_is(key: str) -> None:
     settings = load_text(SEED.replace("key: 0x123456", f"key: {key}"), "f.yaml", {})

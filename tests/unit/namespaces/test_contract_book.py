@@ -20,7 +20,7 @@ from photinus_core.store import SqliteStore
 NS = Namespace("alpha")
 EMPTY = NamespaceRow(NS, "net", "", Nanoseconds(1))
 ONE = ContractSettings('{"address": "0xA1"}', "0")
-TWO = ContractSettings('{"address":"0xa2"}', "5000")
+TWO = ContractSettings('{"address":"0xa2"}', "5000", '{"all":"true"}')
 
 
 @pytest.fixture
@@ -57,6 +57,7 @@ async def test_the_first_start_takes_the_first_contract(
         "0",
     )
     assert [c.location for c in book.configured] == ['{"address":"0xa1"}', '{"address":"0xa2"}']
+    assert [book.options(index) for index in range(3)] == ["", '{"all":"true"}', ""]
     async with store.read(NS) as reader:
         assert await reader.namespace_row() == row
     again = ContractBook(store, NS, ledger, [ONE, TWO])

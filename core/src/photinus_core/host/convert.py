@@ -109,6 +109,7 @@ def listener(found: Listener, resume: bytes) -> events.Listener:
         case MultipartyListener():
             made.multiparty.location_json = found.location
             made.multiparty.version = found.version
+            made.multiparty.options_json = found.options
             made.first_event = found.first_event
         case DestinationListener():
             made.destination.network_namespace = found.network_namespace

@@ -88,6 +88,10 @@ class ContractBook:
         self._row = row
         return row
 
+    def options(self, index: int) -> str:
+        """What the configuration says of a contract for the ledger's connector; JSON, or empty."""
+        return self._entries[index].options if index < len(self._entries) else ""
+
     async def refresh(self) -> None:
         """Takes over what the database says now: another replica may have led meanwhile."""
         async with self._store.read(self._namespace) as reader:

@@ -178,10 +178,16 @@ class Leadership:
 
     def _chain_listeners(self) -> Sequence[Listener]:
         """One listener for each contract: what a former one still has to say comes too."""
-        return [
-            MultipartyListener(contract_listener(c.index), c.location, c.version, c.first_event)
-            for c in self._parts.contracts.all
-        ]
+        return [self._pins_listener(contract) for contract in self._parts.contracts.all]
+
+    def _pins_listener(self, contract: NetworkContract) -> MultipartyListener:
+        return MultipartyListener(
+            contract_listener(contract.index),
+            contract.location,
+            contract.version,
+            contract.first_event,
+            self._parts.contracts.options(contract.index),
+        )
 
     async def _active_contract(self) -> NetworkContract:
         """As stored, for what was decided may not have been told yet."""
@@ -192,14 +198,7 @@ class Leadership:
         self._parts.contracts.changed(row)
         known = row.contracts[-1]
         if self._chain_stream is not None and not known.final_event:
-            await self._chain_stream.add_listener(
-                MultipartyListener(
-                    contract_listener(known.index),
-                    known.location,
-                    known.version,
-                    known.first_event,
-                )
-            )
+            await self._chain_stream.add_listener(self._pins_listener(known))
         self.batches.contract_changed()
 
     def _runners(self) -> Mapping[OperationType, Runner]:

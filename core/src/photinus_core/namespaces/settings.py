@@ -38,6 +38,8 @@ class ContractSettings:
     location: str
     """JSON object text."""
     first_event: str = "oldest"
+    options: str = ""
+    """JSON object text for the ledger's connector, which alone knows what it means."""
 
 
 @dataclass(frozen=True, slots=True)

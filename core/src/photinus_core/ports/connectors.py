@@ -424,6 +424,8 @@ class MultipartyListener:
     location: str
     version: int
     first_event: str
+    options: str = ""
+    """JSON object of the configuration; the connector knows what it means."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,10 +243,8 @@ class _Entry:
                     "FF19305", "firstEvent", f"'{first}' is not oldest, newest or a block number"
                 ),
             )
-        options = entry.get("options")
-        if options is not None:
-            options.plain()
-        made = ContractSettings(location.json(), first)
+        options = entry.section("options")
+        made = ContractSettings(location.json(), first, options.json() if options.members else "")
         entry.check_unknown()
         return made
 

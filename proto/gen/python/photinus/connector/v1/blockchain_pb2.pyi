@@ -31,7 +31,7 @@ class _KeyIntentEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyIntent.V
     KEY_INTENT_SIGN: _KeyIntent.ValueType  # 1
     """To sign: the connector must hold it."""
     KEY_INTENT_QUERY: _KeyIntent.ValueType  # 2
-    """To be named as the caller of a query."""
+    """To be the caller of a query: named only on Ethereum; the connector must hold it where queries are signed (Fabric)."""
     KEY_INTENT_LOOKUP: _KeyIntent.ValueType  # 3
     """To look somebody up."""
 
@@ -43,7 +43,7 @@ KEY_INTENT_UNSPECIFIED: KeyIntent.ValueType  # 0
 KEY_INTENT_SIGN: KeyIntent.ValueType  # 1
 """To sign: the connector must hold it."""
 KEY_INTENT_QUERY: KeyIntent.ValueType  # 2
-"""To be named as the caller of a query."""
+"""To be the caller of a query: named only on Ethereum; the connector must hold it where queries are signed (Fabric)."""
 KEY_INTENT_LOOKUP: KeyIntent.ValueType  # 3
 """To look somebody up."""
 Global___KeyIntent: _TypeAlias = KeyIntent  # noqa: Y015
@@ -81,7 +81,9 @@ class ResolveKeyRequest(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     INTENT_FIELD_NUMBER: _builtins.int
     key: _builtins.str
-    """What the user wrote; empty for the connector's default key."""
+    """What the user wrote: a key in any form the connector knows, or a name of its own for one; empty for the connector's
+    default key.
+    """
     intent: Global___KeyIntent.ValueType
     """What for."""
     def __init__(
@@ -107,9 +109,11 @@ class ResolveKeyResponse(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     VERIFIER_TYPE_FIELD_NUMBER: _builtins.int
     key: _builtins.str
-    """Canonical form; on Ethereum the lower-case address with `0x`."""
+    """Canonical form, which resolves to itself and which the core compares byte for byte: on Ethereum the lower-case
+    address with `0x`, on Fabric `<MSP id>::x509::<subject>::<issuer>` as chaincodes see their caller.
+    """
     verifier_type: _builtins.str
-    """FireFly's verifier type, e.g. `ethereum_address`."""
+    """FireFly's verifier type, `ethereum_address` or `fabric_msp_id`; one for all keys of a connector."""
     def __init__(
         self,
         *,
@@ -346,7 +350,7 @@ class InvokeContractRequest(_message.Message):
     input_json: _builtins.str
     """JSON object of inputs by parameter name."""
     options_json: _builtins.str
-    """JSON object of options of the ledger (gas, value); empty for none."""
+    """JSON object of options of the ledger (Ethereum: gas, value; Fabric: transient data); empty for none."""
     @_builtins.property
     def context(self) -> _common_pb2.MutationContext:
         """Key and stream. The epoch may be 0."""
@@ -357,7 +361,9 @@ class InvokeContractRequest(_message.Message):
 
     @_builtins.property
     def pin(self) -> Global___BatchPin:
-        """Appended as the last parameter when the call also pins a batch."""
+        """Appended as the last parameter, in the ledger's own form, when the call also pins a batch. Its event may then come
+        from this contract instead of the multiparty one; see MultipartyFilter.
+        """
 
     def __init__(
         self,
@@ -482,13 +488,13 @@ class QueryContractRequest(_message.Message):
     INPUT_JSON_FIELD_NUMBER: _builtins.int
     OPTIONS_JSON_FIELD_NUMBER: _builtins.int
     signing_key: _builtins.str
-    """Canonical key named as the caller; empty for none."""
+    """Canonical key named as the caller; empty for none, or for the connector's own where queries are signed."""
     location_json: _builtins.str
     """The contract."""
     input_json: _builtins.str
     """JSON object of inputs by parameter name."""
     options_json: _builtins.str
-    """JSON object of options (`blockNumber`); empty for none."""
+    """JSON object of options (Ethereum: `blockNumber`); empty for none."""
     @_builtins.property
     def method(self) -> Global___MethodRef:
         """The method."""
@@ -518,7 +524,9 @@ class QueryContractResponse(_message.Message):
 
     OUTPUT_JSON_FIELD_NUMBER: _builtins.int
     output_json: _builtins.str
-    """JSON of the result: an object by return name, unnamed ones `output`, `output1`, …."""
+    """The result, a JSON value: on Ethereum an object by return name, unnamed ones `output`, `output1`, …; on a ledger
+    whose methods return one untyped value (Fabric) that value, as a JSON string when it is no JSON.
+    """
     def __init__(
         self,
         *,
@@ -602,7 +610,7 @@ class GenerateInterfaceRequest(_message.Message):
     namespace: _builtins.str
     """Namespace."""
     input_json: _builtins.str
-    """The ledger's description, `{"abi":[…]}`."""
+    """The ledger's description; on Ethereum `{"abi":[…]}`."""
     def __init__(
         self,
         *,
@@ -653,7 +661,7 @@ class DescribeEventRequest(_message.Message):
     OTHER_LOCATION_JSON_FIELD_NUMBER: _builtins.int
     COMPARE_FIELD_NUMBER: _builtins.int
     event_json: _builtins.str
-    """The event, FireFly interface form."""
+    """The event, or an error of a contract, FireFly interface form."""
     location_json: _builtins.str
     """A contract; empty for any."""
     other_location_json: _builtins.str
@@ -686,7 +694,7 @@ class DescribeEventResponse(_message.Message):
     SIGNATURE_WITH_LOCATION_FIELD_NUMBER: _builtins.int
     OVERLAPS_FIELD_NUMBER: _builtins.int
     signature: _builtins.str
-    """`Changed(address,uint256)`."""
+    """`Changed(address,uint256)`; on a ledger without types the name alone."""
     signature_with_location: _builtins.str
     """`<location or *>:<signature>`, with the positions of indexed parameters where the ledger has them."""
     overlaps: _builtins.bool
@@ -807,10 +815,15 @@ class GetTransactionStatusRequest(_message.Message):
     STREAM_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    LOCATION_JSON_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     """Key of the submission; or empty, and `transaction_id` is set."""
     transaction_id: _builtins.str
     """The ledger's id of the transaction."""
+    location_json: _builtins.str
+    """A contract on the ledger that knows the transaction, for connectors to which an id does not tell it (Fabric's
+    channels); empty for the connector's default. Not looked at when a key is given.
+    """
     @_builtins.property
     def stream(self) -> _common_pb2.StreamRef:
         """Scope of the key."""
@@ -821,10 +834,11 @@ class GetTransactionStatusRequest(_message.Message):
         stream: _common_pb2.StreamRef | None = ...,
         idempotency_key: _builtins.str = ...,
         transaction_id: _builtins.str = ...,
+        location_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["stream", b"stream"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "stream", b"stream", "transaction_id", b"transaction_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "location_json", b"location_json", "stream", b"stream", "transaction_id", b"transaction_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

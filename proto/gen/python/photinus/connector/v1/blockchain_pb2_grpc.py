@@ -31,8 +31,11 @@ class BlockchainServiceStub:
 
     Errors of submissions (code / ErrorInfo.reason / disposition):
     INVALID_ARGUMENT / INVALID_INPUTS / NOT_SENT: the inputs do not fit; the operation fails.
-    FAILED_PRECONDITION / TRANSACTION_REVERTED / NOT_SENT: reverted when estimated; metadata `revert` has the reason.
+    FAILED_PRECONDITION / TRANSACTION_REVERTED / NOT_SENT: the contract refused it when it was tried out before sending
+    (Ethereum's estimate, Fabric's endorsement); metadata `revert` has the reason.
     FAILED_PRECONDITION / INSUFFICIENT_FUNDS / NOT_SENT: the signer cannot pay.
+    FAILED_PRECONDITION / NO_CONTRACT / NOT_SENT: there is no contract at the location; the operation fails.
+    FAILED_PRECONDITION / NOT_ALLOWED / NOT_SENT: the ledger does not let this signer do it; the operation fails.
     UNAVAILABLE / DOWNSTREAM_DOWN / NOT_SENT with RetryInfo: the ledger is away; the same key later.
     DEADLINE_EXCEEDED / TIMEOUT / MAYBE_SENT: ask GetOperation.
     INTERNAL / anything / MAYBE_SENT: ask GetOperation, and look at the log.
@@ -117,8 +120,11 @@ class BlockchainServiceServicer:
 
     Errors of submissions (code / ErrorInfo.reason / disposition):
     INVALID_ARGUMENT / INVALID_INPUTS / NOT_SENT: the inputs do not fit; the operation fails.
-    FAILED_PRECONDITION / TRANSACTION_REVERTED / NOT_SENT: reverted when estimated; metadata `revert` has the reason.
+    FAILED_PRECONDITION / TRANSACTION_REVERTED / NOT_SENT: the contract refused it when it was tried out before sending
+    (Ethereum's estimate, Fabric's endorsement); metadata `revert` has the reason.
     FAILED_PRECONDITION / INSUFFICIENT_FUNDS / NOT_SENT: the signer cannot pay.
+    FAILED_PRECONDITION / NO_CONTRACT / NOT_SENT: there is no contract at the location; the operation fails.
+    FAILED_PRECONDITION / NOT_ALLOWED / NOT_SENT: the ledger does not let this signer do it; the operation fails.
     UNAVAILABLE / DOWNSTREAM_DOWN / NOT_SENT with RetryInfo: the ledger is away; the same key later.
     DEADLINE_EXCEEDED / TIMEOUT / MAYBE_SENT: ask GetOperation.
     INTERNAL / anything / MAYBE_SENT: ask GetOperation, and look at the log.
@@ -126,14 +132,17 @@ class BlockchainServiceServicer:
 
     def ResolveKey(self, request, context):
         """Turns what a user wrote into the canonical form of a signing key. Pure for the caller.
-        NOT_FOUND / UNKNOWN_KEY: intent SIGN and the connector does not hold it. INVALID_ARGUMENT / INVALID_KEY: no key at all.
+        NOT_FOUND / UNKNOWN_KEY: a key that the connector does not hold, and the intent needs it held. INVALID_ARGUMENT /
+        INVALID_KEY: neither a key nor a name that the connector can turn into one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SubmitBatchPin(self, request, context):
-        """Pins a batch on the multiparty contract. Submissions of one signer reach the ledger in the order of their calls.
+        """Pins a batch on the multiparty contract. Submissions of one signer reach the ledger in the order of their calls. (A
+        ledger without sequence numbers may lose what it acknowledged, and the connector then sends it later than it
+        should: members agree all the same, only later.)
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -175,14 +184,14 @@ class BlockchainServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GenerateInterface(self, request, context):
-        """Derives a FireFly interface from the ledger's own description of a contract (an ABI).
+        """Derives a FireFly interface from the ledger's own description of a contract (Ethereum: an ABI; Fabric: metadata).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DescribeEvent(self, request, context):
-        """Gives the signature of an event, and whether two filters can match the same event.
+        """Gives the signature of an event or an error, and whether two filters can match the same event.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -298,8 +307,11 @@ class BlockchainService:
 
     Errors of submissions (code / ErrorInfo.reason / disposition):
     INVALID_ARGUMENT / INVALID_INPUTS / NOT_SENT: the inputs do not fit; the operation fails.
-    FAILED_PRECONDITION / TRANSACTION_REVERTED / NOT_SENT: reverted when estimated; metadata `revert` has the reason.
+    FAILED_PRECONDITION / TRANSACTION_REVERTED / NOT_SENT: the contract refused it when it was tried out before sending
+    (Ethereum's estimate, Fabric's endorsement); metadata `revert` has the reason.
     FAILED_PRECONDITION / INSUFFICIENT_FUNDS / NOT_SENT: the signer cannot pay.
+    FAILED_PRECONDITION / NO_CONTRACT / NOT_SENT: there is no contract at the location; the operation fails.
+    FAILED_PRECONDITION / NOT_ALLOWED / NOT_SENT: the ledger does not let this signer do it; the operation fails.
     UNAVAILABLE / DOWNSTREAM_DOWN / NOT_SENT with RetryInfo: the ledger is away; the same key later.
     DEADLINE_EXCEEDED / TIMEOUT / MAYBE_SENT: ask GetOperation.
     INTERNAL / anything / MAYBE_SENT: ask GetOperation, and look at the log.

@@ -18,8 +18,11 @@ class BlockchainServiceStub:
 
     Errors of submissions (code / ErrorInfo.reason / disposition):
       INVALID_ARGUMENT / INVALID_INPUTS / NOT_SENT: the inputs do not fit; the operation fails.
-      FAILED_PRECONDITION / TRANSACTION_REVERTED / NOT_SENT: reverted when estimated; metadata `revert` has the reason.
+      FAILED_PRECONDITION / TRANSACTION_REVERTED / NOT_SENT: the contract refused it when it was tried out before sending
+        (Ethereum's estimate, Fabric's endorsement); metadata `revert` has the reason.
       FAILED_PRECONDITION / INSUFFICIENT_FUNDS / NOT_SENT: the signer cannot pay.
+      FAILED_PRECONDITION / NO_CONTRACT / NOT_SENT: there is no contract at the location; the operation fails.
+      FAILED_PRECONDITION / NOT_ALLOWED / NOT_SENT: the ledger does not let this signer do it; the operation fails.
       UNAVAILABLE / DOWNSTREAM_DOWN / NOT_SENT with RetryInfo: the ledger is away; the same key later.
       DEADLINE_EXCEEDED / TIMEOUT / MAYBE_SENT: ask GetOperation.
       INTERNAL / anything / MAYBE_SENT: ask GetOperation, and look at the log.
@@ -28,10 +31,14 @@ class BlockchainServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     ResolveKey: _aio.UnaryUnaryMultiCallable[_blockchain_pb2.ResolveKeyRequest, _blockchain_pb2.ResolveKeyResponse]
     """Turns what a user wrote into the canonical form of a signing key. Pure for the caller.
-    NOT_FOUND / UNKNOWN_KEY: intent SIGN and the connector does not hold it. INVALID_ARGUMENT / INVALID_KEY: no key at all.
+    NOT_FOUND / UNKNOWN_KEY: a key that the connector does not hold, and the intent needs it held. INVALID_ARGUMENT /
+    INVALID_KEY: neither a key nor a name that the connector can turn into one.
     """
     SubmitBatchPin: _aio.UnaryUnaryMultiCallable[_blockchain_pb2.SubmitBatchPinRequest, _blockchain_pb2.SubmitBatchPinResponse]
-    """Pins a batch on the multiparty contract. Submissions of one signer reach the ledger in the order of their calls."""
+    """Pins a batch on the multiparty contract. Submissions of one signer reach the ledger in the order of their calls. (A
+    ledger without sequence numbers may lose what it acknowledged, and the connector then sends it later than it
+    should: members agree all the same, only later.)
+    """
     SubmitNetworkAction: _aio.UnaryUnaryMultiCallable[_blockchain_pb2.SubmitNetworkActionRequest, _blockchain_pb2.SubmitNetworkActionResponse]
     """Records a network action on the multiparty contract."""
     InvokeContract: _aio.UnaryUnaryMultiCallable[_blockchain_pb2.InvokeContractRequest, _blockchain_pb2.InvokeContractResponse]
@@ -43,9 +50,9 @@ class BlockchainServiceStub:
     ParseInterface: _aio.UnaryUnaryMultiCallable[_blockchain_pb2.ParseInterfaceRequest, _blockchain_pb2.ParseInterfaceResponse]
     """Checks a method and its errors once and gives an id for later calls. The id is a cache entry, not state."""
     GenerateInterface: _aio.UnaryUnaryMultiCallable[_blockchain_pb2.GenerateInterfaceRequest, _blockchain_pb2.GenerateInterfaceResponse]
-    """Derives a FireFly interface from the ledger's own description of a contract (an ABI)."""
+    """Derives a FireFly interface from the ledger's own description of a contract (Ethereum: an ABI; Fabric: metadata)."""
     DescribeEvent: _aio.UnaryUnaryMultiCallable[_blockchain_pb2.DescribeEventRequest, _blockchain_pb2.DescribeEventResponse]
-    """Gives the signature of an event, and whether two filters can match the same event."""
+    """Gives the signature of an event or an error, and whether two filters can match the same event."""
     NormalizeLocation: _aio.UnaryUnaryMultiCallable[_blockchain_pb2.NormalizeLocationRequest, _blockchain_pb2.NormalizeLocationResponse]
     """Checks a contract's location and gives its canonical form."""
     GetNetworkVersion: _aio.UnaryUnaryMultiCallable[_blockchain_pb2.GetNetworkVersionRequest, _blockchain_pb2.GetNetworkVersionResponse]
@@ -61,8 +68,11 @@ class BlockchainServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Errors of submissions (code / ErrorInfo.reason / disposition):
       INVALID_ARGUMENT / INVALID_INPUTS / NOT_SENT: the inputs do not fit; the operation fails.
-      FAILED_PRECONDITION / TRANSACTION_REVERTED / NOT_SENT: reverted when estimated; metadata `revert` has the reason.
+      FAILED_PRECONDITION / TRANSACTION_REVERTED / NOT_SENT: the contract refused it when it was tried out before sending
+        (Ethereum's estimate, Fabric's endorsement); metadata `revert` has the reason.
       FAILED_PRECONDITION / INSUFFICIENT_FUNDS / NOT_SENT: the signer cannot pay.
+      FAILED_PRECONDITION / NO_CONTRACT / NOT_SENT: there is no contract at the location; the operation fails.
+      FAILED_PRECONDITION / NOT_ALLOWED / NOT_SENT: the ledger does not let this signer do it; the operation fails.
       UNAVAILABLE / DOWNSTREAM_DOWN / NOT_SENT with RetryInfo: the ledger is away; the same key later.
       DEADLINE_EXCEEDED / TIMEOUT / MAYBE_SENT: ask GetOperation.
       INTERNAL / anything / MAYBE_SENT: ask GetOperation, and look at the log.
@@ -75,7 +85,8 @@ class BlockchainServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_blockchain_pb2.ResolveKeyRequest, _abc.Awaitable[_blockchain_pb2.ResolveKeyResponse]],
     ) -> _abc.Awaitable[_blockchain_pb2.ResolveKeyResponse]:
         """Turns what a user wrote into the canonical form of a signing key. Pure for the caller.
-        NOT_FOUND / UNKNOWN_KEY: intent SIGN and the connector does not hold it. INVALID_ARGUMENT / INVALID_KEY: no key at all.
+        NOT_FOUND / UNKNOWN_KEY: a key that the connector does not hold, and the intent needs it held. INVALID_ARGUMENT /
+        INVALID_KEY: neither a key nor a name that the connector can turn into one.
         """
 
     @_abc_1.abstractmethod
@@ -84,7 +95,10 @@ class BlockchainServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _blockchain_pb2.SubmitBatchPinRequest,
         context: _aio.ServicerContext[_blockchain_pb2.SubmitBatchPinRequest, _abc.Awaitable[_blockchain_pb2.SubmitBatchPinResponse]],
     ) -> _abc.Awaitable[_blockchain_pb2.SubmitBatchPinResponse]:
-        """Pins a batch on the multiparty contract. Submissions of one signer reach the ledger in the order of their calls."""
+        """Pins a batch on the multiparty contract. Submissions of one signer reach the ledger in the order of their calls. (A
+        ledger without sequence numbers may lose what it acknowledged, and the connector then sends it later than it
+        should: members agree all the same, only later.)
+        """
 
     @_abc_1.abstractmethod
     def SubmitNetworkAction(
@@ -132,7 +146,7 @@ class BlockchainServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _blockchain_pb2.GenerateInterfaceRequest,
         context: _aio.ServicerContext[_blockchain_pb2.GenerateInterfaceRequest, _abc.Awaitable[_blockchain_pb2.GenerateInterfaceResponse]],
     ) -> _abc.Awaitable[_blockchain_pb2.GenerateInterfaceResponse]:
-        """Derives a FireFly interface from the ledger's own description of a contract (an ABI)."""
+        """Derives a FireFly interface from the ledger's own description of a contract (Ethereum: an ABI; Fabric: metadata)."""
 
     @_abc_1.abstractmethod
     def DescribeEvent(
@@ -140,7 +154,7 @@ class BlockchainServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _blockchain_pb2.DescribeEventRequest,
         context: _aio.ServicerContext[_blockchain_pb2.DescribeEventRequest, _abc.Awaitable[_blockchain_pb2.DescribeEventResponse]],
     ) -> _abc.Awaitable[_blockchain_pb2.DescribeEventResponse]:
-        """Gives the signature of an event, and whether two filters can match the same event."""
+        """Gives the signature of an event or an error, and whether two filters can match the same event."""
 
     @_abc_1.abstractmethod
     def NormalizeLocation(

@@ -229,7 +229,9 @@ Global___SubmissionDetail: _TypeAlias = SubmissionDetail  # noqa: Y015
 
 @_typing.final
 class Position(_message.Message):
-    """Place of an event in its ledger. Only this orders events; `protocol_id` does not (Fabric's holds a hash)."""
+    """Place of an event in its ledger. Only this orders events; `protocol_id` does not (Fabric's holds a hash). Every
+    connector to the ledger, of whichever member, gives the same event the same position.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -239,9 +241,9 @@ class Position(_message.Message):
     block: _builtins.int
     """Block number."""
     transaction_index: _builtins.int
-    """Index of the transaction in the block."""
+    """Index of the transaction among all of its block, whatever became of the others and whoever listens to them."""
     log_index: _builtins.int
-    """Index of the event in the block (Ethereum: log index) or in the transaction."""
+    """Index of the event in the block (Ethereum: log index) or in the transaction; 0 where a transaction has one at most."""
     def __init__(
         self,
         *,
@@ -281,15 +283,19 @@ class ChainEvent(_message.Message):
     name: _builtins.str
     """Name of the event, as its contract spells it."""
     location_json: _builtins.str
-    """JSON object that says which contract emitted it, in the connector's own form (`{"address":"0x…"}`)."""
+    """JSON object that says which contract emitted it, in the form NormalizeLocation gives (`{"address":"0x…"}`)."""
     signature: _builtins.str
-    """Signature of the event, `Changed(address,uint256)`."""
+    """Signature of the event as DescribeEvent gives it, `Changed(address,uint256)`."""
     output_json: _builtins.str
-    """JSON object of the decoded arguments."""
+    """JSON object of the decoded arguments. Where a contract emits bytes of its own making (Fabric): a JSON object as it
+    is, any other JSON value as `{"value":…}`, other UTF-8 as `{"text":"…"}`, else `{"base64":"…"}`.
+    """
     info_json: _builtins.str
     """JSON object with details of the ledger (block hash, gas, …), for people."""
     signer: _builtins.str
-    """Who signed the transaction, in canonical form: what a ResolveKey of that key answers."""
+    """Who signed the transaction, in canonical form: what a ResolveKey of that key answers. As the ledger proves it (or,
+    for pins, the multiparty contract), never as any other contract claims in its event.
+    """
     source: _builtins.str
     """Name of the connector's kind of ledger, `ethereum` or `fabric`."""
     @_builtins.property
@@ -298,7 +304,9 @@ class ChainEvent(_message.Message):
 
     @_builtins.property
     def timestamp(self) -> _timestamp_pb2.Timestamp:
-        """The block's time."""
+        """The block's time; where blocks have none (Fabric), the time that the submitter wrote into the transaction. For
+        people: nothing is decided by it.
+        """
 
     def __init__(
         self,

@@ -240,7 +240,9 @@ class Listener(_message.Message):
     id: _builtins.str
     """Chosen by the core, unique in the stream."""
     first_event: _builtins.str
-    """Where to begin when there is no checkpoint: `oldest`, `newest` or a block number in decimal. Empty means oldest."""
+    """Where to begin when there is no checkpoint: `oldest`, `newest` or a block number in decimal. Empty means oldest,
+    which is the beginning of the ledger: CheckpointInvalid when the connector cannot read so far back.
+    """
     resume: _builtins.bytes
     """Checkpoint to resume behind; empty for none. Takes precedence over `first_event`."""
     @_builtins.property
@@ -288,19 +290,27 @@ class MultipartyFilter(_message.Message):
 
     LOCATION_JSON_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    OPTIONS_JSON_FIELD_NUMBER: _builtins.int
     location_json: _builtins.str
     """The contract, in the connector's own JSON form, `{"address":"0x…"}`."""
     version: _builtins.int
     """Version of the contract as GetNetworkVersion answered: 1 or 2."""
+    options_json: _builtins.str
+    """`options` of the contract in the namespace's configuration, a JSON object whose scalars are text; empty for none.
+    They say what else counts as a pin where the ledger needs it said (Fabric: `{"customPinSupport":"true"}`); others
+    are not looked at. Members agree only when all of them configure the same. Network actions always come from the
+    contract itself.
+    """
     def __init__(
         self,
         *,
         location_json: _builtins.str = ...,
         version: _builtins.int = ...,
+        options_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["location_json", b"location_json", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["location_json", b"location_json", "options_json", b"options_json", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -341,7 +351,7 @@ class ContractEventFilter(_message.Message):
     event_json: _builtins.str
     """The event as a FireFly interface describes it: `{"name","params":[…]}`."""
     location_json: _builtins.str
-    """The contract; empty for any."""
+    """The contract, or part of a location where the ledger has such (Fabric: a channel); empty for any."""
     def __init__(
         self,
         *,
@@ -467,7 +477,9 @@ Global___Opened: _TypeAlias = Opened  # noqa: Y015
 
 @_typing.final
 class Batch(_message.Message):
-    """Events, in order."""
+    """Events, in order: those of one listener by position. Between listeners there is no order but that of sending: they may
+    listen to different ledgers (channels of Fabric).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -547,7 +559,9 @@ class Event(_message.Message):
     listener_id: _builtins.str
     """Listener it matched; empty for operation updates and peer changes."""
     removed: _builtins.bool
-    """True when a ledger took the event back by a reorganisation. Never for events past the configured confirmations."""
+    """True when a ledger took the event back by a reorganisation. Never for events past the configured confirmations, and
+    never on a ledger whose blocks are final (Fabric).
+    """
     @_builtins.property
     def batch_pin(self) -> Global___BatchPinEvent:
         """A pin on the multiparty contract."""
@@ -1299,7 +1313,9 @@ Global___Progress: _TypeAlias = Progress  # noqa: Y015
 
 @_typing.final
 class CheckpointInvalid(_message.Message):
-    """A checkpoint that the connector cannot resume from; the listener is idle until it is removed and added again."""
+    """A checkpoint, or a `first_event`, that the connector cannot begin from; the listener is idle until it is removed and
+    added again.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1309,7 +1325,9 @@ class CheckpointInvalid(_message.Message):
     listener_id: _builtins.str
     """The listener."""
     reason: _builtins.str
-    """Why, e.g. a block that is no longer part of the chain: then the namespace needs an operator."""
+    """Why, e.g. a block that is no longer part of the chain, or one that this node of the ledger never had: then the
+    namespace needs an operator.
+    """
     @_builtins.property
     def oldest(self) -> _common_pb2.Position:
         """First position it could resume from."""
