@@ -287,8 +287,11 @@ class StreamSession:
             row = found[-1].row
             for stored in found:
                 name = f"update/{self._instance.journal.store_id}/{stored.row}"
-                event = events.Event(id=name, operation_update=stored.update)
-                if event.ByteSize() > self._window.bytes_max // 2:
+                event = stored.event or events.Event(id=name, operation_update=stored.update)
+                if (
+                    event.HasField("operation_update")
+                    and event.ByteSize() > self._window.bytes_max // 2
+                ):
                     # Its end must arrive, if need be without the details.
                     event.operation_update.ClearField("manifest")
                     event.operation_update.ClearField("output_json")

@@ -8,7 +8,7 @@ transaction for both) or implements this protocol over its own store and returns
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from photinus.connector.v1 import common_pb2 as common
@@ -48,10 +48,11 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class StoredUpdate:
-    """An update that waits to be acked; `row` orders them."""
+    """What waits to be acked, an update or a whole event without listener; `row` orders them."""
 
     row: int
-    update: events.OperationUpdate
+    update: events.OperationUpdate = field(default_factory=events.OperationUpdate)
+    event: events.Event | None = None
 
 
 class OperationJournal(Protocol):

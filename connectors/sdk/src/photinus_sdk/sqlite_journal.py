@@ -57,7 +57,7 @@ class SqliteJournal:
         await journal.write(job)
 
     Args:
-        path: The file.
+        path: The file; None keeps everything in memory, to end with the process.
         schema: Further SQL for the author's own tables (`CREATE … IF NOT EXISTS`).
         retention_s: How long a finished key is remembered.
         now_ns: Wall clock, for tests.
@@ -65,7 +65,7 @@ class SqliteJournal:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | None,
         *,
         schema: str = "",
         retention_s: int = RETENTION_DEFAULT_S,
@@ -221,6 +221,27 @@ class SqliteJournal:
             )
             self._touched.add(stream.text)
 
+    async def tell(self, stream: StreamKey, event: events.Event) -> None:
+        """Queues an event without listener (TokenPoolEvent) for the stream, until the core acks it.
+
+        The event brings its id: the same one again is the same event for the core.
+
+        Raises:
+            Exhausted: the event is too large.
+        """
+        if event.ByteSize() > UPDATE_BYTES_MAX:
+            raise Exhausted(f"The event {event.id} is larger than {UPDATE_BYTES_MAX} bytes")
+
+        def job(db: sqlite3.Connection) -> None:
+            # Without a key: it ends no operation. Its body is the whole event.
+            db.execute(
+                "INSERT INTO kit_updates (stream, key, terminal, body) VALUES (?, '', 0, ?)",
+                (stream.text, event.SerializeToString()),
+            )
+            self._touched.add(stream.text)
+
+        await self._writer.write(job)
+
     async def get(
         self, stream: StreamKey, key: str, *, begun: bool = False
     ) -> operations.Operation | None:
@@ -271,11 +292,15 @@ class SqliteJournal:
     async def updates(self, stream: StreamKey, after: int, limit: int) -> list[StoredUpdate]:
         def job(db: sqlite3.Connection) -> list[StoredUpdate]:
             rows = db.execute(
-                "SELECT id, body FROM kit_updates WHERE stream = ? AND id > ? ORDER BY id LIMIT ?",
+                "SELECT id, key, body FROM kit_updates WHERE stream = ? AND id > ?"
+                " ORDER BY id LIMIT ?",
                 (stream.text, after, limit),
             )
             return [
-                StoredUpdate(row, events.OperationUpdate.FromString(body)) for row, body in rows
+                StoredUpdate(row, events.OperationUpdate.FromString(body))
+                if key
+                else StoredUpdate(row, event=events.Event.FromString(body))
+                for row, key, body in rows
             ]
 
         return await self._writer.write(job)

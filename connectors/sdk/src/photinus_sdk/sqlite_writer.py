@@ -30,7 +30,8 @@ class SqliteWriter:
     Jobs run in the order of their calls. Reads go the same way and see all that was written before.
 
     Args:
-        path: The database file. A lock file beside it keeps a second process out.
+        path: The database file. A lock file beside it keeps a second process out. None keeps everything
+            in memory, to end with the process.
         schema: SQL that creates what is missing; run at every start.
         on_commit: Called on the event loop after each commit, also when a caller is cancelled.
 
@@ -39,29 +40,19 @@ class SqliteWriter:
     """
 
     def __init__(
-        self, path: Path, schema: str, on_commit: Callable[[], None] = lambda: None
+        self, path: Path | None, schema: str, on_commit: Callable[[], None] = lambda: None
     ) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = os.open(
-            path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            raise Refused(
-                f"{path} is in use by another process; give each its own data directory",
-                reason="STORE_IN_USE",
-            ) from None
+        self._lock = None if path is None else _locked(path)
         try:
             self._db = _opened(path, schema)
         except sqlite3.Error as error:
-            os.close(self._lock)
+            self._unlock()
             raise Refused(f"{path} cannot be used: {error}", reason="STORE_UNUSABLE") from error
         self._on_commit = on_commit
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name=f"sqlite {path.name}", daemon=True)
+        name = "memory" if path is None else path.name
+        self._thread = threading.Thread(target=self._work, name=f"sqlite {name}", daemon=True)
         self._thread.start()
 
     async def write(self, job: Callable[[sqlite3.Connection], R]) -> R:
@@ -84,7 +75,11 @@ class SqliteWriter:
         self._closed = True
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
-        os.close(self._lock)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
 
     def _work(self) -> None:
         running = True
@@ -139,8 +134,23 @@ class SqliteWriter:
                 future.set_exception(error)
 
 
-def _opened(path: Path, schema: str) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+def _locked(path: Path) -> int:
+    """Takes the lock file of a database; its descriptor. Makes the folder. Raises Refused."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise Refused(
+            f"{path} is in use by another process; give each its own data directory",
+            reason="STORE_IN_USE",
+        ) from None
+    return lock
+
+
+def _opened(path: Path | None, schema: str) -> sqlite3.Connection:
+    db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
     try:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             db.execute(f"PRAGMA {pragma}")
