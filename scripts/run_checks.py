@@ -28,6 +28,7 @@ PYTHON_FOLDERS = (
     "connectors/ethereum/src",
     "connectors/ipfs/src",
     "connectors/dx/src",
+    "connectors/memory/src",
     "connectors/sanity/src",
     "scripts",
     "tests",
