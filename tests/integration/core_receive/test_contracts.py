@@ -5,10 +5,10 @@ connector would.
 """
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from photinus_core.model.errors import Unavailable
 from photinus_core.ports.connectors import StreamProgress
 

@@ -8,12 +8,12 @@ would; at the end of every test an honest broadcast must still be confirmed.
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from photinus_core.events import peers as peers_module
 from photinus_core.events.wakeups import WakeupKind
 from photinus_core.model import canonical

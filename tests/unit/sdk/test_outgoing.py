@@ -4,6 +4,8 @@ Method: put events in, cut batches, read them as the core would.
 """
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from photinus.connector.v1 import event_pb2 as events
 from photinus_sdk import Events, Exhausted, Passed
 from photinus_sdk.outgoing import EVENT_BYTES_MAX, Outgoing
@@ -130,3 +132,40 @@ def test_full_after_two_batches() -> None:
     assert out.has_batch
     out.put("a", Events([event("a4")], b"4"))
     assert out.full
+
+
+@given(
+    yields=st.lists(
+        st.tuples(st.sampled_from("ab"), st.lists(st.integers(0, 400), max_size=7), st.booleans()),
+        max_size=12,
+    ),
+    batch_size=st.integers(1, 6),
+    window_bytes=st.integers(1_000, 4_000),
+)
+def test_whatever_sources_yield_leaves_in_order_with_its_checkpoints(
+    yields: list[tuple[str, list[int], bool]], batch_size: int, window_bytes: int
+) -> None:
+    out = Outgoing(batch_size, window_bytes)
+    wanted: list[tuple[str, str]] = []
+    ends: dict[str, tuple[str, bytes]] = {}
+    """Id of the last event of a yield -> its source and checkpoint."""
+    for number, (source, sizes, fragment) in enumerate(yields):
+        found = [event(f"{number}/{index}", size) for index, size in enumerate(sizes)]
+        wanted += [(source, e.id) for e in found]
+        if found:
+            ends[found[-1].id] = (source, str(number).encode())
+        out.put(source, Events(found, str(number).encode(), fragment))
+    seen: list[tuple[str, str]] = []
+    seq = 0
+    while (cut_off := out.cut(seq + 1)) is not None:
+        seq += 1
+        batch = cut_off[0]
+        assert 0 < len(batch.events) <= batch_size
+        assert batch.ByteSize() <= window_bytes
+        seen += [(e.listener_id, e.id) for e in batch.events]
+        assert dict(batch.checkpoints) == dict(ends[e.id] for e in batch.events if e.id in ends)
+        last = batch.events[-1].id
+        number, index = map(int, last.split("/"))
+        assert batch.fragment == (yields[number][2] or index + 1 < len(yields[number][1]))
+    assert seen == wanted
+    assert len(out) == 0

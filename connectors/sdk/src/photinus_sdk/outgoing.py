@@ -18,16 +18,25 @@ EVENT_BYTES_MAX = (4 << 20) - (128 << 10)
 BATCH_OVERHEAD_BYTES = 16
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """An event, or what its source said when it had none."""
+@dataclass(slots=True)
+class _Run:
+    """Events of one source that came together, and what was said behind the last of them.
+
+    Kept together because a task of a few microseconds per event is what limits a busy stream.
+    """
 
     listener_id: str
-    found: events.Event | Passed
-    size: int = 0
+    events: list[events.Event]
+    sizes: list[int]
     checkpoint: bytes | None = None
-    more: bool = False
+    fragment: bool = False
     updates_through: int = 0
+    sent: int = 0
+
+    @property
+    def left(self) -> int:
+        """How many are not in a batch yet."""
+        return len(self.events) - self.sent
 
 
 @dataclass(slots=True)
@@ -48,7 +57,7 @@ class Outgoing:
 
     batch_size: int
     window_bytes: int
-    _queue: deque[_Entry] = field(default_factory=deque)
+    _queue: deque[_Run | tuple[str, Passed]] = field(default_factory=deque)
     _queued_events: int = 0
     _positions: dict[str, _Position] = field(default_factory=dict)
     _last_seq: dict[str, int] = field(default_factory=dict)
@@ -73,7 +82,7 @@ class Outgoing:
         """Takes what a source yielded. Raises Exhausted for an event that no window can hold."""
         match item:
             case Passed():
-                self._queue.append(_Entry(listener_id, item))
+                self._queue.append((listener_id, item))
                 self._settle()
             case Events():
                 found = list(item.events)
@@ -83,28 +92,18 @@ class Outgoing:
                 for event in found:
                     event.listener_id = listener_id
                 room = len(item.checkpoint or b"") + len(listener_id.encode()) + 16
-                sizes = [self._checked_size(event, room) for event in found]
-                last = len(found) - 1
-                for index, (event, size) in enumerate(zip(found, sizes, strict=True)):
-                    self._append(
-                        _Entry(
-                            listener_id,
-                            event,
-                            size,
-                            item.checkpoint if index == last else None,
-                            more=index < last or item.fragment,
-                        )
-                    )
+                sizes = self._checked_sizes(found, room)
+                self._append(_Run(listener_id, found, sizes, item.checkpoint, item.fragment))
 
     def put_own(self, found: Iterable[tuple[events.Event, int]]) -> None:
         """Takes events without listener, each with its row among the journal's updates (or 0)."""
         for event, row in found:
-            self._append(_Entry("", event, self._checked_size(event), updates_through=row))
+            self._append(_Run("", [event], self._checked_sizes([event]), updates_through=row))
 
     def drop_listener(self, listener_id: str) -> None:
         """Forgets what was not sent of a listener."""
-        self._queue = deque(entry for entry in self._queue if entry.listener_id != listener_id)
-        self._queued_events = sum(not isinstance(entry.found, Passed) for entry in self._queue)
+        self._queue = deque(entry for entry in self._queue if _source_of(entry) != listener_id)
+        self._queued_events = sum(run.left for run in self._queue if isinstance(run, _Run))
         for known in (self._positions, self._last_seq, self._catching_up):
             known.pop(listener_id, None)
 
@@ -118,28 +117,35 @@ class Outgoing:
         if not self._queued_events:
             return None
         batch, updates_through, more = events.Batch(seq=seq), 0, False
-        limit = min(self.window_bytes, BATCH_BYTES_TARGET)
-        size = BATCH_OVERHEAD_BYTES
-        while self._queue and len(batch.events) < self.batch_size:
-            entry = self._queue[0]
-            if isinstance(entry.found, Passed):
+        room = self.batch_size
+        left = min(self.window_bytes, BATCH_BYTES_TARGET) - BATCH_OVERHEAD_BYTES
+        while self._queue and room:
+            run = self._queue[0]
+            if isinstance(run, tuple):
                 self._queue.popleft()
-                self._take_position(entry.listener_id, entry.found)
+                self._take_position(*run)
                 continue
-            if batch.events and size + entry.size > limit:
+            # The first event of a batch goes in whatever its size.
+            count, size = _fitting(
+                run.sizes, run.sent, room, left, at_least=room == self.batch_size
+            )
+            if not count:
+                break
+            batch.events.extend(run.events[run.sent : run.sent + count])
+            run.sent += count
+            room, left = room - count, left - size
+            self._queued_events -= count
+            self._last_seq[run.listener_id] = seq
+            if run.listener_id in self._positions:
+                # Overtaken by these events: its checkpoint would take the core back.
+                self._positions[run.listener_id].checkpoint = None
+            more = run.fragment or bool(run.left)
+            if run.left:
                 break
             self._queue.popleft()
-            self._queued_events -= 1
-            batch.events.append(entry.found)
-            size += entry.size
-            more = entry.more
-            self._last_seq[entry.listener_id] = seq
-            updates_through = max(updates_through, entry.updates_through)
-            if entry.checkpoint is not None:
-                batch.checkpoints[entry.listener_id] = entry.checkpoint
-            if entry.listener_id in self._positions:
-                # Overtaken by this event: its checkpoint would take the core back.
-                self._positions[entry.listener_id].checkpoint = None
+            updates_through = max(updates_through, run.updates_through)
+            if run.checkpoint is not None:
+                batch.checkpoints[run.listener_id] = run.checkpoint
         batch.fragment = more
         return batch, updates_through
 
@@ -165,24 +171,29 @@ class Outgoing:
         self._gap_possible = self._changed = False
         return progress
 
-    def _append(self, entry: _Entry) -> None:
-        self._queue.append(entry)
-        self._queued_events += 1
+    def _append(self, run: _Run) -> None:
+        self._queue.append(run)
+        self._queued_events += run.left
 
-    def _checked_size(self, event: events.Event, checkpoint_room: int = 0) -> int:
-        size = event.ByteSize() + 8 + checkpoint_room
-        if size > min(self.window_bytes - BATCH_OVERHEAD_BYTES, EVENT_BYTES_MAX):
-            raise Exhausted(
-                f"The event {event.id} has {size} bytes; the core takes"
-                f" {min(self.window_bytes, EVENT_BYTES_MAX)}",
-                reason="EVENT_TOO_LARGE",
-            )
-        return size
+    def _checked_sizes(self, found: list[events.Event], checkpoint_room: int = 0) -> list[int]:
+        """Upper bounds of the events' bytes in a batch."""
+        room = 8 + checkpoint_room
+        sizes = [event.ByteSize() + room for event in found]
+        limit = min(self.window_bytes - BATCH_OVERHEAD_BYTES, EVENT_BYTES_MAX)
+        for event, size in zip(found, sizes, strict=True):
+            if size > limit:
+                raise Exhausted(
+                    f"The event {event.id} has {size} bytes; the core takes"
+                    f" {min(self.window_bytes, EVENT_BYTES_MAX)}",
+                    reason="EVENT_TOO_LARGE",
+                )
+        return sizes
 
     def _settle(self) -> None:
         """Notes positions that wait behind no event."""
-        while self._queue and isinstance(passed := self._queue[0].found, Passed):
-            self._take_position(self._queue.popleft().listener_id, passed)
+        while self._queue and isinstance(passed := self._queue[0], tuple):
+            self._queue.popleft()
+            self._take_position(*passed)
 
     def _take_position(self, listener_id: str, passed: Passed) -> None:
         position = self._positions.setdefault(listener_id, _Position())
@@ -196,3 +207,19 @@ class Outgoing:
         self._catching_up[listener_id] = passed.catching_up
         if passed.gap_possible:
             self._gap_possible = self._changed = True
+
+
+def _source_of(entry: _Run | tuple[str, Passed]) -> str:
+    return entry.listener_id if isinstance(entry, _Run) else entry[0]
+
+
+def _fitting(
+    sizes: list[int], first: int, count_max: int, bytes_max: int, *, at_least: bool
+) -> tuple[int, int]:
+    """How many from `first` on fit both limits, and their bytes; one more than fits if `at_least`."""
+    total = 0
+    for count, size in enumerate(sizes[first : first + count_max]):
+        if total + size > bytes_max and (count or not at_least):
+            return count, total
+        total += size
+    return min(count_max, len(sizes) - first), total

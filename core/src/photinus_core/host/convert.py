@@ -189,20 +189,22 @@ def _body(event: events.Event) -> EventBody | None:
 
 
 def _chain(chain: wire.ChainEvent) -> ChainEvent:
+    position = chain.position
+    # By place, not by name: this runs for each event of a ledger.
     return ChainEvent(
-        block=chain.position.block,
-        transaction_index=chain.position.transaction_index,
-        log_index=chain.position.log_index,
-        protocol_id=chain.protocol_id,
-        transaction_id=chain.transaction_id,
-        name=chain.name,
-        location=chain.location_json,
-        signature=chain.signature,
-        output=chain.output_json,
-        info=chain.info_json,
-        timestamp=_time(chain.timestamp),
-        signer=chain.signer,
-        source=chain.source,
+        position.block,
+        position.transaction_index,
+        position.log_index,
+        chain.protocol_id,
+        chain.transaction_id,
+        chain.name,
+        chain.location_json,
+        chain.signature,
+        chain.output_json,
+        chain.info_json,
+        _time(chain.timestamp),
+        chain.signer,
+        chain.source,
     )
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
+import msgspec
+
 from photinus_core.model.ids import Epoch, Hash32, Namespace, Nanoseconds, Uuid
 from photinus_core.model.ledger import OperationStatus
 
@@ -283,8 +285,7 @@ class DataExchange(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ChainEvent:
+class ChainEvent(msgspec.Struct, frozen=True, gc=False):
     """What every event of a ledger carries. JSON fields are text as the connector sent it."""
 
     block: int
@@ -302,8 +303,7 @@ class ChainEvent:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class BatchPinned:
+class BatchPinned(msgspec.Struct, frozen=True, gc=False):
     """A pin on the multiparty contract."""
 
     chain: ChainEvent
@@ -316,8 +316,7 @@ class BatchPinned:
     contract_invoke: bool
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkActionSeen:
+class NetworkActionSeen(msgspec.Struct, frozen=True, gc=False):
     """A network action on the multiparty contract."""
 
     chain: ChainEvent
@@ -325,15 +324,13 @@ class NetworkActionSeen:
     payload: str
 
 
-@dataclass(frozen=True, slots=True)
-class ContractEventSeen:
+class ContractEventSeen(msgspec.Struct, frozen=True, gc=False):
     """An event of a smart contract."""
 
     chain: ChainEvent
 
 
-@dataclass(frozen=True, slots=True)
-class WorkUpdate:
+class WorkUpdate(msgspec.Struct, frozen=True, gc=False):
     """Progress or end of a piece of work."""
 
     key: str
@@ -345,8 +342,7 @@ class WorkUpdate:
     hash: str
 
 
-@dataclass(frozen=True, slots=True)
-class PeerMessage:
+class PeerMessage(msgspec.Struct, frozen=True, gc=False):
     """A message of a peer, durable at the connector until acked."""
 
     sender: str
@@ -355,8 +351,7 @@ class PeerMessage:
     received: Nanoseconds
 
 
-@dataclass(frozen=True, slots=True)
-class PeerBlob:
+class PeerBlob(msgspec.Struct, frozen=True, gc=False):
     """A blob of a peer, complete and hashed."""
 
     sender: str
@@ -368,8 +363,7 @@ class PeerBlob:
     payload_ref: str
 
 
-@dataclass(frozen=True, slots=True)
-class PeerChange:
+class PeerChange(msgspec.Struct, frozen=True, gc=False):
     """A peer came, went or changed."""
 
     peer: str
@@ -388,8 +382,7 @@ EventBody = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectorEvent:
+class ConnectorEvent(msgspec.Struct, frozen=True, gc=False):
     """One event of a connector's stream."""
 
     id: str
