@@ -52,6 +52,10 @@ chaos: setup-test ## break a network on purpose for MINUTES=n from SEED=s, and c
 bench: setup ## measure throughput and latency on a network of two members
 	@.venv/bin/python -m bench $(ARGS)
 
+.PHONY: bench-host
+bench-host: setup-python ## measure the plugin host: calls, events, lost and hung connectors (ARGS="--only losses")
+	@GRPC_VERBOSITY=ERROR .venv/bin/python -m bench.host $(ARGS)
+
 .PHONY: proto
 proto: setup-dev ## generate Python and Go from the protos
 	@.venv/bin/python -m scripts.generate_rest
