@@ -48,10 +48,11 @@ class DxConnector(
 
     _exchange: Exchange
 
-    @classmethod
-    def open_journal(cls, data_dir: Path) -> SqliteJournal:
+    def open_journal(self, data_dir: Path) -> SqliteJournal:
         """The kit's journal with the exchange's tables beside its own."""
-        return SqliteJournal(data_dir / "journal.sqlite", schema=SCHEMA, retention_s=RETENTION_S)
+        path = data_dir / "journal.sqlite"
+        self._journal = SqliteJournal(path, schema=SCHEMA, retention_s=RETENTION_S)
+        return self._journal
 
     @classmethod
     async def validate(cls, settings: Settings) -> Iterable[common.Diagnostic]:
@@ -74,9 +75,9 @@ class DxConnector(
         return found
 
     async def start(self, settings: Settings) -> None:
-        journal = self.instance.journal
-        assert isinstance(journal, SqliteJournal)
-        self._exchange = Exchange(settings, self.instance.data_dir, journal, self._peer_answers)
+        self._exchange = Exchange(
+            settings, self.instance.data_dir, self._journal, self._peer_answers
+        )
         await self._exchange.start()
 
     async def run(self) -> None:

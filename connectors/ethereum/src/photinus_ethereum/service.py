@@ -81,17 +81,16 @@ class EthereumConnector(
 
     # Life.
 
-    @classmethod
-    def open_journal(cls, data_dir: Path) -> Journal:
-        return Journal(data_dir / "journal.sqlite", retention_s=RETENTION_S)
+    def open_journal(self, data_dir: Path) -> Journal:
+        self._journal = Journal(data_dir / "journal.sqlite", retention_s=RETENTION_S)
+        return self._journal
 
     @classmethod
     async def validate(cls, settings: EthereumSettings) -> Iterable[common.Diagnostic]:
         return list(check(settings))
 
     async def start(self, settings: EthereumSettings) -> None:
-        assert isinstance(self.instance.journal, Journal)
-        self._settings, self._journal = settings, self.instance.journal
+        self._settings = settings
         self._rpc = _client(settings)
         self._keys = await _load_keys(settings)
         await self._rpc.__aenter__()

@@ -182,10 +182,12 @@ class Connector(Generic[S]):
         """Findings the settings' types cannot express. No effect, no network."""
         return ()
 
-    @classmethod
-    def open_journal(cls, data_dir: Path) -> OperationJournal:
-        """The instance's durable memory; override to add tables to it or to bring another."""
-        retention_s = cls.limits.idempotency_retention_s
+    def open_journal(self, data_dir: Path) -> OperationJournal:
+        """The instance's durable memory; override to add tables to it or to bring another.
+
+        Called once, before `start`. Keep what you return if you write to it yourself.
+        """
+        retention_s = self.limits.idempotency_retention_s
         return SqliteJournal(data_dir / "journal.sqlite", retention_s=retention_s)
 
     def listen(self, subscription: Subscription) -> AsyncIterator[Events | Passed]:

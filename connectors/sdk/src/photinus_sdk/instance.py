@@ -55,7 +55,7 @@ class Instance:
         # The journal last: what is opened here is closed by `aclose` only if nothing fails behind it.
         self.author: Connector[Any] = cls()
         self.author.instance = self
-        self.journal: OperationJournal = cls.open_journal(data_dir)
+        self.journal: OperationJournal = self.author.open_journal(data_dir)
         self.streams: dict[StreamKey, OpenStream] = {}
         self.status = connector.WatchStatusResponse()
         self.config_digest: bytes | None = None
