@@ -1,4 +1,8 @@
-"""The `photinus` command."""
+"""The `photinus` command.
+
+What a command needs is loaded when it runs: `photinus up --in-memory` is to be up in about a second, and its
+processes start before the core is loaded.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +13,36 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
-from photinus_core.app import commands, operating
-from photinus_core.app.config import ConfigError, load
-from photinus_core.app.devnet.cluster import ClusterPlan
+from photinus_core.app.choices import CLUSTER_REPLICAS, COLLECTIONS, DRAIN_S
 from photinus_core.app.devnet.layout import MEMBERS_MAX
 from photinus_core.app.devnet.processes import StartError
-from photinus_core.app.logs import set_up_logs
-from photinus_core.app.telling import complain
-from photinus_core.model.errors import PhotinusError
+from photinus_core.app.telling import complain, tell
+
+if TYPE_CHECKING:
+    from photinus_core.app import commands, operating
+    from photinus_core.app.devnet.cluster import ClusterPlan
+else:
+
+    class _Later:
+        """A module that is loaded when something of it is used."""
+
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(import_module(f"photinus_core.app.{self._name}"), name)
+
+    commands, operating = _Later("commands"), _Later("operating")
 
 DEFAULT_DIRECTORY: Final = Path(".photinus")
 DEFAULT_API: Final = "127.0.0.1:5001"
 INTERRUPTED: Final = 130
-CLUSTER_REPLICAS: Final = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,20 +56,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(parsed.run(parsed))
     except KeyboardInterrupt:
         return INTERRUPTED
-    except ConfigError as failure:
-        for problem in failure.problems:
-            complain(str(problem))
-        return 2
-    except (StartError, PhotinusError, OSError) as failure:
+    except (StartError, OSError) as failure:
         complain(f"photinus: {failure}")
         return 1
+    except Exception as failure:  # noqa: BLE001 - raised again unless it is one of ours
+        return _explained(failure)
+
+
+def _explained(failure: Exception) -> int:
+    """Tells a failure that is the user's to mend; raises any other again."""
+    from photinus_core.app.config import ConfigError  # noqa: PLC0415 - see above
+    from photinus_core.model.errors import PhotinusError  # noqa: PLC0415 - see above
+
+    match failure:
+        case ConfigError():
+            for problem in failure.problems:
+                complain(str(problem))
+            return 2
+        case PhotinusError():
+            complain(f"photinus: {failure}")
+            return 1
+        case _:
+            raise failure
+
+
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version  # noqa: PLC0415 - see above
+
+        tell(version("photinus-core"))
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="photinus", description="A multi-party node, compatible with Hyperledger FireFly."
     )
-    parser.add_argument("--version", action="version", version=version("photinus-core"))
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
     parsers = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     up = parsers.add_parser("up", help="start a network on this machine, until Ctrl-C")
@@ -70,10 +110,19 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--postgres", default="", metavar="URL", help="a PostgreSQL server to use")
     up.add_argument("--zookeeper", default="", metavar="HOSTS", help="a ZooKeeper ensemble to use")
     up.add_argument("--fresh", action="store_true", help="throw away the former network first")
-    _add_directory(up)
-    up.set_defaults(
-        run=lambda a: _run(commands.up(a.dir, a.members, _cluster_plan(a), fresh=a.fresh))
+    up.add_argument(
+        "--in-memory",
+        action="store_true",
+        help="no chain, no files: for unit tests of applications; nothing of it stays",
     )
+    up.add_argument(
+        "command",
+        nargs="*",
+        metavar="-- COMMAND",
+        help="with --in-memory: run this with the members' URLs in its environment, then end",
+    )
+    _add_directory(up)
+    up.set_defaults(run=_up)
 
     down = parsers.add_parser("down", help="end the network of this folder")
     _add_directory(down)
@@ -129,6 +178,20 @@ def _add_connector(connector: argparse.ArgumentParser) -> None:
     new.set_defaults(run=lambda a: commands.new_connector(a.name, a.contract, a.language, a.dir))
 
 
+def _up(parsed: argparse.Namespace) -> int:
+    if not parsed.in_memory:
+        if parsed.command:
+            raise StartError("a command to run goes with --in-memory")
+        plan = _cluster_plan(parsed)
+        return _run(commands.up(parsed.dir, parsed.members, plan, fresh=parsed.fresh))
+    lasting = ("cluster", "replicas", "postgres", "zookeeper", "fresh")
+    if any(getattr(parsed, name) for name in lasting):
+        raise StartError("--in-memory keeps nothing: it goes with --members alone")
+    from photinus_core.app import memory_command  # noqa: PLC0415 - see above
+
+    return _run(memory_command.up(parsed.members, parsed.command))
+
+
 def _add_operating(add: Callable[..., argparse.ArgumentParser]) -> None:
     cluster = add("cluster", help="show replicas, who leads what, and what waits")
     _add_api(cluster)
@@ -142,9 +205,7 @@ def _add_operating(add: Callable[..., argparse.ArgumentParser]) -> None:
 
     drain = add("drain", help="take a replica out: hand over, send clients elsewhere")
     _add_api(drain)
-    drain.add_argument(
-        "--timeout", type=float, default=operating.DRAIN_S, help="seconds to wait (30)"
-    )
+    drain.add_argument("--timeout", type=float, default=DRAIN_S, help="seconds to wait (30)")
     drain.set_defaults(run=lambda a: _run(operating.drain(a.api, a.timeout)))
 
     prune = add("prune", help="delete what is old and no longer needed")
@@ -154,7 +215,7 @@ def _add_operating(add: Callable[..., argparse.ArgumentParser]) -> None:
     prune.add_argument(
         "--collection",
         action="append",
-        choices=operating.COLLECTIONS,
+        choices=COLLECTIONS,
         help="which one, may be given again (all of these)",
     )
     prune.add_argument("--namespace", default="", help="in which namespace (the default one)")
@@ -164,8 +225,8 @@ def _add_operating(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _pruning(parsed: argparse.Namespace) -> operating.Pruning:
-    chosen = parsed.collection or operating.COLLECTIONS
-    ordered = tuple(name for name in operating.COLLECTIONS if name in chosen)
+    chosen = parsed.collection or COLLECTIONS
+    ordered = tuple(name for name in COLLECTIONS if name in chosen)
     return operating.Pruning(parsed.namespace, ordered, parsed.older_than, parsed.dry_run)
 
 
@@ -177,6 +238,8 @@ def _age(text: str) -> int:
 
 
 def _cluster_plan(parsed: argparse.Namespace) -> ClusterPlan:
+    from photinus_core.app.devnet.cluster import ClusterPlan  # noqa: PLC0415 - see above
+
     shared = parsed.cluster or parsed.zookeeper
     replicas = parsed.replicas or (CLUSTER_REPLICAS if shared else 1)
     return ClusterPlan(
@@ -185,7 +248,9 @@ def _cluster_plan(parsed: argparse.Namespace) -> ClusterPlan:
 
 
 def _serve(parsed: argparse.Namespace) -> int:
-    from photinus_core.app.serve import serve  # noqa: PLC0415 - the other commands need no node
+    from photinus_core.app.config import load  # noqa: PLC0415 - the other commands need no node
+    from photinus_core.app.logs import set_up_logs  # noqa: PLC0415 - likewise
+    from photinus_core.app.serve import serve  # noqa: PLC0415 - likewise
 
     settings = load(parsed.config)
     directory = _folder(parsed)

@@ -25,9 +25,6 @@ NAMESPACE_COLUMNS: Final = (
     *("NAMESPACE", "LEADER", "EPOCH", "STANDING BY"),
     *("UNDECIDED PINS", "UNSENT MESSAGES", "EVENTS BEHIND"),
 )
-DRAIN_S: Final = 30.0
-COLLECTIONS: Final = ("events", "blockchainevents", "operations", "transactions")
-"""In this order: transactions go when nothing names them any more."""
 _AGE: Final = re.compile(r"(\d+)([smhdw])")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 

@@ -54,6 +54,23 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    await run_node(settings, directory, ready, stop)
+
+
+async def run_node(
+    settings: NodeSettings,
+    directory: Path,
+    ready: Callable[[list[str]], None],
+    stop: asyncio.Event,
+) -> None:
+    """Runs a node until `stop` is set; several may run in one process, each in its own directory.
+
+    Args:
+        settings: As for `serve`.
+        directory: As for `serve`.
+        ready: As for `serve`.
+        stop: Ends it, with its work drained.
+    """
     async with AsyncExitStack() as stack:
         stores = await open_stores(settings, directory, stack)
         main = next(iter(stores.values()))

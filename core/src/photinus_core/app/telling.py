@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import grpc
+if TYPE_CHECKING:
+    import grpc
 
 CALL_S: Final = 10.0
 """Longest wait for a node's answer."""
@@ -23,6 +24,6 @@ def complain(text: str) -> None:
 
 def why(api: str, failure: grpc.aio.AioRpcError) -> str:
     """Why a call to a node failed."""
-    if failure.code() is grpc.StatusCode.UNAVAILABLE:
+    if failure.code().name == "UNAVAILABLE":
         return f"photinus: no node answers on {api}: {failure.details()}"
     return f"photinus: {failure.details()}"

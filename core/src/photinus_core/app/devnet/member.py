@@ -116,25 +116,29 @@ def _config(layout: Layout, member: MemberState, around: Surroundings) -> dict[s
                 }
             ],
         },
-        "namespaces": {
-            "default": NAMESPACE,
-            "predefined": [
-                {
-                    "name": NAMESPACE,
-                    "description": "The network of `photinus up`",
-                    "defaultKey": DEV_ADDRESSES[member.index],
-                    "multiparty": {
-                        "enabled": True,
-                        "networkNamespace": NAMESPACE,
-                        "org": {"name": member.org, "key": DEV_ADDRESSES[member.index]},
-                        "node": {"name": member.node},
-                        "contract": [
-                            {"location": {"address": around.contract}, "firstEvent": "oldest"}
-                        ],
-                    },
-                }
-            ],
-        },
+        "namespaces": namespaces(member, around.contract),
+    }
+
+
+def namespaces(member: MemberState, contract: str) -> dict[str, Any]:
+    """The part of a member's configuration that says which network it is in, and as whom."""
+    key = DEV_ADDRESSES[member.index]
+    return {
+        "default": NAMESPACE,
+        "predefined": [
+            {
+                "name": NAMESPACE,
+                "description": "The network of `photinus up`",
+                "defaultKey": key,
+                "multiparty": {
+                    "enabled": True,
+                    "networkNamespace": NAMESPACE,
+                    "org": {"name": member.org, "key": key},
+                    "node": {"name": member.node},
+                    "contract": [{"location": {"address": contract}, "firstEvent": "oldest"}],
+                },
+            }
+        ],
     }
 
 

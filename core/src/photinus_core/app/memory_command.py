@@ -1,0 +1,106 @@
+"""`photinus up --in-memory`: a network that keeps nothing, until Ctrl-C or the end of a command."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from photinus_core.app.devnet.in_memory import InMemoryNetwork
+from photinus_core.app.devnet.layout import SPARE_ADDRESSES, MemberState
+from photinus_core.app.devnet.processes import StartError
+from photinus_core.app.telling import complain, tell
+
+COMMAND_END_S: Final = 10.0
+LOG_FORM: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+
+async def up(members: int, command: Sequence[str]) -> int:
+    """Runs a network until it is told to stop, or a part of it ends, or the command does.
+
+    Args:
+        members: How many.
+        command: Run with the members' URLs in its environment; its exit code is given. None when empty.
+    """
+    quiet = bool(command)
+    say = (lambda _: None) if quiet else (lambda line: tell(f"· {line}"))
+    async with InMemoryNetwork(members, say, _log_to) as network:
+        if quiet:
+            return await _run(command, network)
+        _show(network)
+        complain(f"photinus: {await network.first_to_end()} has ended; what was in memory is gone")
+    return 1
+
+
+def _show(network: InMemoryNetwork) -> None:
+    import psutil  # noqa: PLC0415 - not before the network is up
+
+    since_s = time.time() - psutil.Process().create_time()
+    tell()
+    tell(f"The network is up after {since_s:.1f} s.")
+    tell()
+    for member in network.members:
+        tell(f"  {member.org}")
+        tell(f"    REST         {member.url}/api/v1")
+        tell(f"    API explorer {member.url}/api")
+        tell(f"    WebSocket    {member.ws_url}")
+        tell(f"    gRPC         {member.grpc_address}")
+        tell(f"    second key   {SPARE_ADDRESSES[member.index]}")
+    tell(f"  logs           {network.logs}")
+    tell()
+    tell("Everything is in memory: Ctrl-C ends it and leaves nothing.")
+
+
+def _log_to(folder: Path) -> None:
+    handler = logging.FileHandler(folder / "cores.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter(LOG_FORM))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
+
+
+def environment(members: Sequence[MemberState]) -> Mapping[str, str]:
+    """What a command learns of the members: `PHOTINUS_URL_0`, `PHOTINUS_WS_0`, `PHOTINUS_API_0`, …."""
+    found = {}
+    for member in members:
+        found[f"PHOTINUS_URL_{member.index}"] = member.url
+        found[f"PHOTINUS_WS_{member.index}"] = member.ws_url
+        found[f"PHOTINUS_API_{member.index}"] = member.grpc_address
+    return found
+
+
+async def _run(command: Sequence[str], network: InMemoryNetwork) -> int:
+    """Runs the command; the end of a part of the network ends it, too."""
+    try:
+        # Not by asyncio: gRPC's threads run here, and only this way of starting (vfork) bears them.
+        process = subprocess.Popen(  # noqa: ASYNC220 - the user's own command; it starts at once
+            list(command), env={**os.environ, **environment(network.members)}
+        )
+    except OSError as failure:
+        message = f"{command[0]} cannot be started: {failure.strerror}"
+        raise StartError(message) from failure
+    waiting = asyncio.create_task(asyncio.to_thread(process.wait))
+    ending = asyncio.create_task(network.first_to_end())
+    try:
+        await asyncio.wait([waiting, ending], return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            complain(f"photinus: {ending.result()} has ended; what was in memory is gone")
+            return 1
+        return waiting.result()
+    finally:
+        ending.cancel()
+        await _end(process, waiting)
+
+
+async def _end(process: subprocess.Popen[bytes], waiting: asyncio.Task[int]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        await asyncio.wait([waiting], timeout=COMMAND_END_S)
+    if process.poll() is None:
+        process.kill()
+    await asyncio.wait([waiting])
