@@ -9,8 +9,12 @@ from typing import Any, Final, cast
 
 import grpc
 import psutil
-from photinus.api.v1 import message_service_pb2 as messages
-from photinus.api.v1 import message_service_pb2_grpc, node_service_pb2_grpc
+from photinus.api.v1 import (
+    message_service_pb2_grpc,
+    namespace_service_pb2_grpc,
+    node_service_pb2_grpc,
+)
+from photinus.api.v1 import namespace_service_pb2 as namespaces
 from photinus.api.v1 import node_service_pb2 as nodes
 
 from tests.support.network import Member, RunningNetwork
@@ -37,6 +41,7 @@ class Replica:
         # The generated types know the channels of asyncio only.
         self._channel = cast("Any", grpc.insecure_channel(self.address))
         self.nodes: Any = node_service_pb2_grpc.NodeServiceStub(self._channel)
+        self.namespaces: Any = namespace_service_pb2_grpc.NamespaceServiceStub(self._channel)
         self.messages: Any = message_service_pb2_grpc.MessageServiceStub(self._channel)
 
     @property
@@ -81,11 +86,11 @@ class Replica:
         def is_back() -> bool:
             try:
                 found = {r.id: r.state for r in self.cluster().replicas}
-                # Refused as long as the namespace starts.
-                self.messages.ListMessages(messages.ListMessagesRequest(), timeout=CALL_S)
+                said = self.namespaces.GetStatus(namespaces.GetStatusRequest(), timeout=CALL_S)
             except grpc.RpcError:
                 return False
-            return self.process.pid != former and found.get(self.name) == "serving"
+            started = not said.namespace.initializing
+            return started and self.process.pid != former and found.get(self.name) == "serving"
 
         def looked() -> bool:
             try:

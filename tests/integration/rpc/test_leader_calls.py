@@ -64,7 +64,7 @@ class Replica:
         )
         self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
 
-    def namespace(self, _: str) -> FakeNamespace:
+    def readable_namespace(self, _: str) -> FakeNamespace:
         return self.own
 
     async def ask(self) -> str:

@@ -15,16 +15,21 @@ from photinus_core.namespaces.node import Node, NodeInfo
 from photinus_core.namespaces.settings import NamespaceSettings, PluginRef
 
 
-def runtime(name: str, exchange: str, *, started: bool = True) -> Any:
+def runtime(name: str, exchange: str, *, started: bool = True, readable: bool = True) -> Any:
     settings = NamespaceSettings(Namespace(name), data_exchange=PluginRef(exchange, "ffdx"))
-    return SimpleNamespace(settings=settings, is_started=started)
+    return SimpleNamespace(settings=settings, is_started=started, is_readable=readable)
 
 
 def connector(name: str, state: str, error: str = "") -> Any:
     return SimpleNamespace(instance=name, state=state, last_error=error, since=Nanoseconds(5))
 
 
-RUNTIMES = (runtime("b", "dx0"), runtime("a", "dx1"), runtime("late", "dx1", started=False))
+RUNTIMES = (
+    runtime("b", "dx0"),
+    runtime("a", "dx1"),
+    runtime("late", "dx1", started=False, readable=False),
+    runtime("known", "dx2", started=False),
+)
 CONNECTORS = (connector("dx1", "unreachable", "nobody listens"), connector("dx0", "ready"))
 
 
@@ -38,11 +43,22 @@ def node() -> Node:
 def test_namespaces_are_found_by_name(node: Node) -> None:
     assert node.namespace("b") is RUNTIMES[0]
     assert node.namespace("") is RUNTIMES[1], "the default one"
-    assert [each.settings.name for each in node.namespaces()] == ["a", "b", "late"]
+    assert [each.settings.name for each in node.namespaces()] == ["a", "b", "known", "late"]
     with pytest.raises(NotFound, match="FF10436: Unknown namespace 'nosuch'"):
         node.namespace("nosuch")
     with pytest.raises(NotReady, match="FF10441: Namespace 'late' is initializing"):
         node.namespace("late")
+
+
+def test_a_namespace_that_has_run_before_is_read_while_it_starts(node: Node) -> None:
+    with pytest.raises(NotReady, match="FF10441: Namespace 'known' is initializing"):
+        node.namespace("known")
+    assert node.readable_namespace("known") is RUNTIMES[3]
+    assert node.readable_namespace("") is RUNTIMES[1], "the default one"
+    with pytest.raises(NotReady, match="FF10441: Namespace 'late' is initializing"):
+        node.readable_namespace("late")
+    with pytest.raises(NotFound, match="FF10436: Unknown namespace 'nosuch'"):
+        node.readable_namespace("nosuch")
 
 
 def test_a_connector_that_is_away_is_missed_by_its_users_only(node: Node) -> None:

@@ -82,7 +82,7 @@ class Node:
     def __init__(self) -> None:
         self.delivery = FakeDelivery()
 
-    def namespace(self, name: str) -> Any:
+    def readable_namespace(self, name: str) -> Any:
         if name not in (NS, "other"):
             raise NotFound("FF10436", name)
         return SimpleNamespace(delivery=self.delivery)

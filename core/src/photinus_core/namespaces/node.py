@@ -61,11 +61,25 @@ class Node:
             NotFound: FF10436, it is not configured.
             NotReady: FF10441, it is starting.
         """
+        runtime = self._configured(name)
+        if not runtime.is_started:
+            raise NotReady("FF10441", runtime.settings.name)
+        return runtime
+
+    def readable_namespace(self, name: str) -> NamespaceRuntime:
+        """Finds a namespace for a call that only reads; errors as `namespace`.
+
+        One that has run before is read also while it starts.
+        """
+        runtime = self._configured(name)
+        if not runtime.is_readable:
+            raise NotReady("FF10441", runtime.settings.name)
+        return runtime
+
+    def _configured(self, name: str) -> NamespaceRuntime:
         runtime = self._namespaces.get(Namespace(name or self._default))
         if runtime is None:
             raise NotFound("FF10436", name)
-        if not runtime.is_started:
-            raise NotReady("FF10441", runtime.settings.name)
         return runtime
 
     def namespaces(self) -> list[NamespaceRuntime]:

@@ -1,17 +1,19 @@
 """One namespace while it runs: its services, its start with retries, its leadership.
 
 A namespace starts when its database row and, in multiparty mode, its contract can be read; until
-then calls are answered with FF10441 and the error is visible. It lives alone: nothing it does can
-stop another one.
+then calls are answered with FF10441 and the error is visible. One that has run before serves what
+only reads its database meanwhile: what is stored does not depend on who is away. It lives alone:
+nothing it does can stop another one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from photinus_core.data.datatypes import DatatypeDefiner
 from photinus_core.data.schemas import compile_schema
@@ -58,6 +60,8 @@ from photinus_core.ports.store import Reader, Wakeup
 from photinus_core.ports.tasks import Background, Backoff
 
 log: Final = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 LEAD_AGAIN_FIRST_S: Final = 0.2
 LEAD_AGAIN_CAP_S: Final = 10.0
@@ -126,6 +130,7 @@ class NamespaceRuntime:
         self._multiparty = self._multiparty_services(connectors)
         self.registration = self._registration()
         self._started = asyncio.Event()
+        self._known = False
         self._error = "" if self._multiparty or multiparty is None else _incomplete(settings)
         self._error_since = scope.clock.now()
         self._leadership: Leadership | None = None
@@ -139,6 +144,11 @@ class NamespaceRuntime:
     def is_started(self) -> bool:
         """Whether calls are served."""
         return self._started.is_set()
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether calls are served that only read the database."""
+        return self._known or self.is_started
 
     @property
     def multiparty(self) -> MultipartyServices:
@@ -248,23 +258,25 @@ class NamespaceRuntime:
 
     async def run(self) -> None:
         """Starts, with retries, and leads whenever it is elected, until cancelled."""
-        key_type = await self._start_with_retries()
-        self._error = ""
-        self._started.set()
-        log.info("namespace %s started", self.settings.name)
+        # Others have seen what a namespace with a contract stores: it may be shown at once.
+        self._known = bool((await self._with_retries(self._own_row)).contracts)
         async with Background(f"namespace {self.settings.name}") as work:
             work.start("outcomes", self.waiting.run())
             work.start("delivery", self.delivery.run())
+            key_type = await self._with_retries(self._start)
+            self._error = ""
+            self._started.set()
+            log.info("namespace %s started", self.settings.name)
             if self._multiparty is not None and key_type is not None:
                 await self._lead_whenever_elected(self._multiparty, key_type)
             await asyncio.Event().wait()
 
-    async def _start_with_retries(self) -> VerifierType | None:
+    async def _with_retries(self, step: Callable[[], Awaitable[R]]) -> R:
         retry = self.settings.start_retry
         pauses = Backoff(retry.initial_s, retry.maximum_s)
         while True:
             try:
-                return await self._start()
+                return await step()
             except Exception as failure:  # noqa: BLE001 - a broken namespace shows and retries
                 pause_s = pauses.next_s()
                 if isinstance(failure, Unavailable):

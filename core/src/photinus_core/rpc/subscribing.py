@@ -164,7 +164,7 @@ class EventStream:
         try:
             if not name:
                 raise NotFound("FF10436", name)
-            return self._node.namespace(name).delivery
+            return self._node.readable_namespace(name).delivery
         except NotFound:
             if from_url:
                 raise NotFound("FF10187") from None

@@ -72,9 +72,11 @@ async def _started(
                     )
                 except grpc.aio.AioRpcError as failure:
                     error = failure.details() or ""
-                    await asyncio.sleep(POLL_S)
-                    continue
-                return status
+                else:
+                    if not status.namespace.initializing:
+                        return status
+                    error = status.namespace.initialization_error
+                await asyncio.sleep(POLL_S)
     except TimeoutError:
         causes = await _causes(channel)
         message = f"{member.org} does not start: {causes or error}"

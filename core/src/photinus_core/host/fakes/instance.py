@@ -154,7 +154,7 @@ class FakeInstance:
     ) -> EventStream:
         """Opens the namespace's event stream; a higher epoch ends the one that runs."""
         stream = FakeStream(self, namespace, network_namespace, epoch, listeners, handler)
-        title = f"{self._name} {namespace} {next(self._numbers)}"
+        title = f"{type(self).__name__} {self._name} {namespace} {next(self._numbers)}"
         stream.task = self._tasks.start(title, stream.run())
         return stream
 

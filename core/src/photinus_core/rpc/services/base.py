@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from photinus.api.v1 import common_pb2
 
@@ -16,6 +16,9 @@ from photinus_core.ports.store import Reader, Table
 from photinus_core.rpc.queries import and_also, read_query
 
 R = TypeVar("R")
+
+READS: Final = ("Download", "Explain", "Get", "List")
+"""What the requests of calls that only read are named like."""
 
 
 class NamespacedRequest(Protocol):
@@ -38,8 +41,10 @@ class Servicer:
 
         Raises:
             NotFound: FF10436 unknown namespace.
-            NotReady: FF10441 it is starting.
+            NotReady: FF10441 it is starting; for calls that read, when it has not run before.
         """
+        if type(request).__name__.startswith(READS):
+            return self.node.readable_namespace(request.namespace)
         return self.node.namespace(request.namespace)
 
     async def page(

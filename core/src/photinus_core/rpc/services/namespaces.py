@@ -36,7 +36,7 @@ class NamespaceServicer(Servicer, namespace_service_pb2_grpc.NamespaceServiceSer
         items = [
             shown(runtime, await runtime.state())
             for runtime in self.node.namespaces()
-            if runtime.is_started or request.include_initializing
+            if runtime.is_readable or request.include_initializing
         ]
         return pb.ListNamespacesResponse(items=items)
 
