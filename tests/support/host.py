@@ -9,8 +9,12 @@ from pathlib import Path
 from photinus_core.host import ConnectorHost, CoreFacts, InstanceConfig
 from photinus_core.ports.clock import SystemClock
 from photinus_core.ports.connectors import ConnectorInfo, EventBatch, StreamProgress
+from photinus_core.sequencing.connector_life import SECOND_NS, LifeLimits
 
 from tests.support.waiting import until
+
+PATIENT = LifeLimits(silence_max_ns=600 * SECOND_NS)
+"""Nothing hangs: for what has to be seen while a connector does."""
 
 CLUSTER_ID = "4c6e0c0e-5c0e-4a0e-8c0e-4c6e0c0e5c0e"
 
@@ -39,9 +43,11 @@ async def hosting(
     *configs: InstanceConfig,
     stores: KnownStores | None = None,
     may_launch: bool = True,
+    sockets: Path | None = None,
 ) -> AsyncIterator[ConnectorHost]:
     """A host with these connectors."""
-    async with ConnectorHost(core_facts(data_dir, stores), may_launch=may_launch) as host:
+    facts = core_facts(data_dir, stores)
+    async with ConnectorHost(facts, may_launch=may_launch, sockets=sockets) as host:
         host.add(configs)
         yield host
 
@@ -49,6 +55,12 @@ async def hosting(
 def shown(host: ConnectorHost, name: str) -> ConnectorInfo:
     """What an operator sees of one connector."""
     return next(info for info in host.list_connectors() if info.instance == name)
+
+
+def stream_of(host: ConnectorHost, name: str, namespace: str = "ns1") -> str:
+    """State and trouble of a namespace's stream, in one text."""
+    found = next(s for s in shown(host, name).streams if s.namespace == namespace)
+    return f"{found.state}; {found.trouble}"
 
 
 async def until_state(host: ConnectorHost, name: str, *states: str) -> ConnectorInfo:

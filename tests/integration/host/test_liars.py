@@ -29,7 +29,7 @@ from photinus_core.ports.connectors import (
 )
 from photinus_sdk import ConnectorError, Refused, Unavailable
 
-from tests.support.host import StoringHandler, hosting, shown, until_state
+from tests.support.host import StoringHandler, hosting, shown, stream_of, until_state
 from tests.support.liar import Liar, LiarStream, Script, accepted
 from tests.support.waiting import until
 
@@ -154,7 +154,7 @@ async def test_a_broken_rule_costs_the_stream_and_is_named_once(
     handler.gate.clear()  # A slow handler: the window is what protects it.
     await until(lambda: len(liar.opens) >= 3)
     handler.gate.set()
-    assert words in shown(host, "liar0").streams["ns1"]
+    assert words in stream_of(host, "liar0")
     lines = [r.getMessage() for r in caplog.records if "breaks the protocol" in r.getMessage()]
     assert len(lines) == 1, "told once, not at every attempt"
     assert words in lines[0]
@@ -178,7 +178,7 @@ async def test_after_the_lie_the_truth_is_taken(liar: Liar, host: ConnectorHost)
 
     liar.script = honest
     await until(lambda: len(handler.ids) >= 3)
-    await until(lambda: shown(host, "liar0").streams["ns1"].startswith("open"))
+    await until(lambda: stream_of(host, "liar0").startswith("open"))
     assert handler.numbers()[-2:] == [2, 3], "behind what was stored of the lie"
 
 

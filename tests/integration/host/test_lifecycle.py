@@ -39,7 +39,7 @@ def attached(address: str, name: str = "ledger0", **fields: object) -> InstanceC
 
 
 def pid_of(host: ConnectorHost, name: str = "ledger0") -> int:
-    running = host._supervisors[name]._child
+    running = host._supervisors[name]._link.child
     assert running is not None
     return running.pid
 
@@ -219,7 +219,7 @@ async def test_a_program_that_keeps_dying_is_given_up_visibly(run_dir: Path, qui
     async with hosting(run_dir, program) as host:
         info = await until_state(host, "ledger0", "failed")
         assert "status 3" in info.last_error
-        assert "times within a minute" in info.last_error
+        assert "times within 60 s" in info.last_error
 
 
 async def test_another_store_under_the_same_name_is_refused(run_dir: Path, quick: None) -> None:

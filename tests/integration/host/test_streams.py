@@ -26,7 +26,15 @@ from photinus_core.ports.connectors import (
 )
 from photinus_sdk import CheckpointLost, ConnectorServer, Events, Passed, Rejected
 
-from tests.support.host import CLUSTER_ID, StoringHandler, hosting, shown, until_state
+from tests.support.host import (
+    CLUSTER_ID,
+    PATIENT,
+    StoringHandler,
+    hosting,
+    shown,
+    stream_of,
+    until_state,
+)
 from tests.support.ledger import Ledger, chain_event
 from tests.support.waiting import until
 
@@ -79,7 +87,7 @@ async def test_events_arrive_in_order_and_are_acked_when_stored(run_dir: Path) -
         body = handler.batches[0].events[0].body
         assert isinstance(body, NetworkActionSeen)
         assert body.chain.block == 1
-        assert "open" in shown(host, "ledger0").streams["ns1"]
+        assert "open" in stream_of(host, "ledger0")
 
 
 async def test_what_collected_while_the_handler_was_busy_is_handed_over_together(
@@ -175,7 +183,7 @@ async def test_killed_at_any_time_nothing_is_lost_or_stored_twice(run_dir: Path)
         for _ in range(3):
             enough = len(handler.ids) + 100
             await until(partial(stored_more_than, handler, enough))
-            child = host._supervisors["ledger0"]._child
+            child = host._supervisors["ledger0"]._link.child
             assert child is not None
             os.kill(child.pid, signal.SIGKILL)
             await until_state(host, "ledger0", "unreachable", "starting")
@@ -190,19 +198,25 @@ async def test_a_connector_that_stands_still_loses_the_stream_and_gets_it_again(
 ) -> None:
     monkeypatch.setattr(stream, "SILENCE_MAX_S", 1.5)
     command = (sys.executable, "-m", "tests.support.ledger")
-    config = InstanceConfig("ledger0", Category.BLOCKCHAIN, launch=command, config={"events": "5"})
+    config = InstanceConfig(
+        "ledger0",
+        Category.BLOCKCHAIN,
+        launch=command,
+        limits=PATIENT,
+        config={"events": "5"},
+    )
     async with hosting(run_dir, config) as host:
         await host.wait_ready("ledger0", 10)
         handler = StoringHandler()
         await opened(host, handler)
         await until(lambda: len(handler.ids) == 5)
-        child = host._supervisors["ledger0"]._child
+        child = host._supervisors["ledger0"]._link.child
         assert child is not None
         os.kill(child.pid, signal.SIGSTOP)
-        await until(lambda: "nothing was heard" in shown(host, "ledger0").streams["ns1"])
+        await until(lambda: "nothing was heard" in stream_of(host, "ledger0"))
         os.kill(child.pid, signal.SIGCONT)
         await until(lambda: handler.resumed >= 2)
-        await until(lambda: "open" in shown(host, "ledger0").streams["ns1"])
+        await until(lambda: "open" in stream_of(host, "ledger0"))
         assert handler.numbers() == [1, 2, 3, 4, 5]
 
 
@@ -285,7 +299,8 @@ async def test_progress_reaches_the_handler(run_dir: Path) -> None:
         await until(lambda: handler.progressed)
         assert handler.checkpoints == {"a": b"9"}
         assert handler.progressed[0].final_blocks == {"a": 9}
-        assert "catching up" in shown(host, "ledger0").streams["ns1"]
+        assert shown(host, "ledger0").streams[0].catching_up
+        assert shown(host, "ledger0").streams[0].final_blocks == {"a": 9}
 
 
 async def test_no_handler_runs_after_a_stream_was_closed(run_dir: Path) -> None:
@@ -302,4 +317,4 @@ async def test_no_handler_runs_after_a_stream_was_closed(run_dir: Path) -> None:
         feed(Ledger.live[-1], 6, 9)
         await until(lambda: not Ledger.live[-1].instance.streams)
         assert handler.numbers() == [1, 2, 3, 4, 5]
-        assert shown(host, "ledger0").streams == {}
+        assert shown(host, "ledger0").streams == ()

@@ -14,23 +14,26 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from photinus_core.sequencing.connector_life import (
     BACKOFF_FIRST_NS,
     BACKOFF_LAST_NS,
-    PING_DEADLINE_NS,
-    PING_EVERY_NS,
-    RESTART_WINDOW_NS,
-    RESTARTS_MAX,
+    PING_GRACES_MAX,
+    SECOND_NS,
     Close,
     CloseStreams,
     Configure,
     ConnectorLife,
     Dial,
     Drain,
+    EndChild,
     Launch,
     LifeAction,
+    LifeLimits,
     LifeState,
     OpenStreams,
     Ping,
     TellRefused,
 )
+
+LIMITS = LifeLimits()
+EVERY, SILENCE = LIMITS.ping_every_ns, LIMITS.silence_max_ns
 
 
 def life(*, launches: bool = False, jitter: float = 1.0) -> ConnectorLife:
@@ -69,37 +72,79 @@ def test_a_launched_child_is_dialled_after_its_handshake() -> None:
 
 def test_pings_and_answers() -> None:
     machine = ready()
-    assert machine.next_due() == PING_EVERY_NS
-    assert machine.tick(PING_EVERY_NS - 1) == []
-    assert machine.tick(PING_EVERY_NS) == [Ping(1)]
-    assert machine.next_due() == PING_EVERY_NS + PING_DEADLINE_NS
-    machine.pong(1)
-    assert machine.next_due() == 2 * PING_EVERY_NS
+    assert machine.next_due() == EVERY
+    assert machine.tick(EVERY - 1) == []
+    assert machine.tick(EVERY) == [Ping(1)]
+    assert machine.next_due() == EVERY + SILENCE
+    machine.pong(1, EVERY + 7)
+    assert machine.next_due() == 2 * EVERY + 7
 
 
-def test_two_misses_mean_redial() -> None:
+def test_a_hang_is_found_in_under_three_seconds() -> None:
+    assert EVERY + SILENCE < 3 * SECOND_NS
     machine = ready()
-    machine.tick(PING_EVERY_NS)
-    assert machine.tick(PING_EVERY_NS + PING_DEADLINE_NS) == []
-    assert machine.tick(2 * PING_EVERY_NS) == [Ping(2)]
-    machine.pong(1)
-    lost = 2 * PING_EVERY_NS + PING_DEADLINE_NS
-    assert machine.tick(lost) == [CloseStreams("does not answer pings")]
-    assert machine.state is LifeState.CONNECTING
+    machine.tick(EVERY)
+    machine.pong(1, EVERY)
+    assert machine.tick(2 * EVERY) == [Ping(2)]
+    machine.pong(1, 2 * EVERY)
+    lost = 2 * EVERY + SILENCE
+    assert machine.tick(lost - 1) == []
+    reason = "it hangs: no ping was answered for 1.5 s"
+    assert machine.tick(lost) == [CloseStreams(reason)]
+    assert (machine.state, machine.last_error) == (LifeState.CONNECTING, reason)
     assert machine.next_due() == lost + BACKOFF_FIRST_NS
     assert machine.tick(lost + BACKOFF_FIRST_NS) == [Dial()]
     assert machine.next_due() is None
 
 
-def test_one_miss_is_forgiven() -> None:
+def test_a_hanging_child_is_ended_at_once_and_a_lost_one_politely() -> None:
+    machine = ready(launches=True)
+    machine.tick(EVERY)
+    close, end = machine.tick(EVERY + SILENCE)
+    assert isinstance(close, CloseStreams)
+    assert end == EndChild(at_once=True)
+    assert machine.next_due() is None, "it waits for the end of the process"
+    assert machine.unavailable("again", EVERY + SILENCE) == []
+    assert machine.child_exited("", EVERY + SILENCE) == []
+    assert machine.last_error.startswith("it hangs")
+    assert machine.tick(EVERY + SILENCE + BACKOFF_FIRST_NS) == [Launch()]
+    machine = ready(launches=True)
+    assert machine.unavailable("cut", 1) == [CloseStreams("cut"), EndChild(at_once=False)]
+
+
+def test_whoever_says_something_does_not_hang() -> None:
     machine = ready()
-    machine.tick(PING_EVERY_NS)
-    machine.tick(PING_EVERY_NS + PING_DEADLINE_NS)
-    machine.tick(2 * PING_EVERY_NS)
-    machine.pong(2)
-    machine.tick(3 * PING_EVERY_NS)
-    assert machine.tick(3 * PING_EVERY_NS + PING_DEADLINE_NS) == []
+    machine.heard(0)
+    machine.tick(EVERY)
+    machine.heard(EVERY + SILENCE - 1)
+    assert machine.tick(EVERY + SILENCE) == []
     assert machine.usable
+    assert machine.next_due() == EVERY + 2 * SILENCE - 1
+
+
+def test_a_core_that_stood_still_itself_gives_more_time_but_not_for_ever() -> None:
+    machine, now = ready(), EVERY
+    machine.tick(now)
+    for _ in range(PING_GRACES_MAX):
+        now += 10 * SILENCE
+        assert machine.tick(now) == []
+        assert machine.next_due() == now + EVERY
+    assert machine.tick(now + 10 * SILENCE)
+    machine = ready()
+    machine.tick(EVERY)
+    machine.tick(EVERY + 10 * SILENCE)
+    machine.pong(1, EVERY + 10 * SILENCE)
+    assert machine.usable
+
+
+def test_under_a_debugger_nothing_is_pinged() -> None:
+    machine = ConnectorLife(launches=False, jitter=lambda: 1.0, limits=LifeLimits(ping_every_ns=0))
+    machine.start(0)
+    machine.described("1", 0)
+    machine.configured(0)
+    machine.streams_open(0)
+    assert machine.usable
+    assert machine.next_due() is None
 
 
 def test_backoff_grows_and_ends_with_success() -> None:
@@ -149,43 +194,124 @@ def test_degraded_and_back() -> None:
         "node is syncing",
         True,
     )
-    assert machine.next_due() == PING_EVERY_NS, "pings go on"
+    assert machine.next_due() == EVERY, "pings go on"
+    machine.status(serving=False, reason="node is away", now=5)
+    assert (machine.last_error, machine.since) == ("node is away", 5)
     machine.status(serving=True, reason="", now=6)
     assert (machine.state, machine.last_error) == (LifeState.READY, "")
 
 
-def test_a_refusal_is_told_and_final_until_somebody_changes_something() -> None:
+def test_a_refusal_is_told_and_tried_again_after_the_cool_down() -> None:
     machine = life()
     machine.start(0)
     machine.described("1", 0)
     assert machine.refused("bad configuration", 1) == [TellRefused("bad configuration"), Close()]
     assert (machine.state, machine.last_error) == (LifeState.FAILED, "bad configuration")
-    assert machine.next_due() is None
+    assert machine.next_due() == 1 + LIMITS.cool_down_ns
     assert machine.unavailable("gone", 2) == []
-    assert machine.start(3) == [Dial()]
+    assert machine.tick(1 + LIMITS.cool_down_ns) == [Dial()]
+    assert machine.has_failed, "until it serves"
+    machine.described("1", 3)
+    machine.configured(3)
+    machine.streams_open(3)
+    assert not machine.has_failed
 
 
-def test_a_child_is_restarted_so_many_times() -> None:
+def test_an_operator_need_not_wait_for_the_cool_down() -> None:
+    machine = life()
+    machine.start(0)
+    machine.refused("bad configuration", 1)
+    assert machine.start(2) == [Dial()]
+
+
+def test_what_may_pass_by_itself_costs_no_process() -> None:
+    machine = life(launches=True)
+    machine.start(0)
+    machine.launched()
+    machine.described("1", 0)
+    assert machine.put_off("its node is away", 0) == []
+    assert machine.last_error == "its node is away"
+    assert machine.tick(BACKOFF_FIRST_NS) == [Dial()]
+    assert machine.described("1", 1) == [Configure(changed=False)]
+
+
+def failed_child(now: int = 0) -> ConnectorLife:
     machine = ready(launches=True)
-    assert machine.child_exited("signal 9", 0) == [CloseStreams("signal 9")]
-    actions: list[LifeAction] = []
-    for n in range(RESTARTS_MAX):
+    actions = machine.child_exited("signal 9", now)
+    assert actions == [CloseStreams("signal 9")]
+    for n in range(LIMITS.restarts_max):
         due = machine.next_due()
         assert due is not None
         assert machine.tick(due) == [Launch()]
-        actions = machine.child_exited("signal 9", n + 1)
+        actions = machine.child_exited("signal 9", now + n + 1)
     assert actions == [Close()]
+    return machine
+
+
+def test_a_child_is_restarted_so_many_times() -> None:
+    machine = failed_child()
     assert machine.state is LifeState.FAILED
-    assert "signal 9" in machine.last_error
+    assert machine.last_error == "ended 6 times within 60 s: signal 9"
+
+
+def test_a_failed_child_comes_back_with_a_fresh_budget() -> None:
+    machine = failed_child()
+    due = machine.next_due()
+    assert due == machine.since + LIMITS.cool_down_ns
+    assert machine.tick(due) == [Launch()]
+    for _ in range(LIMITS.restarts_max):
+        machine.child_exited("signal 9", due)
+        again = machine.next_due()
+        assert again is not None
+        assert machine.tick(again) == [Launch()]
 
 
 def test_old_restarts_are_forgotten() -> None:
     machine = ready(launches=True)
     now = 0
-    for _ in range(3 * RESTARTS_MAX):
-        now += RESTART_WINDOW_NS // (RESTARTS_MAX - 1)
+    for _ in range(3 * LIMITS.restarts_max):
+        now += LIMITS.restart_window_ns // (LIMITS.restarts_max - 1)
         machine.child_exited("signal 9", now)
         assert machine.state is LifeState.CONNECTING
+
+
+def test_a_changed_configuration_is_taken_by_the_running_process() -> None:
+    machine = ready(launches=True)
+    closed = CloseStreams("its configuration was changed")
+    assert machine.changed(1, launches=True, anew=False) == [closed, Dial()]
+    assert machine.described("1", 2) == [Configure(changed=True)]
+    assert ready().changed(1, launches=False, anew=False) == [closed, Dial()]
+    assert ready().changed(1, launches=True, anew=True) == [closed, Launch()]
+
+
+def test_another_command_gets_another_process_at_no_cost_of_the_budget() -> None:
+    for launches, first in ((True, Launch()), (False, Dial())):
+        machine = ready(launches=True)
+        actions = machine.changed(1, launches=launches, anew=True)
+        assert actions[1:] == [EndChild(at_once=False)]
+        assert machine.changed(1, launches=launches, anew=False) == [], "one end is enough"
+        assert machine.child_exited("", 2) == [first]
+
+
+def test_a_change_brings_a_failed_connector_back_at_once() -> None:
+    assert failed_child().changed(9, launches=True, anew=False) == [Launch()]
+    machine = life(launches=True)
+    assert machine.changed(0, launches=True, anew=False) == [], "not begun"
+    machine.start(0)
+    assert machine.changed(1, launches=True, anew=False) == [Launch()], "instead of the one begun"
+    machine.drain(2)
+    assert machine.changed(3, launches=True, anew=False) == []
+
+
+def test_what_vanished_may_appear_again() -> None:
+    machine = life()
+    assert machine.vanished("no such socket", 0) == [Close()]
+    assert (machine.state, machine.last_error) == (LifeState.GONE, "no such socket")
+    assert machine.vanished("no such socket", 0) == []
+    assert machine.start(1) == [Dial()]
+    machine = ready()
+    assert machine.vanished("removed", 1) == [CloseStreams("removed"), Close()]
+    assert machine.start(2) == [Dial()]
 
 
 def test_draining() -> None:
@@ -217,7 +343,8 @@ def test_answers_out_of_turn_change_nothing() -> None:
     assert machine.unavailable("no", 0) == []
     assert machine.child_exited("no", 0) == []
     assert machine.drained(0) == []
-    machine.pong(1)
+    assert machine.put_off("no", 0) == []
+    machine.pong(1, 0)
     assert machine.tick(0) == []
     machine = ready()
     assert machine.start(1) == []
@@ -233,7 +360,7 @@ class Supervisor(RuleBasedStateMachine):
         self.life = life(launches=launches)
         self.launches = launches
         self.out: list[LifeAction] = []
-        self.configured = False
+        self.configured = self.changed = False
         self.act(self.life.start(0))
 
     def act(self, actions: list[LifeAction]) -> None:
@@ -242,6 +369,11 @@ class Supervisor(RuleBasedStateMachine):
                 case CloseStreams() | Close():
                     self.configured = False
                     self.out.clear()
+                case EndChild():
+                    self.out[:] = [action]
+                case Launch() | Dial() if self.changed:
+                    # What was begun before the change is of no use any more.
+                    self.out[:] = [action]
                 case TellRefused() | Ping() | Drain():
                     pass
                 case _:
@@ -252,6 +384,9 @@ class Supervisor(RuleBasedStateMachine):
         if not self.out:
             return
         action = self.out.pop()
+        if isinstance(action, EndChild):
+            self.act(self.life.child_exited("", self.now))
+            return
         if not good:
             if isinstance(action, Launch):
                 self.act(self.life.child_exited("exit 1", self.now))
@@ -271,7 +406,7 @@ class Supervisor(RuleBasedStateMachine):
             case _:
                 raise AssertionError(action)
 
-    @rule(amount=st.integers(0, PING_EVERY_NS))
+    @rule(amount=st.integers(0, 10 * EVERY))
     def time_passes(self, amount: int) -> None:
         self.now += amount
         due = self.life.next_due()
@@ -279,24 +414,50 @@ class Supervisor(RuleBasedStateMachine):
             self.act(self.life.tick(self.now))
             due = self.life.next_due()
 
-    @rule(what=st.sampled_from(["away", "exit", "pong", "degraded", "well", "drain", "start"]))
+    @rule(
+        what=st.sampled_from(
+            [
+                "away",
+                "hang",
+                "exit",
+                "pong",
+                "degraded",
+                "well",
+                "drain",
+                "start",
+                "gone",
+                "refused",
+            ]
+        )
+    )
     def something_happens(self, what: str) -> None:
         machine, now = self.life, self.now
         match what:
-            case "away" if not self.out:
-                self.act(machine.unavailable("away", now))
+            case "away" | "hang" if not self.out:
+                self.act(machine.unavailable("away", now, hangs=what == "hang"))
+            case "gone" if not self.launches:
+                self.act(machine.vanished("gone", now))
+            case "refused" if self.out and isinstance(self.out[0], Dial | Configure):
+                self.out.clear()
+                self.act(machine.refused("no", now))
             case "exit" if self.launches and not self.out:
                 self.act(machine.child_exited("exit 1", now))
             case "pong":
-                machine.pong(machine._ping_number)
+                machine.pong(machine._ping_number, now)
             case "degraded" | "well":
                 machine.status(serving=what == "well", reason="", now=now)
-            case "drain" if now > 100 * PING_EVERY_NS:
+            case "drain" if now > 1000 * EVERY:
                 self.act(machine.drain(now))
             case "start":
                 self.act(machine.start(now))
             case _:
                 pass
+
+    @rule(launches=st.booleans(), anew=st.booleans())
+    def an_operator_changes_it(self, launches: bool, anew: bool) -> None:
+        self.launches, self.changed = launches, True
+        self.act(self.life.changed(self.now, launches=launches, anew=anew))
+        self.changed = False
 
     @invariant()
     def calls_go_out_only_when_configured(self) -> None:
@@ -308,7 +469,7 @@ class Supervisor(RuleBasedStateMachine):
 
     @invariant()
     def it_never_waits_for_nothing(self) -> None:
-        resting = (LifeState.GONE, LifeState.FAILED, LifeState.DRAINING)
+        resting = (LifeState.GONE, LifeState.DRAINING)
         assert self.out or self.life.next_due() is not None or self.life.state in resting
 
 

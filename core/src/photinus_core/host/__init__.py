@@ -4,8 +4,16 @@
 `ports.connectors`. Nothing outside this room knows of processes, channels or protos.
 """
 
-from photinus_core.host.instances import Category, InstanceConfig
+from photinus_core.host.instances import Category, InstanceConfig, TlsFiles, WhenAway
+from photinus_core.host.registration import CoreFacts, StoreIds
 from photinus_core.host.service import ConnectorHost
-from photinus_core.host.supervisor import CoreFacts, StoreIds
 
-__all__ = ["Category", "ConnectorHost", "CoreFacts", "InstanceConfig", "StoreIds"]
+__all__ = [
+    "Category",
+    "ConnectorHost",
+    "CoreFacts",
+    "InstanceConfig",
+    "StoreIds",
+    "TlsFiles",
+    "WhenAway",
+]

@@ -1,8 +1,9 @@
 """Calls to one connector: which may wait for it, which fail at once, and what is sent again.
 
-Submissions wait a while for a connector that is away; everything else fails at once. When it is
-not known whether a submission arrived, the connector is asked by its key before the call is sent
-again with the same key; a call without a key is never sent again.
+Submissions wait a while for a connector that is away, or fail at once where its configuration says
+so; everything else always fails at once. When it is not known whether a submission arrived, the
+connector is asked by its key before the call is sent again with the same key; a call without a key
+is never sent again.
 """
 
 from __future__ import annotations
@@ -62,6 +63,11 @@ class Reach(Protocol):
         """Changing calls the connector takes at once; 0 when it set no limit."""
         ...
 
+    @property
+    def queues(self) -> bool:
+        """Whether submissions wait for it while it is away."""
+        ...
+
     def connection(self) -> Connection:
         """The connection in use. Raises Unavailable FF19200 when there is none."""
         ...
@@ -118,7 +124,7 @@ class Calls:
         loop, context = asyncio.get_running_loop(), request.context
         until = loop.time() + SUBMIT_WITH_WAITING_S
         async with self._taken():
-            connection = await self._reach.wait_connection(SUBMIT_S)
+            connection = await self._reached(SUBMIT_S)
             for sends in range(1, SENDS_MAX + 1):
                 try:
                     answer = await connection.unary(pick(connection), request, SUBMIT_S)
@@ -132,8 +138,14 @@ class Calls:
                         return found
                     if sends == SENDS_MAX or loop.time() >= until:
                         raise
-                connection = await self._reach.wait_connection(until - loop.time())
+                connection = await self._reached(until - loop.time())
         raise AssertionError("the loop returns or raises")
+
+    async def _reached(self, wait_s: float) -> Connection:
+        """A connection for a submission. Raises Unavailable FF19200."""
+        if self._reach.queues:
+            return await self._reach.wait_connection(wait_s)
+        return self._reach.connection()
 
     @contextlib.asynccontextmanager
     async def _taken(self) -> AsyncIterator[None]:
@@ -174,7 +186,7 @@ class Calls:
             if left_s <= 0:
                 raise failure
             try:
-                connection = await self._reach.wait_connection(left_s)
+                connection = await self._reached(left_s)
             except Unavailable:
                 raise failure from None
             stub = connection.stub(operation_pb2_grpc.OperationServiceStub)

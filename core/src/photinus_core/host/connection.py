@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar, cast
 import grpc
 from google.protobuf.message import Message
 
+from photinus_core.host.channels import Target
 from photinus_core.host.failures import (
     NOT_CONFIGURED,
     ConnectionLostError,
@@ -22,25 +23,14 @@ from photinus_core.host.failures import (
     silent,
     translated,
 )
+from photinus_core.host.secrets import Redactor
 from photinus_core.ports.connectors import ConnectorFailure
 
 S = TypeVar("S")
 
 INSTANCE_HEADER: Final = "x-connector-instance"
-MESSAGE_BYTES_MAX: Final = 4 << 20
 CHUNK_WAIT_S: Final = 30.0
 """Longest silence within a transfer of bytes."""
-
-_OPTIONS: Final = (
-    # The C core would send the socket's path as authority, which other languages refuse.
-    ("grpc.default_authority", "localhost"),
-    # Else a new channel inherits the old one's waiting times.
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.enable_retries", 0),
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-)
 
 
 class Connection:
@@ -48,17 +38,24 @@ class Connection:
 
     Args:
         connector: Name for errors.
-        address: What to dial.
+        target: What to dial.
         instance: Instance that every call names.
+        redactor: Knows what may stand in no error.
         on_trouble: Told when a call finds that the connection is lost, or the process behind it
             is a new one.
     """
 
     def __init__(
-        self, connector: str, address: str, instance: str, on_trouble: Callable[[str], None]
+        self,
+        connector: str,
+        target: Target,
+        instance: str,
+        redactor: Redactor,
+        on_trouble: Callable[[str], None],
     ) -> None:
         self.connector = connector
-        self.channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self.channel = target.channel()
+        self._redactor = redactor
         self.metadata = ((INSTANCE_HEADER, instance),)
         self._on_trouble = on_trouble
         self._stubs: dict[object, object] = {}
@@ -67,6 +64,8 @@ class Connection:
         self._idle = asyncio.Event()
         self._idle.set()
         self._lost = ""
+        self.heard_s = 0.0
+        """When it said something last, by the loop's clock."""
         self.closed = asyncio.Event()
 
     def stub(self, kind: Callable[[grpc.aio.Channel], S]) -> S:
@@ -86,7 +85,9 @@ class Connection:
             raise lost(self.connector, self._lost)
         call = method(request, metadata=self.metadata, timeout=wait_s)
         with self._tracked(call):
-            return await call
+            answer = await call
+            self._heard()
+            return answer
 
     async def upload(self, method: Any, frames: AsyncIterator[Any], wait_s: float) -> Any:
         """A client-streaming call. An exception of `frames` breaks the call off and passes through.
@@ -126,6 +127,7 @@ class Connection:
                         frame = await call.read()
                     if frame is grpc.aio.EOF:
                         return
+                    self._heard()
                     yield frame
             finally:
                 call.cancel()
@@ -148,6 +150,7 @@ class Connection:
         """
         with self._translated(call):
             frame = await call.read()
+            self._heard()
             return None if frame is grpc.aio.EOF else frame
 
     async def write(self, call: Any, frame: Message) -> None:
@@ -159,9 +162,9 @@ class Connection:
         """What an exception of a call means; a lost connection is reported on the way."""
         if isinstance(error, grpc.aio.AioRpcError):
             try:
-                failure = translated(error, self.connector)
+                failure = translated(error, self.connector, self._redactor.clean)
             except ConnectionLostError as gone:
-                reason = self._lost or str(gone)
+                reason = self._lost or self._redactor.line(str(gone))
                 self._on_trouble(reason)
                 return lost(self.connector, reason)
             if failure.reason == NOT_CONFIGURED:
@@ -182,6 +185,9 @@ class Connection:
         for call in list(self._calls):
             call.cancel()
         await self.channel.close()
+
+    def _heard(self) -> None:
+        self.heard_s = asyncio.get_running_loop().time()
 
     @contextlib.contextmanager
     def _tracked(self, call: Any) -> Iterator[None]:

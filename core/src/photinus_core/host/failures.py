@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import grpc
@@ -17,6 +18,11 @@ CONNECTOR_LOST: Final = "CONNECTOR_LOST"
 NOT_CONFIGURED: Final = "NOT_CONFIGURED"
 TIMEOUT: Final = "TIMEOUT"
 LOST_RETRY_S: Final = 1.0
+RETRY_MAX_S: Final = 3600.0
+REASON_CHARS_MAX: Final = 64
+MESSAGE_CHARS_MAX: Final = 2048
+DETAILS_CHARS_MAX: Final = 16 << 10
+"""gRPC refuses larger trailers; what a connector should keep to is 4 KiB."""
 
 _DISPOSITIONS: Final = {
     wire.DISPOSITION_NOT_SENT: Disposition.NOT_SENT,
@@ -56,8 +62,15 @@ def away(connector: str, reason: str) -> Unavailable:
     return Unavailable("FF19200", connector, reason or "it has not been reached yet")
 
 
-def translated(error: grpc.aio.AioRpcError, connector: str) -> ConnectorFailure:
+def translated(
+    error: grpc.aio.AioRpcError, connector: str, clean: Callable[[str], str] = str
+) -> ConnectorFailure:
     """What a connector answered, as the core understands it.
+
+    Args:
+        error: The answer.
+        connector: Name for the failure.
+        clean: Takes out of texts what nobody may read.
 
     Raises:
         ConnectionLostError: nobody answered.
@@ -72,9 +85,15 @@ def translated(error: grpc.aio.AioRpcError, connector: str) -> ConnectorFailure:
     if disposition is None:
         unsent = code is grpc.StatusCode.UNIMPLEMENTED
         disposition = Disposition.NOT_SENT if unsent else Disposition.MAYBE_SENT
-    details |= {"connector": connector, "code": code.name}
-    text = status.message if status is not None and status.message else message
-    return ConnectorFailure(reason, text or code.name, disposition, retry_after_s, details)
+    kept = {key: clean(value) for key, value in _bounded(details)}
+    text = clean(status.message if status is not None and status.message else message)
+    return ConnectorFailure(
+        _cut(reason, REASON_CHARS_MAX),
+        _cut(text, MESSAGE_CHARS_MAX) or code.name,
+        disposition,
+        retry_after_s,
+        kept | {"connector": connector, "code": code.name},
+    )
 
 
 def status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
@@ -90,6 +109,19 @@ def status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
     return None
 
 
+def _bounded(details: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """As many details as a trailer should have; connectors are told to keep to it."""
+    left = DETAILS_CHARS_MAX
+    for key, value in details.items():
+        left -= len(key) + len(value)
+        if left >= 0:
+            yield key, value
+
+
+def _cut(text: str, chars_max: int) -> str:
+    return text if len(text) <= chars_max else f"{text[: chars_max - 1]}…"
+
+
 def _details(
     status: status_pb2.Status | None,
 ) -> tuple[str, Disposition | None, float | None, dict[str, str]]:
@@ -102,7 +134,8 @@ def _details(
             if packed.Unpack(info):
                 reason, metadata = info.reason, dict(info.metadata)
             elif packed.Unpack(retry):
-                retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
+                retry_after_s = min(max(0, retry.retry_delay.seconds), RETRY_MAX_S)
+                retry_after_s += retry.retry_delay.nanos / 1e9
             elif packed.Unpack(detail):
                 disposition = _DISPOSITIONS.get(detail.disposition)
         except DecodeError:

@@ -14,6 +14,7 @@ from typing import Final
 from photinus.connector.v1 import connector_pb2 as wire
 
 from photinus_core.model.errors import Rejected
+from photinus_core.sequencing.connector_life import LifeLimits
 
 SOCKET_PATH_BYTES_MAX: Final = 100
 INSTANCE_CHARS_MAX: Final = 63
@@ -45,18 +46,48 @@ _CONTRACTS: Final = {
 }
 
 
+class WhenAway(StrEnum):
+    """What becomes of submissions while a connector is away. Everything else fails at once."""
+
+    QUEUE = "queue"
+    """They wait a while for it."""
+    FAIL = "fail"
+    """They fail at once, and nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files for mutual TLS.
+
+    Attributes:
+        ca: Certificates that the connector's must be signed by.
+        certificate: The core's own, with those between it and what the connector trusts.
+        key: The core's private key, without a password.
+        server_name: Name in the connector's certificate; the one of the address when empty.
+    """
+
+    ca: Path
+    certificate: Path
+    key: Path
+    server_name: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class InstanceConfig:
-    """One configured connector; exactly one of address and launch is given.
+    """One configured connector; exactly one of address, launch and discover is given.
 
     Attributes:
         name: Name of the plugin in the configuration.
         category: What it is used for.
         plugin_type: Type in the configuration, for people.
-        address: `unix:<path>` or `127.0.0.1:port`.
+        address: `unix:<path>`, `dns:///host:port` or `host:port`.
         launch: Command to start it with.
+        discover: Names of sockets in the watched directory; the first that is there is used.
         instance: Instance to name at the connector; made from the name when empty.
         insecure: Whether plain TCP on loopback is allowed.
+        tls: Files for mutual TLS, with an address that is no socket.
+        when_away: What becomes of submissions while it is away.
+        limits: How patient the core is with it; the usual ones when None.
         config: What it is configured with.
         revision: Rises with each change an operator makes.
     """
@@ -66,8 +97,12 @@ class InstanceConfig:
     plugin_type: str = ""
     address: str = ""
     launch: tuple[str, ...] = ()
+    discover: tuple[str, ...] = ()
     instance: str = ""
     insecure: bool = False
+    tls: TlsFiles | None = None
+    when_away: WhenAway = WhenAway.QUEUE
+    limits: LifeLimits | None = None
     config: Plain = None
     revision: int = 1
 
@@ -82,23 +117,34 @@ class InstanceConfig:
         return f"{slug[: INSTANCE_CHARS_MAX - 9]}-{digest}".lstrip("-")
 
 
-def checked_address(address: str, *, insecure: bool) -> str:
+def checked_address(address: str, *, insecure: bool, tls: bool = False) -> str:
     """The address in the form gRPC dials.
+
+    Args:
+        address: As it was written.
+        insecure: Whether plain TCP on loopback is allowed.
+        tls: Whether there are certificates for it.
 
     Raises:
         Rejected: FF19209, FF19212: what is wrong with it.
     """
     if address.startswith("unix:"):
+        if tls:
+            raise Rejected("FF19212", address, "a unix socket is protected by its folder: no tls")
         path = Path(address.removeprefix("unix:").removeprefix("//")).absolute()
         if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
             raise Rejected("FF19209", path, SOCKET_PATH_BYTES_MAX)
         return f"unix:{path}"
     host, _, port = address.removeprefix("dns:///").rpartition(":")
     host = host.strip("[]")
-    if not host or not port.isdecimal():
-        raise Rejected("FF19212", address, "write unix:/path or 127.0.0.1:port")
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise Rejected("FF19212", address, "write unix:/path, dns:///host:port or 127.0.0.1:port")
+    if tls and insecure:
+        raise Rejected("FF19212", address, "give either tls or `insecure: true`")
+    if tls:
+        return address
     if not _is_loopback(host):
-        raise Rejected("FF19212", address, "without TLS only loopback addresses can be used")
+        raise Rejected("FF19212", address, "beyond loopback it needs tls")
     if not insecure:
         raise Rejected("FF19212", address, "plain TCP needs `insecure: true` beside the address")
     return address

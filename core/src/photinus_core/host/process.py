@@ -1,7 +1,8 @@
 """A launched connector: started, listened to, and ended with everything it started itself.
 
 The child gets a small environment, its own process group, and a standard input that closes when
-the core is gone. Its first line on standard output is the handshake; all else goes to our log.
+the core is gone. Its first line on standard output is the handshake; all else goes to our log, without
+the connector's secrets.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from photinus_core.host.one_time_tls import OneTimeTls, remove
+from photinus_core.host.secrets import Redactor
 from photinus_core.model.errors import PhotinusError, Unavailable
 from photinus_core.ports.tasks import Background
 
@@ -24,6 +27,8 @@ TERM_WAIT_S: Final = 5.0
 """From SIGTERM to SIGKILL."""
 KILL_WAIT_S: Final = 5.0
 LINE_BYTES_MAX: Final = 64 << 10
+SHOWN_CHARS_MAX: Final = 200
+TLS_FOLDER: Final = "tls"
 PROTOCOL: Final = "v1"
 
 _PASSED_ON: Final = (
@@ -48,16 +53,31 @@ _LEVELS: Final = {
 class ChildProcess:
     """One run of a connector's command. Make it with `launch`."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+    def __init__(
+        self,
+        name: str,
+        process: asyncio.subprocess.Process,
+        tls: OneTimeTls,
+        redactor: Redactor,
+    ) -> None:
         self._name = name
         self._process = process
+        self._redactor = redactor
         self._log = logging.getLogger(f"photinus.connector.{name}")
         self._pumps: list[asyncio.Task[None]] = []
+        self._was_ended = False
+        self.tls = tls
         self.address = ""
+        self.serves_tls = False
 
     @classmethod
     async def launch(
-        cls, name: str, command: tuple[str, ...], data_dir: Path, work: Background
+        cls,
+        name: str,
+        command: tuple[str, ...],
+        data_dir: Path,
+        work: Background,
+        redactor: Redactor,
     ) -> ChildProcess:
         """Starts the command and waits for its handshake.
 
@@ -66,6 +86,7 @@ class ChildProcess:
             command: Program and arguments; no shell.
             data_dir: Where the connector may keep what must outlive it.
             work: Runs the tasks that carry its output to the log.
+            redactor: Knows the connector's secrets, once it is configured.
 
         Raises:
             Unavailable: FF19206, it cannot be started or said something else than a handshake.
@@ -73,7 +94,9 @@ class ChildProcess:
         await asyncio.to_thread(data_dir.mkdir, parents=True, exist_ok=True, mode=0o700)
         environment = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
         environment |= {"PHOTINUS_LAUNCHED": "1", "PHOTINUS_DATA_DIR": str(data_dir)}
+        tls = await asyncio.to_thread(OneTimeTls.make)
         try:
+            environment |= await asyncio.to_thread(tls.hand_over, data_dir / TLS_FOLDER)
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.PIPE,
@@ -85,12 +108,14 @@ class ChildProcess:
             )
         except (OSError, ValueError) as error:
             raise Unavailable("FF19206", name, f"{' '.join(command)}: {error}") from error
-        child = cls(name, process)
+        child = cls(name, process, tls, redactor)
         try:
             await child._begin(work)
         except BaseException:
             await child.end()
             raise
+        finally:
+            await asyncio.to_thread(remove, data_dir / TLS_FOLDER)
         return child
 
     @property
@@ -98,9 +123,15 @@ class ChildProcess:
         """Process id; also the id of its group."""
         return self._process.pid
 
-    async def end(self) -> None:
-        """Ends the process and its group: SIGTERM, after `TERM_WAIT_S` SIGKILL. Idempotent."""
+    async def end(self, *, at_once: bool = False) -> None:
+        """Ends the process and its group: SIGTERM, after `TERM_WAIT_S` SIGKILL. Idempotent.
+
+        Args:
+            at_once: Leaves SIGTERM out, for a process that would not notice.
+        """
         if self._process.returncode is None:
+            self._was_ended = True
+        if self._process.returncode is None and not at_once:
             self._signal(signal.SIGTERM)
             try:
                 async with asyncio.timeout(TERM_WAIT_S):
@@ -117,6 +148,11 @@ class ChildProcess:
             pump.cancel()
         if self._process.stdin is not None:
             self._process.stdin.close()
+
+    @property
+    def ended_by_itself(self) -> bool:
+        """Whether it has ended, and nobody here asked for it."""
+        return self._process.returncode is not None and not self._was_ended
 
     def outcome(self) -> str:
         """How it ended, in words."""
@@ -153,10 +189,10 @@ class ChildProcess:
     def _address(self, line: bytes) -> str:
         try:
             handshake: Any = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             handshake = None
         if not isinstance(handshake, dict) or handshake.get("handshake") != 1:
-            shown = line[:200].decode(errors="replace").strip()
+            shown = line[:SHOWN_CHARS_MAX].decode(errors="replace").strip()
             raise self._failed(f"its first line is no handshake: {shown}")
         protocols = handshake.get("protocol")
         if not isinstance(protocols, list) or PROTOCOL not in protocols:
@@ -164,6 +200,7 @@ class ChildProcess:
         address = handshake.get("address")
         if not isinstance(address, str) or not address:
             raise self._failed("its handshake names no address")
+        self.serves_tls = handshake.get("tls") is True
         return address
 
     def _failed(self, reason: str) -> PhotinusError:
@@ -181,20 +218,22 @@ class ChildProcess:
             if not line:
                 return
             level, message, extra = _parsed(line.decode(errors="replace").rstrip())
-            self._log.log(level, "%s", message, extra={"connector": self._name, **extra})
+            clean = self._redactor.clean
+            extra = {key: clean(value) for key, value in extra.items()}
+            self._log.log(level, "%s", clean(message), extra={"connector": self._name, **extra})
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
 
 
-def _parsed(line: str) -> tuple[int, str, Mapping[str, object]]:
+def _parsed(line: str) -> tuple[int, str, Mapping[str, str]]:
     """Level, text and fields of a line; connectors of the kit log JSON, others anything."""
     try:
         entry = json.loads(line) if line.startswith("{") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         entry = None
     if not isinstance(entry, dict) or "message" not in entry:
         return logging.INFO, line, {}
-    fields = {key: value for key, value in entry.items() if key in {"exception", "error_id"}}
+    fields = {key: str(value) for key, value in entry.items() if key in {"exception", "error_id"}}
     return _LEVELS.get(str(entry.get("level")), logging.INFO), str(entry["message"]), fields

@@ -30,7 +30,7 @@ def typed_config(plain: Plain, schema_json: str) -> str:
 
 
 def _typed(value: Plain, schema: Any, root: dict[str, Any], depth: int) -> Any:
-    schema = _resolved(schema, root)
+    schema = follow(schema, root)
     if depth > DEPTH_MAX or not isinstance(schema, dict):
         return value
     if isinstance(value, dict):
@@ -77,7 +77,8 @@ def _typed_scalar(text: str, types: set[str]) -> Any:
     return text
 
 
-def _resolved(schema: Any, root: dict[str, Any]) -> Any:
+def follow(schema: Any, root: dict[str, Any]) -> Any:
+    """A schema with its references followed, as far as there are any."""
     for _ in range(DEPTH_MAX):
         if not isinstance(schema, dict) or "$ref" not in schema:
             break
@@ -93,7 +94,7 @@ def _branches(schema: dict[str, Any], root: dict[str, Any]) -> list[dict[str, An
     found = schema.get("anyOf") or schema.get("oneOf")
     if not isinstance(found, list):
         return [schema]
-    resolved = [_resolved(branch, root) for branch in found]
+    resolved = [follow(branch, root) for branch in found]
     return [branch for branch in resolved if isinstance(branch, dict)]
 
 

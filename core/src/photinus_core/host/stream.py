@@ -27,10 +27,13 @@ from photinus_core.host.stream_rules import BrokenRuleError, StreamRules
 from photinus_core.model.errors import Deposed, Unavailable
 from photinus_core.model.ids import Epoch, Namespace
 from photinus_core.ports.connectors import (
+    ChainEvent,
+    ConnectorEvent,
     ConnectorFailure,
     EventBatch,
     EventHandler,
     Listener,
+    StreamInfo,
     StreamProgress,
 )
 from photinus_core.ports.tasks import Backoff
@@ -70,6 +73,10 @@ class Reach(Protocol):
 
     async def wait_connection(self, wait_s: float) -> Connection:
         """A connection in use, waiting so long for one. Raises Unavailable."""
+        ...
+
+    async def tell_author(self, complaint: str) -> None:
+        """Has the connector log what it does wrong, though it stays in use."""
         ...
 
 
@@ -115,6 +122,8 @@ class _Session:
     outgoing: deque[events.StreamRequest] = field(default_factory=deque)
     to_send: asyncio.Event = field(default_factory=asyncio.Event)
     heard: float = 0.0
+    waiting: dict[int, float] = field(default_factory=dict)
+    """When each batch arrived that is not stored, by number."""
     resend_by: float | None = None
     one_by_one: bool = False
 
@@ -144,8 +153,10 @@ class StreamClient:
         self._trouble = ""
         self._closing = False
         self._state = "waiting for the connector"
-        self._batches = 0
+        self._batches = self._events = 0
+        self._position = ""
         self._catching_up = False
+        self._final_blocks: dict[str, int] = {}
         self.task: asyncio.Task[None] | None = None
 
     @property
@@ -154,11 +165,23 @@ class StreamClient:
         return self._request.namespace
 
     @property
-    def position(self) -> str:
+    def info(self) -> StreamInfo:
         """Where the stream stands, for an operator."""
-        behind = ", catching up" if self._catching_up else ""
-        trouble = f"; last trouble: {self._trouble}" if self._trouble else ""
-        return f"{self._state}, {self._batches} batches stored{behind}{trouble}"
+        waiting = {} if self._session is None else self._session.waiting
+        oldest = next(iter(waiting.values()), None)
+        lag_s = 0.0 if oldest is None else asyncio.get_running_loop().time() - oldest
+        return StreamInfo(
+            namespace=self.namespace,
+            state=self._state,
+            position=self._position,
+            final_blocks=dict(self._final_blocks),
+            batches=self._batches,
+            events=self._events,
+            waiting=len(waiting),
+            lag_s=lag_s,
+            catching_up=self._catching_up,
+            trouble=self._trouble,
+        )
 
     async def add_listener(self, listener: Listener) -> None:
         """Adds a listener; it stays across reconnects."""
@@ -176,6 +199,7 @@ class StreamClient:
     async def remove_listener(self, listener: str) -> None:
         """Removes a listener."""
         self._listeners.pop(listener, None)
+        self._final_blocks.pop(listener, None)
         if self._session is not None:
             self._session.send(remove_listener=events.RemoveListener(listener_id=listener))
 
@@ -205,6 +229,8 @@ class StreamClient:
                 return
             except BrokenRuleError as broken:
                 self._tell(f"the connector breaks the protocol: {broken}", logging.ERROR)
+                complaint = f"the event stream of {self.namespace} was closed: {broken}"
+                await self._reach.tell_author(complaint)
                 wait_s = self._broken_backoff.next_s()
             except _SessionOverError as over:
                 self._tell(str(over), logging.WARNING)
@@ -301,6 +327,7 @@ class StreamClient:
                 if not rules.batch(batch.seq, batch.ByteSize(), len(batch.events)):
                     return
                 session.resend_by = None
+                session.waiting.setdefault(batch.seq, session.heard)
             case "progress":
                 rules.other(kind)
                 for name in frame.progress.checkpoints:
@@ -348,12 +375,14 @@ class StreamClient:
                     await self._progress(frame.progress)
                 case "checkpoint_invalid":
                     lost = frame.checkpoint_invalid
-                    reason = f"cannot resume: {lost.reason or 'the checkpoint is unknown'}"
+                    reason = f"cannot resume: {lost.reason[:500] or 'the checkpoint is unknown'}"
                     await self._handler.trouble(lost.listener_id, reason, fatal=True)
                 case "listener_error":
                     error = frame.listener_error
                     await self._handler.trouble(
-                        error.listener_id, error.status.message or "it does not work", fatal=False
+                        error.listener_id,
+                        error.status.message[:500] or "it does not work",
+                        fatal=False,
                     )
                 case "drained":
                     raise _SessionOverError("the connector is being stopped")
@@ -379,9 +408,13 @@ class StreamClient:
 
     async def _store(self, session: _Session, batches: list[events.Batch]) -> None:
         """Hands batches to the handler; acks them after its commit, or asks for them again."""
-        known, unknown = convert.connector_events(e for batch in batches for e in batch.events)
+        try:
+            known, unknown = convert.connector_events(e for batch in batches for e in batch.events)
+        except (ValueError, OverflowError) as odd:
+            raise BrokenRuleError(f"an event that nobody can read: {odd}") from odd
         if unknown:
-            log.warning("%s: skipped events of unknown kinds: %s", self._where, unknown[:5])
+            shown = [event[:100] for event in unknown[:5]]
+            log.warning("%s: skipped events of unknown kinds: %s", self._where, shown)
         checkpoints = {
             name: value for batch in batches for name, value in batch.checkpoints.items()
         }
@@ -400,7 +433,12 @@ class StreamClient:
         ]
         session.send(ack=events.Ack(through_seq=through, receipts=kept))
         session.one_by_one = False
+        for seq in range(batches[0].seq, through + 1):
+            session.waiting.pop(seq, None)
         self._batches += len(batches)
+        self._events += len(known)
+        if known:
+            self._position = _position(known[-1])
         self._state, self._trouble = "open", ""
         self._backoff.reset()
         self._nack_backoff.reset()
@@ -421,6 +459,9 @@ class StreamClient:
 
     async def _progress(self, progress: events.Progress) -> None:
         self._catching_up = progress.catching_up
+        self._final_blocks |= {
+            name: block for name, block in progress.final_blocks.items() if name in self._listeners
+        }
         found = StreamProgress(
             checkpoints=dict(progress.checkpoints),
             final_blocks=dict(progress.final_blocks),
@@ -451,6 +492,12 @@ class StreamClient:
             self._told = reason
             expected = failure is None or hasattr(failure, "code")
             log.log(level, "%s: %s", self._where, reason, exc_info=None if expected else failure)
+
+
+def _position(event: ConnectorEvent) -> str:
+    """Where an event stands: on its ledger, or by its id."""
+    chain: ChainEvent | None = getattr(event.body, "chain", None)
+    return (chain.protocol_id if chain is not None else "") or event.id
 
 
 def _weightiest(failures: BaseExceptionGroup[BaseException]) -> BaseException:

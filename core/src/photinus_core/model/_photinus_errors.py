@@ -134,6 +134,8 @@ _CONNECTORS: Final = (
     ("FF19211", 500, "Connector '{}' does not speak protocol {}"),
     ("FF19212", 500, "Address '{}' is no good: {}"),
     ("FF19213", 500, "Event stream of connector '{}' stopped: {}"),
+    ("FF19214", 500, "File '{}' cannot be used for TLS: {}"),
+    ("FF19215", 500, "Directory '{}' of connectors cannot be watched: {}"),
 )
 
 _CONFIGURATION: Final = (

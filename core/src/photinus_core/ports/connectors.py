@@ -512,6 +512,34 @@ class DataExchangeConnector(DataExchange, Streaming, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """What an operator sees of an event stream.
+
+    Attributes:
+        namespace: Whose it is.
+        state: `open`, or what it waits for.
+        position: Last event that was stored: its place on the ledger, or its id.
+        final_blocks: Last final block each listener has passed, by listener id.
+        batches, events: How many were stored since the stream was begun here.
+        waiting: Batches that are here and not stored yet.
+        lag_s: Age of the oldest of them; 0 when none waits.
+        catching_up: Whether the connector is far behind the head of what it reads.
+        trouble: Last thing that went wrong; empty while batches are stored.
+    """
+
+    namespace: Namespace
+    state: str
+    position: str
+    final_blocks: Mapping[str, int]
+    batches: int
+    events: int
+    waiting: int
+    lag_s: float
+    catching_up: bool
+    trouble: str
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectorInfo:
     """What an operator sees of a connector."""
 
@@ -526,5 +554,5 @@ class ConnectorInfo:
     limits: Mapping[str, int]
     last_error: str
     store_id: str
-    streams: Mapping[str, str]
+    streams: tuple[StreamInfo, ...]
     restarts: int = 0
