@@ -34,6 +34,7 @@ format: setup-dev ## format all code
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix-only --quiet .
 	@if [ -f gateway/go.mod ]; then cd gateway && go fmt ./...; fi
+	@cd connectors/example-typescript && npm run --silent format
 
 .PHONY: coverage
 coverage: setup-python ## branch coverage of the unit tests and the simulator
@@ -89,4 +90,5 @@ setup-test: ## install and build everything
 .PHONY: clean
 clean: ## remove everything that was installed or built, and the data of `make up`
 	rm -rf .venv .toolchain build .photinus .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(addprefix connectors/example-typescript/,node_modules dist src/gen)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -39,6 +39,9 @@ PYTHON_FOLDERS = (
 # Modules with Go of ours.
 GO_MODULES = ("gateway", "tests/support/ipfs_node")
 
+# Packages with TypeScript of ours; `npm run check` formats, types, builds and tests.
+NPM_PACKAGES = ("connectors/example-typescript",)
+
 # The last released connector protos as a buf image. The breaking check starts with this file, which
 # is written when the connector protocol is frozen: `buf build -o proto/released.binpb`.
 RELEASED_PROTOS = ROOT / "proto" / "released.binpb"
@@ -104,6 +107,7 @@ def static_checks() -> list[Check]:
         if (folder / "go.mod").exists():
             checks.append(Check(f"go vet {module}", ["go", "vet", "./..."], folder))
             checks.append(Check(f"gofmt {module}", [gofmt(), "-l", "."], folder, silent=True))
+    checks += [Check(path, ["npm", "run", "check"], ROOT / path) for path in NPM_PACKAGES]
     return checks
 
 

@@ -11,55 +11,38 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import hashlib
 import os
-import re
 import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-VENV = ROOT / ".venv"
-TOOLCHAIN = ROOT / ".toolchain"
-BIN = TOOLCHAIN / "bin"
-BUILD = ROOT / "build"
-STAMPS = TOOLCHAIN / "stamps"
-LOGS = TOOLCHAIN / "log"
+from scripts.setup_parts import (
+    BIN,
+    BUILD,
+    LOGS,
+    ROOT,
+    STAMPS,
+    TOOLCHAIN,
+    VENV,
+    Command,
+    Step,
+    StepError,
+    call,
+    perform,
+    relink,
+    system_path,
+    version_of,
+)
+from scripts.setup_zookeeper import zookeeper_step
 
 GO_MIN = (1, 26)  # what the dependencies of the gateway ask for in their go.mod
 NODE_MIN = (20, 0)  # what anvil's package asks for
-JAVA_MIN = (11,)  # what ZooKeeper 3.8 asks for
 
 # Built into the gateway, which never fetches them from elsewhere.
 SWAGGER_UI = ROOT / "gateway" / "internal" / "apidocs" / "swagger-ui"
 SWAGGER_UI_FILES = ("LICENSE", "favicon-32x32.png", "swagger-ui-bundle.js", "swagger-ui.css")
 
 DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
-
-SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-LOG_LINES_SHOWN = 30
-
-Command = Sequence[str | Path]
-
-
-class StepError(Exception):
-    """A step failed; the message says what to look at."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One thing to install or build."""
-
-    name: str  # also the name of its stamp and its log
-    doing: str  # said while it runs
-    inputs: Callable[[], Iterable[Path]]  # the step runs again when one of them changes
-    outputs: Callable[[], Iterable[Path]]  # ... or when one of these is gone
-    run: Callable[[Path], None]  # is given the log to write to
-    settings: str = ""  # anything else the result depends on
 
 
 def main() -> None:
@@ -86,78 +69,6 @@ def main() -> None:
             sys.exit(f"setup: {error}")
         except KeyboardInterrupt:
             sys.exit("setup: interrupted; the next run goes on from here")
-
-
-def perform(step: Step) -> None:
-    """Runs a step unless its stamp says that this very work is done."""
-    stamp = STAMPS / step.name
-    wanted = digest(step)
-    if (
-        stamp.exists()
-        and stamp.read_text() == wanted
-        and all(output.exists() for output in step.outputs())
-    ):
-        return
-    stamp.unlink(missing_ok=True)
-    log = LOGS / f"{step.name}.log"
-    log.write_text("")
-    print(f"setup: {step.doing} ...", flush=True)
-    start = time.monotonic()
-    step.run(log)
-    stamp.write_text(wanted)
-    print(f"setup: {step.doing}: done in {time.monotonic() - start:.0f} s", flush=True)
-
-
-def digest(step: Step) -> str:
-    """The stamp's content: the settings and the names and contents of all inputs."""
-    found = hashlib.sha256(f"{step.name}\n{step.doing}\n{step.settings}\n".encode())
-    for path in sorted(set(step.inputs())):
-        found.update(f"{path.relative_to(ROOT)}\n".encode())
-        found.update(hashlib.sha256(path.read_bytes()).digest())
-    return found.hexdigest()
-
-
-def call(
-    command: Command,
-    log: Path,
-    *,
-    cwd: Path = ROOT,
-    env: dict[str, str] | None = None,
-) -> None:
-    """Runs a command with its output in the log; on failure shows the end of it."""
-    with log.open("a") as output:
-        output.write(f"$ {' '.join(str(word) for word in command)}\n")
-        output.flush()
-        status = subprocess.run(
-            [str(word) for word in command],
-            check=False,
-            cwd=cwd,
-            env={**environment(), **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        ).returncode
-    if status != 0:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:])
-        print(tail, file=sys.stderr)
-        message = f"`{command[0]}` failed with status {status}; all of its output: {log}"
-        raise StepError(message)
-
-
-def environment() -> dict[str, str]:
-    """The caller's environment, our tools first on PATH; Go may not fetch another Go.
-
-    uv and Node carry certificates of their own; where the machine has a store, that is what its
-    administrator keeps (behind a company's proxy nothing else works).
-    """
-    trust = {"UV_SYSTEM_CERTS": "1", "NODE_EXTRA_CA_CERTS": str(SYSTEM_CERTIFICATES)}
-    return {
-        **(trust if SYSTEM_CERTIFICATES.exists() else {}),
-        **os.environ,
-        "PATH": os.pathsep.join([str(VENV / "bin"), str(BIN), os.environ.get("PATH", os.defpath)]),
-        "GOTOOLCHAIN": "local",
-        "GOFLAGS": "-buildvcs=false",
-    }
 
 
 # ---------------------------------------------------------------------------------------- Python
@@ -215,29 +126,6 @@ def venv_fits() -> bool:
 # ------------------------------------------------------------------------------------ toolchains
 
 
-def version_of(command: Sequence[str], pattern: str) -> tuple[int, ...] | None:
-    """The version a program on PATH prints, or None where it is absent."""
-    if shutil.which(command[0], path=system_path()) is None:
-        return None
-    text = subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PATH": system_path(), "GOTOOLCHAIN": "local"},
-        cwd=ROOT,
-    ).stdout
-    found = re.search(pattern, text)
-    return tuple(int(part) for part in found.groups()) if found else None
-
-
-def system_path() -> str:
-    """PATH without our own folders, which `make` puts in front."""
-    ours = {BIN.resolve(), (VENV / "bin").resolve()}
-    parts = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    return os.pathsep.join(part for part in parts if Path(part).resolve() not in ours)
-
-
 def wheel_step(name: str, doing: str, links: dict[str, str]) -> Step:
     """A toolchain from a Python wheel, in an environment of its own, linked into .toolchain/bin."""
     folder = TOOLCHAIN / name
@@ -259,12 +147,6 @@ def wheel_step(name: str, doing: str, links: dict[str, str]) -> Step:
         run=install,
         settings=sys.version,
     )
-
-
-def relink(link: Path, target: Path) -> None:
-    """Points a link at a target, whatever was there before."""
-    link.unlink(missing_ok=True)
-    link.symlink_to(os.path.relpath(target, link.parent))
 
 
 def go_steps() -> list[Step]:
@@ -350,6 +232,49 @@ def firefly_sdk_step() -> Step:
     )
 
 
+TYPESCRIPT = ROOT / "connectors" / "example-typescript"
+
+
+def typescript_step() -> Step:
+    """What the connector in TypeScript depends on, in its own folder, where its tools look for it."""
+    modules = TYPESCRIPT / "node_modules"
+    return Step(
+        name="typescript",
+        doing="installing the packages of the connector in TypeScript",
+        inputs=lambda: [TYPESCRIPT / name for name in (".npmrc", "package-lock.json")],
+        outputs=lambda: [modules / ".bin" / "tsc", modules / "@grpc" / "grpc-js"],
+        run=lambda log: call(["npm", "ci", "--no-progress"], log, cwd=TYPESCRIPT),
+        settings=str(TYPESCRIPT),
+    )
+
+
+def typescript_build_step() -> Step:
+    """The connector in TypeScript, compiled, and a program that runs it with the Node there is."""
+    compiled = TYPESCRIPT / "dist" / "src" / "main.js"
+    program = VENV / "bin" / "photinus-example-typescript"  # beside `photinus`
+
+    def build(log: Path) -> None:
+        call(["npm", "run", "build"], log, cwd=TYPESCRIPT)
+        text = f'#!/bin/sh\nPATH="{BIN}:$PATH" exec node "{compiled}" "$@"\n'
+        program.unlink(missing_ok=True)
+        program.write_text(text)
+        program.chmod(0o755)
+
+    def sources() -> list[Path]:
+        protos = (ROOT / "proto" / "photinus" / "connector").rglob("*.proto")
+        own = (path for name in ("src", "test") for path in (TYPESCRIPT / name).glob("*.ts"))
+        return [*protos, *own, TYPESCRIPT / "tsconfig.json", *TYPESCRIPT.glob("package*.json")]
+
+    return Step(
+        name="typescript-build",
+        doing="building the connector in TypeScript",
+        inputs=sources,
+        outputs=lambda: [compiled, program],
+        run=build,
+        settings=str(TYPESCRIPT),
+    )
+
+
 def anvil(folder: Path) -> Path:
     """The locked anvil, or on platforms it is not locked for, the one on PATH."""
     locked = next(folder.glob("node_modules/@foundry-rs/anvil-*/bin/anvil"), None)
@@ -396,134 +321,6 @@ def go_build_step(name: str, doing: str, module: Path, package: str) -> list[Ste
     ]
 
 
-# ------------------------------------------------------------------------------------- ZooKeeper
-
-
-ZOOKEEPER_PACKAGES = (
-    "libzookeeper-java",
-    "libslf4j-java",
-    "libnetty-java",
-    "libdropwizard-metrics-java",
-    "libsnappy-java",
-    "libcommons-cli-java",
-    "libcommons-io-java",
-    "libjackson2-core-java",
-    "libjackson2-databind-java",
-    "libjackson2-annotations-java",
-)
-# What of these packages a server needs on its class path; the rest binds to other loggers.
-ZOOKEEPER_JARS = (
-    *("zookeeper", "zookeeper-jute", "slf4j-api", "slf4j-simple", "metrics-core", "snappy-java"),
-    *("commons-cli", "commons-io", "jackson-*", "netty-*"),
-)
-AS_MYSELF = ("-o", "APT::Sandbox::User=")  # apt's own user may not write into a checkout
-ZOOKEEPER_MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
-
-
-def zookeeper_step() -> Step:
-    """`zookeeper-server <zoo.cfg>`: a ZooKeeper that nobody has to install or be root for.
-
-    Debian's packages, checked by apt and unpacked below .toolchain; a Java, too, where the machine
-    has none. Where there is no apt, the `zkServer.sh` on PATH.
-    """
-    folder = TOOLCHAIN / "zookeeper"
-    program = BIN / "zookeeper-server"
-    link = VENV / "bin" / "zookeeper-server"  # beside `photinus`
-
-    def install(log: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-            script = zookeeper_of_the_machine()
-        else:
-            script = unpacked_zookeeper(folder, log)
-        program.write_text(f"#!/bin/sh\n# usage: zookeeper-server <zoo.cfg>\n{script}\n")
-        program.chmod(0o755)
-        relink(link, program)
-
-    return Step(
-        name="zookeeper",
-        doing="installing ZooKeeper (for tests and clusters on one machine)",
-        inputs=list,
-        outputs=lambda: [program, link],
-        run=install,
-        settings=f"{ZOOKEEPER_PACKAGES} {ZOOKEEPER_JARS} {java_of_the_machine()} {ROOT}",
-    )
-
-
-def zookeeper_of_the_machine() -> str:
-    """A script around an installed ZooKeeper."""
-    found = shutil.which("zkServer.sh", path=system_path())
-    if found is None:
-        message = "there is no apt here to take ZooKeeper from; put its zkServer.sh on PATH"
-        raise StepError(message)
-    return f'exec "{found}" start-foreground "$1"'
-
-
-def java_of_the_machine() -> str | None:
-    """The Java on PATH, when it is new enough."""
-    found = version_of(["java", "--version"], r"\b(\d+)\.")
-    return shutil.which("java", path=system_path()) if found and found >= JAVA_MIN else None
-
-
-def unpacked_zookeeper(folder: Path, log: Path) -> str:
-    """Fetches and unpacks Debian's packages; gives the script that runs the server."""
-    java = java_of_the_machine()
-    try:
-        fetch_packages([], folder, log, with_java=java is None)
-    except StepError:
-        # No lists yet, or old ones: lists of our own, for which nobody has to be root.
-        print("setup: apt knows too little; fetching its lists", flush=True)
-        lists = folder / "apt"
-        for part in ("state/lists/partial", "cache/archives/partial"):
-            (lists / part).mkdir(parents=True)
-        ours = ["-o", f"Dir::State={lists}/state", "-o", f"Dir::Cache={lists}/cache"]
-        call(["apt-get", *ours, *AS_MYSELF, "update"], log)
-        fetch_packages(ours, folder, log, with_java=java is None)
-        shutil.rmtree(lists)
-    unpacked = folder / "unpacked"
-    for package in sorted(folder.glob("*.deb")):
-        call(["dpkg-deb", "-x", package, unpacked], log)
-        package.unlink()
-    jars = sorted(
-        str(path) for name in ZOOKEEPER_JARS for path in unpacked.glob(f"usr/share/java/{name}.jar")
-    )
-    if not any(jar.endswith("/zookeeper.jar") for jar in jars):
-        raise StepError(f"the packages held no zookeeper.jar; all of apt's output: {log}")
-    path = os.pathsep.join(jars)
-    return (
-        f'exec "{java or unpacked_java(unpacked)}" ${{ZOOKEEPER_JVM:--Xmx256m -XX:+UseSerialGC}} \\\n'
-        f'    -cp "{path}" \\\n    {ZOOKEEPER_MAIN} "$@"'
-    )
-
-
-def fetch_packages(options: Sequence[str], into: Path, log: Path, *, with_java: bool) -> None:
-    """Downloads packages with apt, which checks their signatures; nothing is installed."""
-    packages = [*ZOOKEEPER_PACKAGES, *([java_package(options)] if with_java else [])]
-    call(["apt-get", *options, *AS_MYSELF, "download", *packages], log, cwd=into)
-
-
-def java_package(options: Sequence[str]) -> str:
-    """The package with the Java of this release of Debian or Ubuntu."""
-    command = ["apt-cache", *options, "depends", "default-jre-headless"]
-    text = subprocess.run(command, check=False, capture_output=True, text=True).stdout
-    found = re.search(r"openjdk-\d+-jre-headless", text)
-    if found is None:
-        raise StepError("apt knows no Java; install one of version 11 or newer and try again")
-    return found[0]
-
-
-def unpacked_java(root: Path) -> Path:
-    """The unpacked Java, with its links into /etc pointed at what was unpacked."""
-    java = next(root.glob("usr/lib/jvm/*/bin/java"), None)
-    if java is None:
-        raise StepError("the package of Java held no Java; install one and try again")
-    for link in java.parents[1].rglob("*"):
-        if link.is_symlink() and str(link.readlink()).startswith("/etc/"):
-            relink(link, root / str(link.readlink()).lstrip("/"))
-    return java
-
-
 # ---------------------------------------------------------------------------------------- levels
 
 
@@ -557,6 +354,8 @@ def dev_level() -> list[Step]:
         python_step(),
         *go_steps(),
         go_tools_step("protoc-go", "building the protoc plugins for Go", plugins),
+        *node_steps(),
+        typescript_step(),
     ]
 
 
@@ -566,6 +365,7 @@ def test_level() -> list[Step]:
         *dev_level(),
         *cluster_level(),
         firefly_sdk_step(),
+        typescript_build_step(),
         go_tools_step("geth", "building geth, the second test chain (some minutes)", ("geth",)),
         *go_build_step(
             "ipfs-node",

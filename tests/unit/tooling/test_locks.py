@@ -88,9 +88,11 @@ def test_locks_agree_on_versions() -> None:
     } == {}
 
 
-@pytest.mark.parametrize("module", ["npm", "firefly-sdk"])
-def test_the_npm_locks_have_hashes_and_no_addresses(module: str) -> None:
-    lock = json.loads((ROOT / "tools" / module / "package-lock.json").read_text())
+@pytest.mark.parametrize(
+    "folder", ["tools/npm", "tools/firefly-sdk", "connectors/example-typescript"]
+)
+def test_the_npm_locks_have_hashes_and_no_addresses(folder: str) -> None:
+    lock = json.loads((ROOT / folder / "package-lock.json").read_text())
     packages = {name: package for name, package in lock["packages"].items() if name}
     assert packages
     for name, package in packages.items():

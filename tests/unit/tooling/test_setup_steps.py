@@ -9,18 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from scripts import setup_steps
-from scripts.setup_steps import Step, StepError
+from scripts import setup_parts, setup_steps
+from scripts.setup_parts import Step, StepError
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("stamps", "log", "bin"):
         (tmp_path / ".toolchain" / name).mkdir(parents=True)
-    monkeypatch.setattr(setup_steps, "ROOT", tmp_path)
-    monkeypatch.setattr(setup_steps, "STAMPS", tmp_path / ".toolchain" / "stamps")
-    monkeypatch.setattr(setup_steps, "LOGS", tmp_path / ".toolchain" / "log")
-    monkeypatch.setattr(setup_steps, "BIN", tmp_path / ".toolchain" / "bin")
+    monkeypatch.setattr(setup_parts, "ROOT", tmp_path)
+    monkeypatch.setattr(setup_parts, "STAMPS", tmp_path / ".toolchain" / "stamps")
+    monkeypatch.setattr(setup_parts, "LOGS", tmp_path / ".toolchain" / "log")
+    for module in (setup_parts, setup_steps):
+        monkeypatch.setattr(module, "BIN", tmp_path / ".toolchain" / "bin")
     (tmp_path / "lock.txt").write_text("one==1")
     return tmp_path
 
@@ -47,48 +48,48 @@ def installing(checkout: Path, *, breaks: bool = False) -> tuple[Step, Callable[
 
 def test_a_done_step_is_not_done_again(checkout: Path) -> None:
     step, runs = installing(checkout)
-    setup_steps.perform(step)
-    setup_steps.perform(step)
+    setup_parts.perform(step)
+    setup_parts.perform(step)
     assert runs() == 1
 
 
 def test_a_changed_input_runs_the_step_again(checkout: Path) -> None:
     step, runs = installing(checkout)
-    setup_steps.perform(step)
+    setup_parts.perform(step)
     (checkout / "lock.txt").write_text("one==2")
-    setup_steps.perform(step)
+    setup_parts.perform(step)
     assert runs() == 2
     assert (checkout / "installed.txt").read_text() == "one==2"
 
 
 def test_a_lost_output_runs_the_step_again(checkout: Path) -> None:
     step, runs = installing(checkout)
-    setup_steps.perform(step)
+    setup_parts.perform(step)
     (checkout / "installed.txt").unlink()
-    setup_steps.perform(step)
+    setup_parts.perform(step)
     assert runs() == 2
 
 
 def test_a_failed_step_is_tried_again(checkout: Path) -> None:
     step, _ = installing(checkout, breaks=True)
     with pytest.raises(StepError):
-        setup_steps.perform(step)
+        setup_parts.perform(step)
     working, runs = installing(checkout)
-    setup_steps.perform(working)
+    setup_parts.perform(working)
     assert runs() == 1
 
 
 def test_a_failure_after_a_success_forgets_the_success(checkout: Path) -> None:
     """Going back to the old lock after a failed change must install it again."""
     step, _ = installing(checkout)
-    setup_steps.perform(step)
+    setup_parts.perform(step)
     (checkout / "lock.txt").write_text("broken==1")
     broken, _ = installing(checkout, breaks=True)
     with pytest.raises(StepError):
-        setup_steps.perform(broken)
+        setup_parts.perform(broken)
     (checkout / "lock.txt").write_text("one==1")
     again, runs = installing(checkout)
-    setup_steps.perform(again)
+    setup_parts.perform(again)
     assert runs() == 1
 
 
@@ -96,7 +97,7 @@ def test_a_failing_command_shows_the_end_of_its_output(
     checkout: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(StepError, match="status 3"):
-        setup_steps.call(["sh", "-c", "echo reason; exit 3"], checkout / "log", cwd=checkout)
+        setup_parts.call(["sh", "-c", "echo reason; exit 3"], checkout / "log", cwd=checkout)
     assert "reason" in capsys.readouterr().err
 
 

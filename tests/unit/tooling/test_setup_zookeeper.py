@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts import setup_steps
-from scripts.setup_steps import StepError
+from scripts import setup_parts, setup_zookeeper
+from scripts.setup_parts import StepError
 
 APT_GET = """\
 echo "$*" >> {calls}
@@ -45,12 +45,13 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout and a PATH with fake apt and dpkg, and nothing else but the shell's own programs."""
     for folder in (".toolchain/stamps", ".toolchain/log", ".toolchain/bin", ".venv/bin", "bin"):
         (tmp_path / folder).mkdir(parents=True)
-    monkeypatch.setattr(setup_steps, "ROOT", tmp_path)
-    monkeypatch.setattr(setup_steps, "VENV", tmp_path / ".venv")
-    monkeypatch.setattr(setup_steps, "TOOLCHAIN", tmp_path / ".toolchain")
-    monkeypatch.setattr(setup_steps, "STAMPS", tmp_path / ".toolchain" / "stamps")
-    monkeypatch.setattr(setup_steps, "LOGS", tmp_path / ".toolchain" / "log")
-    monkeypatch.setattr(setup_steps, "BIN", tmp_path / ".toolchain" / "bin")
+    for module in (setup_parts, setup_zookeeper):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+        monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
+        monkeypatch.setattr(module, "BIN", tmp_path / ".toolchain" / "bin")
+    monkeypatch.setattr(setup_zookeeper, "TOOLCHAIN", tmp_path / ".toolchain")
+    monkeypatch.setattr(setup_parts, "STAMPS", tmp_path / ".toolchain" / "stamps")
+    monkeypatch.setattr(setup_parts, "LOGS", tmp_path / ".toolchain" / "log")
     for name in ("sh", "touch", "mkdir", "chmod", "ln", "echo"):
         (tmp_path / "bin" / name).symlink_to(f"/bin/{name}")
     calls = tmp_path / "calls"
@@ -81,7 +82,7 @@ def asked(machine: Path) -> list[str]:
 
 
 def test_packages_are_fetched_and_unpacked_for_the_java_that_is_there(machine: Path) -> None:
-    setup_steps.perform(setup_steps.zookeeper_step())
+    setup_parts.perform(setup_zookeeper.zookeeper_step())
     script = server(machine)
     assert f'exec "{machine}/bin/java"' in script
     for jar in ("zookeeper", "netty-common", "slf4j-api"):
@@ -91,7 +92,7 @@ def test_packages_are_fetched_and_unpacked_for_the_java_that_is_there(machine: P
     assert "libzookeeper-java" in download
     assert "openjdk" not in download
     assert not list((machine / ".toolchain/zookeeper").glob("*.deb"))
-    setup_steps.perform(setup_steps.zookeeper_step())
+    setup_parts.perform(setup_zookeeper.zookeeper_step())
     assert len(asked(machine)) == 1, "done once"
 
 
@@ -100,7 +101,7 @@ def test_a_java_comes_along_where_there_is_none_new_enough(machine: Path, old: s
     (machine / "bin" / "java").unlink()
     if old is not None:
         program(machine, "java", f"echo '{old}'\n")
-    setup_steps.perform(setup_steps.zookeeper_step())
+    setup_parts.perform(setup_zookeeper.zookeeper_step())
     assert "openjdk-17-jre-headless" in asked(machine)[0]
     java = machine / ".toolchain/zookeeper/unpacked/usr/lib/jvm/java-17"
     assert f'exec "{java}/bin/java"' in server(machine)
@@ -118,7 +119,7 @@ def test_a_java_comes_along_where_there_is_none_new_enough(machine: Path, old: s
 
 def test_lists_of_ones_own_are_fetched_when_apt_has_none(machine: Path) -> None:
     (machine / "needs-lists").touch()
-    setup_steps.perform(setup_steps.zookeeper_step())
+    setup_parts.perform(setup_zookeeper.zookeeper_step())
     first, update, second = asked(machine)
     own = f"Dir::State={machine}/.toolchain/zookeeper/apt/state"
     assert own not in first
@@ -130,9 +131,9 @@ def test_lists_of_ones_own_are_fetched_when_apt_has_none(machine: Path) -> None:
 def test_without_apt_the_machines_zookeeper_serves(machine: Path) -> None:
     (machine / "bin" / "apt-get").unlink()
     with pytest.raises(StepError, match=r"put its zkServer\.sh on PATH"):
-        setup_steps.perform(setup_steps.zookeeper_step())
+        setup_parts.perform(setup_zookeeper.zookeeper_step())
     program(machine, "zkServer.sh", 'echo "serving $*"\n')
-    setup_steps.perform(setup_steps.zookeeper_step())
+    setup_parts.perform(setup_zookeeper.zookeeper_step())
     ran = subprocess.run(
         [machine / ".venv/bin/zookeeper-server", "zoo.cfg"],
         capture_output=True,
@@ -145,11 +146,11 @@ def test_without_apt_the_machines_zookeeper_serves(machine: Path) -> None:
 def test_packages_without_a_server_are_said(machine: Path) -> None:
     program(machine, "dpkg-deb", 'mkdir -p "$3"\n')
     with pytest.raises(StepError, match=r"held no zookeeper\.jar"):
-        setup_steps.perform(setup_steps.zookeeper_step())
+        setup_parts.perform(setup_zookeeper.zookeeper_step())
 
 
 def test_a_release_without_java_is_said(machine: Path) -> None:
     (machine / "bin" / "java").unlink()
     program(machine, "apt-cache", "exit 0\n")
     with pytest.raises(StepError, match="apt knows no Java"):
-        setup_steps.perform(setup_steps.zookeeper_step())
+        setup_parts.perform(setup_zookeeper.zookeeper_step())
