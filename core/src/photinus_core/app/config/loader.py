@@ -112,8 +112,25 @@ def _read(root: Node, report: Report) -> NodeSettings:
             report.warn(
                 found, "has no effect on the core; the gateway takes its settings as options"
             )
+    auto_reload = _auto_reload(root.section("config"))
     root.check_unknown()
-    return NodeSettings(namespaces, default, plugins, listen, log, cluster, tuple(report.warnings))
+    return NodeSettings(
+        namespaces,
+        default,
+        plugins,
+        listen,
+        log,
+        cluster,
+        auto_reload=auto_reload,
+        warnings=tuple(report.warnings),
+    )
+
+
+def _auto_reload(config: Node) -> bool:
+    """FireFly's switch for changes while the node runs."""
+    found = config.boolean("autoReload", default=False)
+    config.check_unknown()
+    return found
 
 
 def _listen(grpc: Node, api: Node) -> ListenSettings:

@@ -29,7 +29,6 @@ WITHOUT_EFFECT: Final = (
     "asset",
     "batch",
     "blobreceiver",
-    "config",
     "download",
     "event",
     "events",

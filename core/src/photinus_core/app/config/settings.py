@@ -101,6 +101,8 @@ class NodeSettings:
     listen: ListenSettings = field(default_factory=ListenSettings)
     log: LogSettings = field(default_factory=LogSettings)
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    auto_reload: bool = False
+    """Whether changes of the file take effect while the node runs."""
     warnings: tuple[Problem, ...] = ()
 
     def plugin(self, name: str) -> PluginSettings:
