@@ -98,7 +98,7 @@ class Sending:
 
     def decided(self, batches: Collection[str]) -> None:
         """Agreement has decided these."""
-        self.batching.decided(batches)
+        self.batching.decided(batches, self.clock.now)
         self.wake.set()
 
     def contract_changed(self) -> Step:

@@ -187,14 +187,18 @@ async def test_a_busy_pipe_collects_and_a_full_batch_is_cut(place: Place) -> Non
     office = await place.office(
         broadcast_messages_max=3, in_flight_max=1, broadcast_collect_max_ns=NEVER_NS
     )
-    sent = [await office.sender.broadcast(text(n)) for n in range(7)]
+    sent = [await office.sender.broadcast(text(n)) for n in range(4)]
     async with running(office):
+        await place.wait_state(*(m.header.id for m in sent[:3]))
+        assert len(place.pins()) == 1, "the last one waits for company"
+        sent += [await office.sender.broadcast(text(n)) for n in range(4, 7)]
         await place.wait_state(*(m.header.id for m in sent[:6]))
-        assert len(place.pins()) == 2, "the last one waits for company"
+        assert len(place.pins()) == 2, "three are a full batch"
         office.manager.decided([Uuid(p.batch) for p in place.pins()])
+        sent += [await office.sender.broadcast(text(n)) for n in range(7, 9)]
         await place.wait_state(*(m.header.id for m in sent))
     sizes = [len(p.contexts) for p in place.pins()]
-    assert sizes == [3, 3, 1]
+    assert sizes == [3, 3, 3]
     order = [
         m.header.id
         for p in place.pins()

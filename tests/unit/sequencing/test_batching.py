@@ -74,7 +74,7 @@ def test_a_page_read_before_a_seal_does_not_bring_its_messages_back() -> None:
     batching.prepared("b1")
     batching.poll(0)
     batching.journaled("b1", 0)
-    batching.decided(["b1"])
+    batching.decided(["b1"], 0)
     assert seals(batching.poll(0)) == [("alice2",)]
 
 
@@ -111,9 +111,42 @@ def test_a_busy_pipe_collects() -> None:
     batching.ready([ready(4)])
     assert batching.poll(0) == []
     assert batching.next_due() == COLLECT_MAX_NS
-    batching.decided(["b0", "b1"])
+    batching.decided(["b0", "b1"], 0)
     assert seals(batching.poll(0)) == [("alice2", "alice3", "alice4")]
     assert batching.next_due() is None
+
+
+def test_senders_who_come_back_together_go_together() -> None:
+    """The first of fifty that came back went alone, and the others waited for it."""
+    batching = Batching(collect_max_ns=1_000)
+    batching.ready([ready(1), ready(2), ready(3)])
+    seal_all(batching, "b1")
+    batching.prepared("b1")
+    batching.poll(0)
+    batching.journaled("b1", 0)
+    batching.poll(0)
+    batching.finished("b1")
+    batching.ready([ready(4)])
+    batching.decided(["b1"], 500)
+    batching.ready([ready(5)])
+    assert batching.poll(600) == []
+    assert batching.next_due() == 1_500
+    batching.ready([ready(6), ready(7)])
+    assert seals(batching.poll(700)) == [("alice4", "alice5", "alice6", "alice7")]
+
+
+def test_fewer_who_come_back_wait_for_so_long_only() -> None:
+    batching = Batching(collect_max_ns=1_000)
+    batching.ready([ready(1), ready(2)])
+    seal_all(batching, "b1")
+    batching.prepared("b1")
+    batching.poll(0)
+    batching.decided(["b1"], 400)
+    batching.journaled("b1", 500)
+    batching.ready([ready(3)])
+    assert seals(batching.poll(1_499)) == []
+    assert batching.next_due() == 1_500
+    assert seals(batching.poll(1_500)) == [("alice3",)]
 
 
 def test_a_slow_ledger_holds_messages_up_for_so_long_only() -> None:
@@ -135,7 +168,7 @@ def test_a_decision_may_come_before_the_connector_answers() -> None:
     seal_all(batching, "b1")
     batching.prepared("b1")
     assert batching.poll(0) == [SendPin("b1")]
-    batching.decided(["b1"])
+    batching.decided(["b1"], 0)
     batching.ready([ready(2)])
     assert batching.poll(0) == []
     batching.journaled("b1", 0)
@@ -170,7 +203,7 @@ def test_a_moment_that_has_come_is_not_waited_for_again() -> None:
     batching.journaled("b1", 0)
     batching.poll(0)
     batching.failed("b1", "recording failed", 0)
-    batching.decided(["b1"])
+    batching.decided(["b1"], 0)
     batching.ready([ready(2)])
     (cut,) = batching.poll(0)
     assert isinstance(cut, Seal)
@@ -212,7 +245,7 @@ def test_a_seal_whose_outcome_is_unknown_is_tried_with_the_same_messages() -> No
     batching.prepared("b1")
     batching.poll(RETRY_FIRST_NS)
     batching.journaled("b1", RETRY_FIRST_NS)
-    batching.decided(["b1"])
+    batching.decided(["b1"], 0)
     assert seals(batching.poll(RETRY_FIRST_NS)) == [("alice2",)]
 
 
@@ -319,7 +352,7 @@ def test_a_pin_by_another_key_waits_for_the_chain() -> None:
     batching.journaled("b2", 0)
     batching.poll(RETRY_FIRST_NS)
     batching.finished("b2")
-    batching.decided(["b2"])
+    batching.decided(["b2"], 0)
     batching.ready([ready(4, key="other")])
     seal_all(batching, "b3")
     batching.prepared("b3")
@@ -459,7 +492,7 @@ class BatchingMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.journaled)
     @rule(data=st.data())
     def agreement_decides(self, data: st.DataObject) -> None:
-        self.batching.decided([data.draw(st.sampled_from(self.journaled))])
+        self.batching.decided([data.draw(st.sampled_from(self.journaled))], self.now)
 
     @precondition(lambda self: self.out)
     @rule(data=st.data(), good=st.booleans())

@@ -215,8 +215,9 @@ class BatchManager:
 
     def decided(self, batches: Collection[Uuid]) -> None:
         """Agreement has decided these: messages that were collected meanwhile may go."""
+        now = self._now()
         for machine in self._machines.values():
-            machine.decided(batches)
+            machine.decided(batches, now)
         self._wake.set()
 
     def _notified(self, notification: Notification) -> None:

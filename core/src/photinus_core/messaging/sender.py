@@ -42,7 +42,7 @@ class BatchLimits:
         broadcast_messages_max: Messages in a broadcast batch.
         private_messages_max: Messages in a private one.
         broadcast_collect_max_ns: Longest time for which broadcasts are collected while the batch
-            before is on its way; an idle pipe never waits.
+            before is on its way, and again while its senders come back; an idle pipe never waits.
         private_collect_max_ns: The same for private messages.
         in_flight_max: Batches of one processor between seal and finish.
     """

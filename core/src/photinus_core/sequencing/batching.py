@@ -3,10 +3,12 @@
 A processor is what FireFly calls so: the messages of one author (private: and one group) through
 one dispatcher. Processors do not wait for each other. Within one:
 
-- An idle pipe cuts at once, a busy one collects: a batch is cut when all before it are journaled
-  by the connector and the last of them is decided here or `collect_max_ns` past (a slow ledger
-  holds nothing up for longer; each batch costs every member far more than a message in it), or
-  when it is full and fewer than `in_flight_max` batches are under way.
+- An idle pipe cuts at once, a busy one collects, since each batch costs every member far more than
+  a message in it: a batch is cut when all before it are journaled by the connector, the last of
+  them is decided here, and as many messages wait as that one had (senders who waited for it come
+  back together, and the first of them would go alone); or when `collect_max_ns` passed since the
+  last step of it (a slow ledger holds nothing up for longer); or when it is full and fewer than
+  `in_flight_max` batches are under way.
 - Batches are prepared (blobs and payload sent) in parallel, but their pins go out in the order
   of sealing, the next one once the previous is journaled by the connector (hard case 8). The
   chain keeps the order of one key's transactions only, so the first pin by another key waits
@@ -30,7 +32,7 @@ BATCH_BYTES_MAX: Final = 800 * 1024
 IN_FLIGHT_MAX: Final = 4
 """Batches of one processor under way at a time."""
 COLLECT_MAX_NS: Final = 100_000_000
-"""Longest time for which messages are collected after a batch was handed over."""
+"""Longest time for which messages are collected after a batch was handed over, or was decided."""
 
 _BATCH_BYTES: Final = 512
 _MESSAGE_BYTES: Final = 1024
@@ -130,6 +132,8 @@ class BatchStatus:
     id: str
     txtype: str
     key: str
+    messages: int = 0
+    """How many it has; 0 when it was sealed before a restart."""
     stage: Stage = Stage.SEALED
     clear: bool = False
     """Nothing before it is off chain."""
@@ -170,9 +174,13 @@ class _Processor:
 
 
 class _Collecting(NamedTuple):
-    """For how long a processor collects: until this batch is decided, or this moment."""
+    """For how long a processor collects.
+
+    Until a batch is decided (empty: it is) and as many messages wait as it had, or this moment.
+    """
 
     batch: str
+    enough: int
     until: int
 
 
@@ -200,7 +208,7 @@ class Batching:
         self._pinned_by: dict[ProcessorKey, str] = {}
         """Key of the last pin that was handed over, where one was."""
         self._collecting: dict[ProcessorKey, _Collecting] = {}
-        """Processors whose last pinned batch is not decided, while they collect."""
+        """What processors wait for while they collect, by their last pinned batch."""
         self._active: dict[ProcessorKey, None] = {}
         """Processors in which something may be due."""
 
@@ -248,7 +256,7 @@ class Batching:
                 their first, which may wait for it.
         """
         stage = Stage.PREPARED if prepared else Stage.SEALED
-        status = BatchStatus(batch, txtype, key, stage, again=again)
+        status = BatchStatus(batch, txtype, key, stage=stage, again=again)
         state = self._processors.setdefault(processor, _Processor())
         place = len(state.in_flight)
         if again:
@@ -262,7 +270,8 @@ class Batching:
         """A batch was sealed for these messages."""
         state = self._processors[seal.processor]
         assert state.sealing, "nothing is being sealed"
-        status = BatchStatus(batch, state.sealing[0].txtype, state.sealing[0].key)
+        first, messages = state.sealing[0], len(state.sealing)
+        status = BatchStatus(batch, first.txtype, first.key, messages)
         done = {ready.id for ready in state.sealing}
         self._known -= done
         self._sealed_meanwhile |= done
@@ -298,19 +307,20 @@ class Batching:
         _, processor, status = self._batches[batch]
         if status.txtype != UNPINNED:
             self._pinned_by[processor] = status.key
-            if not status.decided:
-                self._collect(processor, batch, now)
+            self._forget_collected(now)
+            self._collect(processor, "" if status.decided else batch, status.messages, now)
         self._progress(batch, Stage.JOURNALED)
 
-    def decided(self, batches: Iterable[str]) -> None:
-        """Agreement decided these, own or others': who collected for one of them does no more."""
+    def decided(self, batches: Iterable[str], now: int) -> None:
+        """Agreement decided these, own or others': who collects for one of them soon has enough."""
         done = set(batches)
         for batch in done & self._batches.keys():
             self._batches[batch][2].decided = True
-        for key in [k for k, waits in self._collecting.items() if waits.batch in done]:
-            del self._collecting[key]
-            if key in self._processors:
-                self._active[key] = None
+        for key, waits in list(self._collecting.items()):
+            if waits.batch in done:
+                self._collect(key, "", waits.enough, now)
+                if key in self._processors:
+                    self._active[key] = None
 
     def failed(self, batch: str, error: str, now: int) -> None:
         """An action for the batch failed and had no effect, or one that its key makes repeatable."""
@@ -418,8 +428,11 @@ class Batching:
         taken, full = self._assemble(state.waiting)
         if not full and any(status.stage is not Stage.JOURNALED for status in state.in_flight):
             return None
-        if not full and key in self._collecting:
-            return None
+        collecting = self._collecting.get(key)
+        if not full and collecting is not None:
+            if collecting.batch or len(state.waiting) < collecting.enough:
+                return None
+            del self._collecting[key]
         state.sealing = state.waiting[:taken]
         del state.waiting[:taken]
         return self._seal(key, state)
@@ -429,10 +442,13 @@ class Batching:
         state.seal_busy = True
         return Seal(key, tuple(ready.id for ready in state.sealing))
 
-    def _collect(self, processor: ProcessorKey, batch: str, now: int) -> None:
+    def _collect(self, processor: ProcessorKey, batch: str, enough: int, now: int) -> None:
+        self._collecting[processor] = _Collecting(batch, enough, now + self._collect_max_ns)
+
+    def _forget_collected(self, now: int) -> None:
+        """Drops what nobody waits for any more, also of processors that are gone."""
         for key in [key for key, waits in self._collecting.items() if waits.until <= now]:
             del self._collecting[key]
-        self._collecting[processor] = _Collecting(batch, now + self._collect_max_ns)
 
     def _opens(self, key: ProcessorKey, state: _Processor) -> int:
         """Until when no batch is cut for the lack of time alone; 0 = nothing holds it up."""
