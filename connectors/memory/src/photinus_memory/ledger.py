@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -39,8 +40,9 @@ from photinus_memory.world import Block, World
 
 HASH: Final = re.compile(r"[0-9a-f]{64}")
 NETWORK_VERSION: Final = 2
-PIN_SIGNATURE: Final = "BatchPin(address,uint256,string,bytes32,bytes32,bytes32,string,bytes32[])"
-ACTION_SIGNATURE: Final = "BatchPin(address,uint256,string,string)"
+PIN_SIGNATURE: Final = "BatchPin(address,uint256,string,bytes32,bytes32,string,bytes32[])"
+ACTION_PREFIX: Final = "firefly:"
+INVOKE_PIN_ACTION: Final = "firefly:contract_invoke_pin"
 PARAM_SCHEMA: Final = {
     "type": "object",
     "properties": {"type": {"type": "string"}, "details": {"type": "object"}},
@@ -68,8 +70,7 @@ class MemoryLedger(Member, Blockchain[MemorySettings]):
         self, request: pb.SubmitBatchPinRequest, call: CallContext
     ) -> common.Submission:
         location = canonical_location(request.location_json)
-        event = _pin(request.pin)
-        return self._mine(call, request.signing_key, location, event, "BatchPin", PIN_SIGNATURE)
+        return self._mine_pin(call, request.signing_key, location, _pin(request.pin))
 
     async def submit_network_action(
         self, request: pb.SubmitNetworkActionRequest, call: CallContext
@@ -78,8 +79,9 @@ class MemoryLedger(Member, Blockchain[MemorySettings]):
         if not request.action:
             raise Rejected("The action has no name", reason="INVALID_INPUTS")
         action = events.NetworkActionEvent(action=request.action, payload=request.payload)
-        event = events.Event(network_action=action)
-        return self._mine(call, request.signing_key, location, event, "BatchPin", ACTION_SIGNATURE)
+        return self._mine_pin(
+            call, request.signing_key, location, events.Event(network_action=action)
+        )
 
     async def get_network_version(
         self, request: pb.GetNetworkVersionRequest, call: CallContext
@@ -99,7 +101,7 @@ class MemoryLedger(Member, Blockchain[MemorySettings]):
             event = _pin(request.pin)
             event.batch_pin.contract_invoke = True
             location = location_of(self.settings.contract.lower())
-            return self._mine(call, request.signing_key, location, event, "BatchPin", PIN_SIGNATURE)
+            return self._mine_pin(call, request.signing_key, location, event)
         event = events.Event(
             contract_event=events.ContractEvent(chain=common.ChainEvent(output_json=output))
         )
@@ -218,6 +220,16 @@ class MemoryLedger(Member, Blockchain[MemorySettings]):
             case _:
                 raise Rejected("A ledger has no such events", reason="INVALID_FILTER")
 
+    def _mine_pin(
+        self, call: CallContext, signing_key: str, location: str, event: events.Event
+    ) -> common.Submission:
+        output = json.dumps(_decoded(signing_key.lower(), event), sort_keys=True)
+        if event.WhichOneof("body") == "batch_pin":
+            event.batch_pin.chain.output_json = output
+        else:
+            event.network_action.chain.output_json = output
+        return self._mine(call, signing_key, location, event, "BatchPin", PIN_SIGNATURE)
+
     def _mine(
         self,
         call: CallContext,
@@ -282,3 +294,20 @@ def _pin(pin: pb.BatchPin) -> events.Event:
             contexts=pin.contexts,
         )
     )
+
+
+def _decoded(author: str, event: events.Event) -> dict[str, object]:
+    """The arguments of FireFly's one event for pins and actions, as a ledger would show them."""
+    pin, action = event.batch_pin, event.network_action
+    uuids = [uuid.UUID(each).hex for each in (pin.transaction_uuid, pin.batch_id) if each]
+    return {
+        "author": author,
+        "batchHash": "0x" + (pin.batch_hash or "0" * 64),
+        "contexts": [f"0x{context}" for context in pin.contexts],
+        "namespace": ACTION_PREFIX + action.action
+        if action.action
+        else INVOKE_PIN_ACTION * pin.contract_invoke,
+        "payloadRef": pin.payload_ref or action.payload,
+        "timestamp": str(int(time.time())),
+        "uuids": "0x" + ("".join(uuids) or "0" * 64),
+    }

@@ -15,8 +15,11 @@ from photinus_core.app.devnet.in_memory import InMemoryNetwork
 from photinus_core.app.devnet.layout import SPARE_ADDRESSES, MemberState
 from photinus_core.app.devnet.processes import StartError
 from photinus_core.app.telling import complain, tell
+from photinus_core.ports.tasks import Background
 
 COMMAND_END_S: Final = 10.0
+SIGNALLED: Final = 128
+"""What shells add to the number of a signal that ended a command."""
 LOG_FORM: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
@@ -84,23 +87,33 @@ async def _run(command: Sequence[str], network: InMemoryNetwork) -> int:
     except OSError as failure:
         message = f"{command[0]} cannot be started: {failure.strerror}"
         raise StartError(message) from failure
-    waiting = asyncio.create_task(asyncio.to_thread(process.wait))
-    ending = asyncio.create_task(network.first_to_end())
+    outcomes: asyncio.Queue[int | str] = asyncio.Queue(2)
+
+    async def await_command() -> None:
+        outcomes.put_nowait(await asyncio.to_thread(process.wait))
+
+    async def await_network() -> None:
+        outcomes.put_nowait(await network.first_to_end())
+
     try:
-        await asyncio.wait([waiting, ending], return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done():
-            complain(f"photinus: {ending.result()} has ended; what was in memory is gone")
-            return 1
-        return waiting.result()
+        async with Background("command") as work:
+            work.start("command", await_command())
+            work.start("network", await_network())
+            match await outcomes.get():
+                case int(status):
+                    return status if status >= 0 else SIGNALLED - status
+                case str(ended):
+                    complain(f"photinus: {ended} has ended; what was in memory is gone")
+                    return 1
     finally:
-        ending.cancel()
-        await _end(process, waiting)
+        await asyncio.to_thread(_end, process)
 
 
-async def _end(process: subprocess.Popen[bytes], waiting: asyncio.Task[int]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.terminate()
-        await asyncio.wait([waiting], timeout=COMMAND_END_S)
-    if process.poll() is None:
-        process.kill()
-    await asyncio.wait([waiting])
+        try:
+            process.wait(COMMAND_END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,7 @@ from photinus_core.app.devnet.layout import (
     ports_lock,
 )
 from photinus_core.app.devnet.processes import Child, Processes, StartError, find_program, together
+from photinus_core.ports.tasks import Background, wait_any
 
 PREFIX: Final = "photinus-in-memory-"
 IN_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it, mode 0700
@@ -39,6 +40,7 @@ CONTRACT: Final = "0x000000000000000000000000000000000000f1f1"
 RETRY: Final = {"initDelay": "10ms", "maxDelay": "50ms"}
 """A namespace that begins before its connectors are configured is not to wait long for them."""
 READY_S: Final = 60.0
+ENDS_MAX: Final = 4 * MEMBERS_MAX
 WAVE_CONNECTOR: Final = 1
 WAVE_GATEWAYS: Final = 2
 
@@ -67,6 +69,9 @@ class InMemoryNetwork:
         self._stop = asyncio.Event()
         self._stack = AsyncExitStack()
         self._nodes: list[asyncio.Task[None]] = []
+        self._gateways: list[tuple[Child, MemberState]] = []
+        self._ended: asyncio.Queue[str] = asyncio.Queue(ENDS_MAX)
+        self._node_ended = asyncio.Event()
         self.members: tuple[MemberState, ...] = ()
 
     async def __aenter__(self) -> Self:
@@ -96,19 +101,18 @@ class InMemoryNetwork:
 
     async def first_to_end(self) -> str:
         """Waits until a part of it ends by itself; says which. Keeps the logs in bounds."""
-        ends = [
-            *self._nodes,
-            *(asyncio.create_task(_end_of(child)) for child in self._processes.children),
-        ]
-        rotating = asyncio.create_task(self._processes.rotate_logs())
+        async with Background("watch") as work:
+            work.start("logs", self._processes.rotate_logs())
+            for child in self._processes.children:
+                work.start(child.name, self._tell_end(child.name, child.wait()))
+            return await self._ended.get()
+
+    async def _tell_end(self, name: str, work: Coroutine[Any, Any, object]) -> None:
         try:
-            done, _ = await asyncio.wait([*ends, rotating], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ours = (*ends[len(self._nodes) :], rotating)
-            for task in ours:
-                task.cancel()
-            await asyncio.gather(*ours, return_exceptions=True)
-        return ", ".join(task.get_name() for task in done)
+            await work
+            self._ended.put_nowait(name)
+        except Exception as failure:  # noqa: BLE001 - told, whatever it is
+            self._ended.put_nowait(f"{name} ({failure})")
 
     async def _start(self) -> None:
         self._layout = Layout(self._stack.enter_context(vanishing_folder()))
@@ -119,30 +123,33 @@ class InMemoryNetwork:
         async with ports_lock():
             self.members = new_members(self._wanted, set())
             socket = self._layout.root / "memory.sock"
-            await self._start_connector(socket)
+            connector = await self._start_connector(socket)
             await together(*(self._start_gateway(member) for member in self.members))
-            await self._start_nodes(socket)
+            await self._start_nodes(connector, socket)
         self._processes.check_all()
 
-    async def _start_connector(self, socket: Path) -> None:
+    async def _start_connector(self, socket: Path) -> Child:
         command = [find_program("photinus-memory", "PHOTINUS_MEMORY")]
         command += ["--address", f"unix:{socket}", "--log-level", "warning"]
-        await self._processes.start("memory", command, WAVE_CONNECTOR)
+        return await self._processes.start("memory", command, WAVE_CONNECTOR)
 
     async def _start_gateway(self, member: MemberState) -> None:
         command = [
             find_program("photinus-gateway", "PHOTINUS_GATEWAY"),
             *("-listen", f"127.0.0.1:{member.http_port}", "-core", member.grpc_address),
         ]
-        await self._processes.start(f"member{member.index}-gateway", command, WAVE_GATEWAYS)
+        child = await self._processes.start(f"member{member.index}-gateway", command, WAVE_GATEWAYS)
+        self._gateways.append((child, member))
 
-    async def _start_nodes(self, socket: Path) -> None:
+    async def _start_nodes(self, connector: Child, socket: Path) -> None:
         # Loaded while the processes start: it takes longer than they do.
         from photinus_core.app.config import load_text  # noqa: PLC0415 - as above
+        from photinus_core.app.devnet.member import wait_gateway  # noqa: PLC0415 - as above
         from photinus_core.app.devnet.registering import register_members  # noqa: PLC0415 - as above
         from photinus_core.app.serve import run_node  # noqa: PLC0415 - as above
 
-        await self._wait_for(socket)
+        await self._wait_for(connector, socket)
+        cores = await self._stack.enter_async_context(Background("cores"))
         self._stack.push_async_callback(self._stop_nodes)
         served = []
         for member in self.members:
@@ -151,49 +158,38 @@ class InMemoryNetwork:
             folder.mkdir()
             settings = load_text(json.dumps(_config(member, socket)), member.org, {})
             ready = asyncio.Event()
+            name = f"the core of {member.org}"
             node = run_node(settings, folder, _setting(ready), self._stop)
-            self._nodes.append(asyncio.create_task(node, name=f"core of {member.org}"))
+            self._nodes.append(cores.start(name, self._run_node(name, node)))
             served.append(ready)
         for ready in served:
-            await self._unless_ended(ready.wait())
-        await self._unless_ended(register_members(self.members, self._say))
+            await wait_any(ready, self._node_ended)
+        if self._node_ended.is_set():
+            message = f"{self._ended.get_nowait()} did not start"
+            raise StartError(message)
+        await register_members(self.members, self._say)
+        await together(*(wait_gateway(self._processes, *gateway) for gateway in self._gateways))
 
-    async def _unless_ended(self, work: Any) -> None:
-        """Waits for work; an end of a node ends the waiting with its error."""
-        task = asyncio.ensure_future(work)
-        try:
-            await asyncio.wait([task, *self._nodes], return_when=asyncio.FIRST_COMPLETED)
-            for node in self._nodes:
-                if node.done():
-                    node.result()
-                    message = f"{node.get_name()} has ended"
-                    raise StartError(message)
-            await task
-        finally:
-            task.cancel()
-
-    async def _wait_for(self, socket: Path) -> None:
-        (connector,) = (c for c in self._processes.children if c.name == "memory")
-
+    async def _wait_for(self, connector: Child, socket: Path) -> None:
         async def listens() -> bool:
             return socket.exists()  # noqa: ASYNC240 - in memory, as all of the folder
 
         await self._processes.wait_ready(connector, listens, READY_S)
 
+    async def _run_node(self, name: str, node: Coroutine[Any, Any, None]) -> None:
+        try:
+            await self._tell_end(name, node)
+        finally:
+            self._node_ended.set()
+
     async def _stop_nodes(self) -> None:
         self._stop.set()
-        await asyncio.gather(*self._nodes, return_exceptions=True)
+        if self._nodes:
+            await asyncio.wait(self._nodes)
 
 
 def _setting(ready: asyncio.Event) -> Callable[[list[str]], None]:
     return lambda _: ready.set()
-
-
-async def _end_of(child: Child) -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    task.set_name(child.name)
-    await child.wait()
 
 
 def _config(member: MemberState, socket: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from photinus_core.app.devnet.layout import (
     MemberState,
 )
 from photinus_core.app.devnet.postgres import member_url
-from photinus_core.app.devnet.processes import Processes, find_program, together
+from photinus_core.app.devnet.processes import Child, Processes, find_program, together
 from photinus_core.app.devnet.zookeeper import chroot
 
 NAMESPACE: Final = "default"
@@ -216,6 +216,15 @@ async def start_gateway(processes: Processes, member: MemberState) -> None:
         *("-core", ",".join(member.grpc_addresses)),
     ]
     child = await processes.start(f"member{member.index}-gateway", command, WAVE_GATEWAYS)
+    await wait_gateway(processes, child, member)
+
+
+async def wait_gateway(processes: Processes, child: Child, member: MemberState) -> None:
+    """Waits until a gateway serves REST.
+
+    Raises:
+        StartError: it did not come up.
+    """
     await processes.wait_ready(child, lambda: _serves_http(member.http_port), READY_S)
 
 
