@@ -1,7 +1,7 @@
 """Goal: the in-memory fakes and the real host behave alike towards the rest of the core.
 
-Method: the same tests over both: `fake` is photinus_core.host.fakes; `real` is the host, the wire and
-connectors of the author kit over the fakes' backends.
+Method: the same tests over both: `fake` is photinus_core.host.fakes; `real` is the host, the wire and the
+connector in memory, `photinus_memory`.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import pytest
 from photinus_core.host import Category, ConnectorHost, InstanceConfig
-from photinus_core.host.fakes import FakeBucket, FakeChain, FakeNetwork, FakeWorld
+from photinus_core.host.fakes import FakeWorld
 from photinus_core.model.errors import Unavailable
 from photinus_core.model.ids import Epoch, Hash32, Namespace, Uuid
 from photinus_core.ports.connectors import (
@@ -38,17 +38,19 @@ from photinus_core.ports.connectors import (
     WorkState,
     WorkUpdate,
 )
+from photinus_memory import MemoryConnector, World, connector_over
+from photinus_memory.member import key_of
 from photinus_sdk import ConnectorServer
 
 from tests.support.host import StoringHandler, hosting, until_state
-from tests.support.kit_connectors import Backend, KitExchange, KitLedger, KitStorage
 from tests.support.waiting import until
 
 B = TypeVar("B")
 NS, OTHER = Namespace("ns1"), Namespace("ns2")
-LOCATION = '{"address":"0x1"}'
+LOCATION, ELSEWHERE = (f'{{"address":"0x{n:040x}"}}' for n in (1, 2))
+TRANSACTION, BATCH, OTHER_BATCH = (Uuid(f"00000000-0000-4000-8000-{n:012}") for n in (1, 2, 3))
 PIN = BatchPinInput(
-    Uuid("t1"), Uuid("b1"), Hash32("a" * 64), "ref", (Hash32("c" * 64), Hash32("d" * 64))
+    TRANSACTION, BATCH, Hash32("a" * 64), "ref", (Hash32("c" * 64), Hash32("d" * 64))
 )
 LISTENER = MultipartyListener("pins", LOCATION, 2, "oldest")
 
@@ -61,7 +63,7 @@ class Member:
     blockchain: BlockchainConnector
     data_exchange: DataExchangeConnector
     shared_storage: SharedStorage
-    bucket: FakeBucket
+    objects: dict[str, bytes]
     go_away: Callable[[], Awaitable[None]]
     come_back: Callable[[], Awaitable[None]]
 
@@ -86,39 +88,35 @@ class FakeMembers:
             made.blockchain,
             made.data_exchange,
             made.shared_storage,
-            self._world.bucket,
+            self._world.bucket.objects,
             go_away,
             come_back,
         )
 
 
 class RealMembers:
-    """Members with a host each, dialling connectors of the kit."""
+    """Members with a host each, which dials connectors in memory; their ledger is a process of its own."""
 
     def __init__(self, directory: Path, stack: AsyncExitStack) -> None:
         self._directory, self._stack = directory, stack
-        self._chain, self._bucket, self._network = FakeChain(), FakeBucket(), FakeNetwork()
+        # Kept, so that a ledger which was away knows its keys again.
+        self._world = World(directory / "world")
+        stack.callback(self._world.close)
+        self._kind = connector_over(self._world)
 
     async def member(self, name: str) -> Member:
-        key = "0x" + hashlib.sha256(name.encode()).hexdigest()[:40]
-        backend = Backend(name, key, self._chain, self._bucket, self._network)
-        self._chain.watch(backend.wake)
-        configs = []
-        for kind, category in (
-            (KitLedger, Category.BLOCKCHAIN),
-            (KitExchange, Category.DATA_EXCHANGE),
-            (KitStorage, Category.SHARED_STORAGE),
-        ):
-            own = type(kind.__name__, (kind,), {"backend": backend, "__module__": __name__})
-            address = f"unix:{self._directory}/{name[:1]}{category[:1]}.sock"
-            data_dir = self._directory / name / category
-            server = ConnectorServer(own, address, data_dir)
-            if category is Category.BLOCKCHAIN:
-                ledger = _Restartable(own, address, data_dir, server)
-                await self._stack.enter_async_context(ledger)
-            else:
-                await self._stack.enter_async_context(server)
-            configs.append(InstanceConfig(str(category), category, address=address))
+        ledger = await self._serve(f"{name[:1]}l")
+        others = await self._serve(f"{name[:1]}o")
+        configs = [
+            InstanceConfig(
+                str(category),
+                category,
+                address=(ledger if category is Category.BLOCKCHAIN else others).address,
+                instance=f"{name}-{category}",
+                config={"member": name},
+            )
+            for category in (Category.BLOCKCHAIN, Category.DATA_EXCHANGE, Category.SHARED_STORAGE)
+        ]
         host: ConnectorHost = await self._stack.enter_async_context(
             hosting(self._directory / name, *configs)
         )
@@ -134,25 +132,31 @@ class RealMembers:
             await host.wait_ready("blockchain", 10)
 
         return Member(
-            key,
+            key_of(name),
             host.blockchain("blockchain"),
             host.data_exchange("dataexchange"),
             host.shared_storage("sharedstorage"),
-            self._bucket,
+            self._world.files,
             go_away,
             come_back,
         )
 
+    async def _serve(self, name: str) -> "_Restartable":
+        address = f"unix:{self._directory}/{name}.sock"
+        made = _Restartable(self._kind, address, self._directory / name)
+        return await self._stack.enter_async_context(made)
+
 
 class _Restartable:
-    def __init__(
-        self, kind: type[KitLedger], address: str, data_dir: Path, server: ConnectorServer
-    ) -> None:
+    """A connector's server that can be ended and started again on the same data."""
+
+    def __init__(self, kind: type[MemoryConnector], address: str, data_dir: Path) -> None:
+        self.address = address
         self._parts = (kind, address, data_dir)
-        self._server: ConnectorServer | None = server
+        self._server: ConnectorServer | None = None
 
     async def start(self) -> None:
-        self._server = self._server or ConnectorServer(*self._parts)
+        self._server = ConnectorServer(*self._parts)
         await self._server.start()
 
     async def stop(self) -> None:
@@ -160,8 +164,9 @@ class _Restartable:
             await self._server.stop(drain_grace_s=0.2)
         self._server = None
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> Self:
         await self.start()
+        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
@@ -246,7 +251,7 @@ async def test_a_pin_is_seen_by_all_and_its_end_by_its_namespace(
     for handler in (mine, theirs, other):
         await until(partial(bodies, handler, BatchPinned))
         (seen,) = bodies(handler, BatchPinned)
-        assert (seen.transaction, seen.batch, seen.batch_hash) == ("t1", "b1", "a" * 64)
+        assert (seen.transaction, seen.batch, seen.batch_hash) == (TRANSACTION, BATCH, "a" * 64)
         assert seen.contexts == PIN.contexts
         assert (seen.chain.block, seen.chain.signer) == (1, alice.key)
     (update,) = bodies(mine, WorkUpdate)
@@ -261,7 +266,7 @@ async def test_a_key_is_carried_out_once(alice: Member) -> None:
     assert (first.replayed, again.replayed) == (False, True)
     assert again.external_id == first.external_id
     assert again.state is WorkState.SUCCEEDED
-    other = replace(PIN, batch=Uuid("b2"))
+    other = replace(PIN, batch=OTHER_BATCH)
     failure = await failure_of(
         alice.blockchain.submit_batch_pin(call("k1", epoch=1), "net1", alice.key, other, LOCATION)
     )
@@ -334,7 +339,7 @@ async def test_network_actions_are_seen(alice: Member) -> None:
 
 async def test_listeners_of_other_contracts_see_nothing(alice: Member) -> None:
     handler = StoringHandler()
-    elsewhere = replace(LISTENER, location='{"address":"0x2"}')
+    elsewhere = replace(LISTENER, location=ELSEWHERE)
     stream = await alice.blockchain.open_stream(NS, "net1", Epoch(1), [elsewhere], handler)
     await pinned(alice)
     await until(lambda: bodies(handler, WorkUpdate))
@@ -353,8 +358,8 @@ async def test_a_deployment_tells_its_location(alice: Member) -> None:
 
 
 async def test_locations_and_versions(alice: Member) -> None:
-    found = await alice.blockchain.normalize_location('{"address": "0xAB"}')
-    assert found == '{"address":"0xab"}'
+    found = await alice.blockchain.normalize_location('{"address": "0x%s"}' % ("AB" * 20))
+    assert found == '{"address":"0x%s"}' % ("ab" * 20)
     assert (await failure_of(alice.blockchain.normalize_location("{}"))).reason == (
         "INVALID_LOCATION"
     )
@@ -387,7 +392,7 @@ async def test_bytes_are_stored_once_and_read_back(alice: Member, bob: Member) -
     )
     assert (await failure_of(read(alice.shared_storage, ref, 10))).reason == "PAYLOAD_TOO_LARGE"
     assert (await failure_of(read(alice.shared_storage, "0" * 64))).reason == "UNKNOWN_PAYLOAD"
-    alice.bucket.objects[ref] = b"changed"
+    alice.objects[ref] = b"changed"
     assert (await failure_of(read(alice.shared_storage, ref))).reason == "HASH_MISMATCH"
 
 
@@ -402,7 +407,7 @@ async def test_a_source_that_breaks_off_leaves_nothing(alice: Member) -> None:
 
     with pytest.raises(OSError, match="went away"):
         await alice.shared_storage.upload(call("u"), breaking())
-    assert not alice.bucket.objects
+    assert not alice.objects
     with pytest.raises(OSError, match="went away"):
         await alice.data_exchange.upload_blob(call("b"), Uuid("d1"), breaking())
     ref, _, size = await alice.data_exchange.upload_blob(call("b"), Uuid("d1"), some(b"whole"))
