@@ -1,4 +1,4 @@
-"""Generates code from the protos: Python into proto/gen/python, Go into gateway/gen.
+"""Generates code from the protos: Python into proto/gen/python, Go into the `gen` of Go modules.
 
 One generator, `protoc` of the locked grpcio-tools, makes every file: others embed descriptors that
 differ in detail and would make needless diffs. `--check` changes nothing and fails when what is
@@ -13,19 +13,31 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
 PYTHON_OUT = PROTO / "gen" / "python" / "photinus"
-GO_OUT = ROOT / "gateway" / "gen"
-GO_MOD = ROOT / "gateway" / "go.mod"
 BINDINGS = PROTO / "rest" / "firefly_v1.yaml"
 VENV_BIN = Path(sys.executable).parent
 GO_BIN = ROOT / ".toolchain" / "bin"
 
-# The gateway speaks the public API only; a connector written in Go generates its own stubs.
-GO_PACKAGES = ("photinus/api/v1", "photinus/options/v1")
+
+@dataclass(frozen=True)
+class GoModule:
+    """A Go module with generated code of its own, in its folder `gen`."""
+
+    folder: Path
+    packages: tuple[str, ...]
+    rest: bool = False  # also REST handlers
+
+
+# No module borrows another's code: an author can take example-go as it is.
+GO_MODULES = (
+    GoModule(ROOT / "gateway", ("photinus/api/v1", "photinus/options/v1"), rest=True),
+    GoModule(ROOT / "connectors" / "example-go", ("photinus/connector/v1",)),
+)
 
 # Hand-written: the docstring of the whole distribution, and its typing marker.
 PYTHON_KEPT = frozenset({"__init__.py", "py.typed"})
@@ -74,19 +86,18 @@ def make_python(out: Path) -> None:
         (out / package / "__init__.py").write_text(text)
 
 
-def make_go(out: Path) -> None:
-    """Messages, gRPC stubs and, once there are bindings, REST handlers for the gateway."""
-    module = _go_module()
-    files = proto_files(*GO_PACKAGES)
-    if not files:
-        return
-    mappings = ",".join(f"M{file}={module}/gen/{_go_package(file)}" for file in files)
-    arguments = [f"--go_out=module={module}/gen,{mappings}:{out}"]
-    arguments.append(f"--go-grpc_out=module={module}/gen,{mappings}:{out}")
-    if BINDINGS.exists():
-        options = f"module={module}/gen,grpc_api_configuration={BINDINGS},{mappings}"
+def make_go(module: GoModule, out: Path) -> None:
+    """Messages, gRPC stubs and, for the gateway, REST handlers."""
+    base = f"{_go_module(module.folder / 'go.mod')}/gen"
+    files = proto_files(*module.packages)
+    mappings = ",".join(f"M{file}={base}/{_go_package(file)}" for file in files)
+    arguments = [f"--go_out=module={base},{mappings}:{out}"]
+    arguments.append(f"--go-grpc_out=module={base},{mappings}:{out}")
+    plugins = ["protoc-gen-go", "protoc-gen-go-grpc"]
+    if module.rest:
+        options = f"module={base},grpc_api_configuration={BINDINGS},{mappings}"
         arguments.append(f"--grpc-gateway_out={options}:{out}")
-    plugins = ("protoc-gen-go", "protoc-gen-go-grpc", "protoc-gen-grpc-gateway")
+        plugins.append("protoc-gen-grpc-gateway")
     protoc([*(f"--plugin={name}={GO_BIN / name}" for name in plugins), *arguments, *files])
 
 
@@ -94,11 +105,11 @@ def _declares_service(path: Path) -> bool:
     return any(line.startswith("service ") for line in path.read_text().splitlines())
 
 
-def _go_module() -> str:
-    for line in GO_MOD.read_text().splitlines():
+def _go_module(manifest: Path) -> str:
+    for line in manifest.read_text().splitlines():
         if line.startswith("module "):
             return line.split()[1]
-    sys.exit(f"generate_protos: {GO_MOD} has no module line")
+    sys.exit(f"generate_protos: {manifest} has no module line")
 
 
 def _go_package(file: str) -> str:
@@ -152,11 +163,12 @@ def main() -> None:
             out.mkdir()
             make_python(out)
             jobs.append((out / "photinus", PYTHON_OUT, PYTHON_KEPT))
-        if options.only != "python" and GO_MOD.exists():
-            out = Path(folder) / "go"
-            out.mkdir()
-            make_go(out)
-            jobs.append((out, GO_OUT, frozenset()))
+        if options.only != "python":
+            for module in GO_MODULES:
+                out = Path(folder) / f"go-{module.folder.name}"
+                out.mkdir()
+                make_go(module, out)
+                jobs.append((out, module.folder / "gen", frozenset()))
         stale = False
         for made, committed, kept in jobs:
             changed = differences(made, committed, kept)

@@ -24,7 +24,13 @@ LONG = {
     "core/src/photinus_core/ports/store.py": "one port: its readers look for a method, not for a file",
 }
 
-NOT_OURS = ("proto/gen/", "proto/google/", "gateway/gen/", "gateway/internal/swaggerui/dist/")
+NOT_OURS = (
+    "proto/gen/",
+    "proto/google/",
+    "gateway/gen/",
+    "connectors/example-go/gen/",
+    "gateway/internal/swaggerui/dist/",
+)
 
 # Calls that change nothing, or are idempotent by other means; all others carry a MutationContext.
 WITHOUT_KEY = {

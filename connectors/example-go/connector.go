@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"log/slog"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/reflection"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pb "github.com/photinus-project/photinus/connectors/example-go/gen/photinus/connector/v1"
+)
+
+const (
+	keyMax    = 256 // bytes
+	lookEvery = time.Second
+	stopping  = pb.RuntimeState_RUNTIME_STATE_STOPPING
+)
+
+var (
+	//go:embed describe.json
+	describeJSON []byte
+	description  = described()
+	limits       = description.GetContracts()[0].GetLimits()
+
+	instanceForm    = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	withoutInstance = []string{"Describe", "Validate", "Configure", "NotifyRegistration"}
+)
+
+// connector is the process: its services, and the one instance they are for.
+type connector struct {
+	pb.UnimplementedConnectorServiceServer
+	pb.UnimplementedOperationServiceServer
+	pb.UnimplementedSharedStorageServiceServer
+	server  *grpc.Server
+	health  *health.Server
+	journal *journal
+	config  atomic.Pointer[pb.ConfigureRequest] // in force; nil before the first
+	storage storage                             // there once config is
+
+	mutex    sync.Mutex // held by Configure; guards status
+	status   *pb.WatchStatusResponse
+	stopping atomic.Bool
+	gate     sync.RWMutex // each mutating call holds it for reading, in the end Drain for writing
+	drain    sync.Once
+}
+
+func described() *pb.DescribeResponse {
+	found := &pb.DescribeResponse{}
+	if err := protojson.Unmarshal(describeJSON, found); err != nil {
+		panic(err)
+	}
+	found.ConfigSchemaJson = settingsSchema
+	return found
+}
+
+func newConnector(journal *journal) *connector {
+	c := &connector{journal: journal, health: health.NewServer()}
+	c.server = grpc.NewServer(grpc.UnaryInterceptor(c.unary), grpc.StreamInterceptor(c.stream))
+	pb.RegisterConnectorServiceServer(c.server, c)
+	pb.RegisterOperationServiceServer(c.server, c)
+	pb.RegisterSharedStorageServiceServer(c.server, c)
+	grpc_health_v1.RegisterHealthServer(c.server, c.health)
+	reflection.Register(c.server)
+	c.health.SetServingStatus(pb.SharedStorageService_ServiceDesc.ServiceName, grpc_health_v1.HealthCheckResponse_SERVING)
+	return c
+}
+
+// unary and stream stand before every call: they see that it is for the instance, and that its error has details.
+func (c *connector) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	if err := c.isForUs(ctx, info.FullMethod); err != nil {
+		return nil, err
+	}
+	answer, err := next(ctx, request)
+	return answer, explained(info.FullMethod, err)
+}
+
+func (c *connector) stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	if err := c.isForUs(stream.Context(), info.FullMethod); err != nil {
+		return err
+	}
+	return explained(info.FullMethod, next(service, stream))
+}
+
+func (c *connector) isForUs(ctx context.Context, method string) error {
+	if !strings.HasPrefix(method, "/"+domain) || slices.Contains(withoutInstance, path.Base(method)) {
+		return nil
+	}
+	named, config := metadata.ValueFromIncomingContext(ctx, "x-connector-instance"), c.config.Load()
+	if config == nil || !slices.Contains(named, config.GetInstance()) {
+		return refused(codes.FailedPrecondition, "NOT_CONFIGURED", "x-connector-instance names no instance of this process")
+	}
+	return nil
+}
+
+// Describe says what the connector is: always the same, without any configuration.
+func (c *connector) Describe(context.Context, *pb.DescribeRequest) (*pb.DescribeResponse, error) {
+	return description, nil
+}
+
+// Validate checks a configuration and has no effect.
+func (c *connector) Validate(_ context.Context, request *pb.ValidateRequest) (*pb.ValidateResponse, error) {
+	_, wrong := parseSettings(request.GetConfigJson())
+	return &pb.ValidateResponse{Diagnostics: wrong}, nil
+}
+
+// Configure makes the instance ready. The same settings change nothing.
+func (c *connector) Configure(_ context.Context, request *pb.ConfigureRequest) (*pb.ConfigureResponse, error) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	wanted, wrong := parseSettings(request.GetConfigJson())
+	switch now := c.config.Load(); {
+	case !instanceForm.MatchString(request.GetInstance()):
+		return nil, refused(codes.InvalidArgument, "INVALID_INSTANCE", "%q is no name", request.GetInstance())
+	case wrong != nil:
+		return nil, refused(codes.InvalidArgument, "INVALID_CONFIG", "%s", wrong[0].GetSummary())
+	case now == nil:
+		opened, err := openStorage(wanted.Directory, c.journal.storeID)
+		if err != nil {
+			return nil, refused(codes.InvalidArgument, "INVALID_CONFIG", "the directory cannot be used: %v", err)
+		}
+		c.storage = opened
+	case request.GetInstance() != now.GetInstance():
+		return nil, refused(codes.FailedPrecondition, "SINGLE_INSTANCE", "this process serves %s already", now.GetInstance())
+	case request.GetRevision() < now.GetRevision():
+		return nil, refused(codes.FailedPrecondition, "STALE_REVISION", "revision %d is in force", now.GetRevision())
+	case wanted.Directory != c.storage.root:
+		return nil, refused(codes.FailedPrecondition, "RESTART_REQUIRED", "another directory needs a restart")
+	}
+	c.config.Store(request)
+	return &pb.ConfigureResponse{Contracts: description.GetContracts(), StoreId: c.journal.storeID}, nil
+}
+
+// NotifyRegistration puts the core's word into our own log.
+func (c *connector) NotifyRegistration(_ context.Context, request *pb.NotifyRegistrationRequest) (*pb.NotifyRegistrationResponse, error) {
+	slog.Info("registration", "accepted", request.GetAccepted(), "reason", request.GetReason())
+	return &pb.NotifyRegistrationResponse{}, nil
+}
+
+// WatchStatus sends the state, and again when it has changed, up to the last one.
+func (c *connector) WatchStatus(_ *pb.WatchStatusRequest, stream grpc.ServerStreamingServer[pb.WatchStatusResponse]) error {
+	for told := (*pb.WatchStatusResponse)(nil); told.GetState() != stopping && stream.Context().Err() == nil; {
+		if now := c.look(); now != told {
+			if err := stream.Send(now); err != nil {
+				return err
+			}
+			told = now
+		}
+		select {
+		case <-time.After(lookEvery):
+		case <-stream.Context().Done():
+		}
+	}
+	return nil
+}
+
+// look gives the state as it is now; the same answer as long as it does not change.
+func (c *connector) look() *pb.WatchStatusResponse {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	state, reason := pb.RuntimeState_RUNTIME_STATE_OK, ""
+	if c.stopping.Load() {
+		state, reason = stopping, "draining"
+	} else if err := c.storage.check(); err != nil {
+		state, reason = pb.RuntimeState_RUNTIME_STATE_DEGRADED, err.Error()
+	}
+	if c.status.GetState() != state || c.status.GetReason() != reason {
+		c.status = &pb.WatchStatusResponse{State: state, Reason: reason, Since: timestamppb.Now()}
+	}
+	return c.status
+}
+
+// admit checks what every mutating call must bring; then the call is under way until `done` is called.
+func (c *connector) admit(ctx context.Context, by *pb.MutationContext) (done func(), err error) {
+	key, stream := by.GetIdempotencyKey(), by.GetStream()
+	_, hasDeadline := ctx.Deadline()
+	switch {
+	case !hasDeadline:
+		return nil, refused(codes.InvalidArgument, "DEADLINE_REQUIRED", "a call that changes something needs a deadline")
+	case key == "" || len(key) > keyMax:
+		return nil, refused(codes.InvalidArgument, "KEY_REQUIRED", "the idempotency key has 1 to %d bytes", keyMax)
+	case stream.GetClusterId() == "" || stream.GetConsumer() == "":
+		return nil, refused(codes.InvalidArgument, "INVALID_STREAM", "the stream needs a cluster id and a consumer")
+	}
+	if !c.gate.TryRLock() { // Drain holds it, or waits for it
+		return nil, unavailable("DRAINING", "the connector is being stopped")
+	}
+	return c.gate.RUnlock, nil
+}
+
+// Drain lets nothing new in, and returns when what is under way has ended: each call has its deadline.
+func (c *connector) Drain(context.Context, *pb.DrainRequest) (*pb.DrainResponse, error) {
+	c.stopping.Store(true)
+	c.drain.Do(c.gate.Lock) // for good
+	return &pb.DrainResponse{}, nil
+}
+
+// stop ends the connector; after the grace also what is still under way.
+func (c *connector) stop(grace time.Duration) {
+	time.AfterFunc(grace, c.server.Stop)
+	c.health.Shutdown()
+	_, _ = c.Drain(context.Background(), nil)
+	c.server.GracefulStop()
+}
