@@ -33,7 +33,8 @@ check: setup-dev ## formatting, lint, types, imports, protos, unit tests: before
 format: setup-dev ## format all code
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix-only --quiet .
-	@if [ -f gateway/go.mod ]; then cd gateway && go fmt ./...; fi
+	@cd gateway && go fmt ./...
+	@cd connectors/example-go && go fmt ./...
 	@cd connectors/example-typescript && npm run --silent format
 
 .PHONY: coverage

@@ -37,7 +37,7 @@ PYTHON_FOLDERS = (
 )
 
 # Modules with Go of ours.
-GO_MODULES = ("gateway", "tests/support/ipfs_node")
+GO_MODULES = ("gateway", "connectors/example-go", "tests/support/ipfs_node")
 
 # Packages with TypeScript of ours; `npm run check` formats, types, builds and tests.
 NPM_PACKAGES = ("connectors/example-typescript",)

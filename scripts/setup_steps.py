@@ -366,6 +366,12 @@ def test_level() -> list[Step]:
         *cluster_level(),
         firefly_sdk_step(),
         typescript_build_step(),
+        *go_build_step(
+            "photinus-example-go",
+            "building the connector in Go",
+            ROOT / "connectors" / "example-go",
+            ".",
+        ),
         go_tools_step("geth", "building geth, the second test chain (some minutes)", ("geth",)),
         *go_build_step(
             "ipfs-node",
