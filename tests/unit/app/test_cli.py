@@ -9,9 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from photinus_core.app.attaching import instance_config
 from photinus_core.app.cli import main
 from photinus_core.app.config import ConnectorSettings, PluginSettings
-from photinus_core.app.serve import _instance
 
 
 def test_without_a_command_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,7 +68,7 @@ def test_sockets_of_connectors_are_found_from_the_configurations_folder(
     tmp_path: Path, written: str, reached: str
 ) -> None:
     launch = () if written else ("photinus-dx",)
-    connector = ConnectorSettings(written, launch, "", insecure=False)
+    connector = ConnectorSettings(written, launch)
     plugin = PluginSettings("dx0", "dataexchange", "ffdx", connector, {})
-    found = _instance(plugin, connector, tmp_path)
+    found = instance_config(plugin, connector, tmp_path)
     assert found.address == reached.format(folder=tmp_path)

@@ -156,7 +156,7 @@ def test_the_fingerprint_is_of_what_must_be_alike() -> None:
     for old, new in (
         ("alpha-1", "alpha-2"),
         ("127.0.0.1:5002", "127.0.0.1:5003"),
-        ("127.0.0.1:6000", "10.0.0.1:6000"),
+        ("127.0.0.1:6000", "unix:elsewhere.sock"),
         ("core@localhost", "core@db.example.org"),
         ("sessionTimeout: 6s", "sessionTimeout: 5s"),
     ):

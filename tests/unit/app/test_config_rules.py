@@ -220,13 +220,13 @@ CASES = {
         "type: ffdx",
         "type: ffdx\n    connector: {address: 'unix:a', launch: [b]}@",
         "FF19305",
-        "either address or launch",
+        "one of address, launch and discover",
     ),
     "a connector with neither": (
         "type: ffdx",
         "type: ffdx\n    connector: {insecure: true}@",
         "FF19305",
-        "either address or launch",
+        "one of address, launch and discover",
     ),
     "a connector with another key": (
         "type: ffdx",

@@ -11,9 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from photinus_core.app.config import ConnectorSettings, NodeSettings, PluginSettings
+from photinus_core.app.attaching import in_folder, instance_config, socket_directory
+from photinus_core.app.config import NodeSettings, PluginSettings
 from photinus_core.app.electing import describe_replica, open_electors
-from photinus_core.host import Category, ConnectorHost, CoreFacts, InstanceConfig
+from photinus_core.host import ConnectorHost, CoreFacts
 from photinus_core.model.errors import Rejected
 from photinus_core.model.ids import Namespace
 from photinus_core.model.names import RESERVED_NAMESPACE
@@ -32,12 +33,6 @@ from photinus_core.store import PostgresStore, SqliteStore
 log: Final = logging.getLogger(__name__)
 
 CORE_VERSION: Final = version("photinus-core")
-_CATEGORIES: Final = {
-    "blockchain": Category.BLOCKCHAIN,
-    "tokens": Category.TOKENS,
-    "dataexchange": Category.DATA_EXCHANGE,
-    "sharedstorage": Category.SHARED_STORAGE,
-}
 
 
 async def serve(
@@ -81,13 +76,17 @@ async def run_node(
             store_ids=StoredIds(main),
             clock=SystemClock(),
         )
-        address = _in_folder(settings.listen.address, directory)
+        address = in_folder(settings.listen.address, directory)
         replica = describe_replica(settings, address, CORE_VERSION)
         electors = await open_electors(settings, directory, stores, replica, stack)
         is_alone = all(elector.is_local for elector in electors.values())
-        host = await stack.enter_async_context(ConnectorHost(facts, may_launch=is_alone))
+        host = await stack.enter_async_context(
+            ConnectorHost(
+                facts, may_launch=is_alone, sockets=socket_directory(settings, directory)
+            )
+        )
         host.add(
-            _instance(p, p.connector, directory)
+            instance_config(p, p.connector, directory)
             for p in settings.plugins
             if p.connector is not None
         )
@@ -159,21 +158,6 @@ def _database_path(plugin: PluginSettings, directory: Path) -> Path:
     return directory / path
 
 
-def _instance(
-    plugin: PluginSettings, connector: ConnectorSettings, directory: Path
-) -> InstanceConfig:
-    return InstanceConfig(
-        name=plugin.name,
-        category=_CATEGORIES[plugin.category],
-        plugin_type=plugin.type,
-        address=_in_folder(connector.address, directory),
-        launch=connector.launch,
-        instance=connector.instance,
-        insecure=connector.insecure,
-        config=plugin.config,
-    )
-
-
 def _node(
     settings: NodeSettings,
     stores: Mapping[str, Store],
@@ -213,9 +197,3 @@ def _connectors(
         shared_storage=host.shared_storage(storage) if storage else None,
     )
 
-
-def _in_folder(address: str, directory: Path) -> str:
-    """An address; a relative socket is one below the directory."""
-    if address.startswith("unix:") and not address.startswith("unix:/"):
-        return f"unix:{(directory / address.removeprefix('unix:')).absolute()}"
-    return address

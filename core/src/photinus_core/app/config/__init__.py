@@ -7,6 +7,7 @@ from photinus_core.app.config.loader import load, load_text
 from photinus_core.app.config.settings import (
     ClusterSettings,
     ConnectorSettings,
+    DiscoverySettings,
     ListenSettings,
     LogSettings,
     NodeSettings,
@@ -18,6 +19,7 @@ __all__ = [
     "ClusterSettings",
     "ConfigError",
     "ConnectorSettings",
+    "DiscoverySettings",
     "ListenSettings",
     "LogSettings",
     "NodeSettings",

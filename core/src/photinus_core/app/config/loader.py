@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from photinus_core.app.config.cluster import read_cluster
+from photinus_core.app.config.connectors import read_discovery
 from photinus_core.app.config.namespaces import read_namespaces
 from photinus_core.app.config.plugins import read_plugins
 from photinus_core.app.config.settings import ListenSettings, LogSettings, NodeSettings
@@ -100,7 +101,8 @@ def load_text(text: str, name: str, environment: Mapping[str, str]) -> NodeSetti
 
 
 def _read(root: Node, report: Report) -> NodeSettings:
-    plugins = read_plugins(root.section("plugins"))
+    discovery = read_discovery(root.section("connectors"))
+    plugins = read_plugins(root.section("plugins"), discovery)
     namespaces, default = read_namespaces(root, plugins)
     listen = _listen(root.section("grpc"), root.section("api"))
     log = _log(root.section("log"))
@@ -121,6 +123,7 @@ def _read(root: Node, report: Report) -> NodeSettings:
         listen,
         log,
         cluster,
+        discovery,
         auto_reload=auto_reload,
         warnings=tuple(report.warnings),
     )
@@ -136,8 +139,8 @@ def _auto_reload(config: Node) -> bool:
 def _listen(grpc: Node, api: Node) -> ListenSettings:
     defaults = ListenSettings()
     settings = ListenSettings(address=grpc.text("address", defaults.address))
-    _without_effect(
-        api, API_ELSEWHERE, "has no effect on the core; the gateway takes it as an option"
+    api.without_effect(
+        API_ELSEWHERE, "has no effect on the core; the gateway takes it as an option"
     )
     for key in ("requestTimeout", "requestMaxTimeout"):
         api.duration_s(key, 0.0)
@@ -167,14 +170,6 @@ def _log(log: Node) -> LogSettings:
         files_kept=log.integer("maxBackups", defaults.files_kept, 0, LOG_FILES_MAX),
     )
     json_section.plain()
-    _without_effect(log, LOG_WITHOUT_EFFECT, "has no effect")
+    log.without_effect(LOG_WITHOUT_EFFECT, "has no effect")
     log.check_unknown()
     return settings
-
-
-def _without_effect(section: Node, keys: tuple[str, ...], text: str) -> None:
-    for key in keys:
-        found = section.get(key)
-        if found is not None:
-            found.plain()
-            section.report.warn(found, text)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Final
 
+from photinus_core.app.config.connectors import read_connector
 from photinus_core.app.config.database import read_database
-from photinus_core.app.config.settings import ConnectorSettings, PluginSettings
+from photinus_core.app.config.settings import DiscoverySettings, PluginSettings
 from photinus_core.app.config.tree import Node
 from photinus_core.model.errors import PhotinusError, Rejected
 from photinus_core.model.names import check_name
@@ -35,12 +35,15 @@ _UNKNOWN_TYPE: Final = {
 }
 
 
-def read_plugins(section: Node) -> tuple[PluginSettings, ...]:
+WITHOUT_CONNECTOR: Final = frozenset({"database", "identity", "auth"})
+
+
+def read_plugins(section: Node, discovery: DiscoverySettings) -> tuple[PluginSettings, ...]:
     """Reads all plugins; names are unique over all categories."""
     plugins: dict[str, PluginSettings] = {}
     for category in CATEGORIES:
         for entry in section.list(category):
-            made = _plugin(category, entry)
+            made = _plugin(category, entry, discovery)
             if made is None:
                 continue
             if made.name in plugins:
@@ -50,7 +53,7 @@ def read_plugins(section: Node) -> tuple[PluginSettings, ...]:
     return tuple(plugins.values())
 
 
-def _plugin(category: str, entry: Node) -> PluginSettings | None:
+def _plugin(category: str, entry: Node, discovery: DiscoverySettings) -> PluginSettings | None:
     name, kind = entry.text("name"), entry.text("type")
     if not name or not kind:
         entry.report.add(entry, Rejected("FF10386", category))
@@ -61,7 +64,8 @@ def _plugin(category: str, entry: Node) -> PluginSettings | None:
         entry.report.add(entry, Rejected("FF19305", "name", str(failure)))
     if category == "database":
         return read_database(entry, name, kind)
-    connector = _connector(entry)
+    sockets = DiscoverySettings() if category in WITHOUT_CONNECTOR else discovery
+    connector = read_connector(entry, name, kind, sockets)
     if category in KNOWN_TYPES and connector is None and kind not in KNOWN_TYPES[category]:
         entry.report.add(entry, Rejected(_UNKNOWN_TYPE[category], kind))
     entry.text("broadcastName")
@@ -69,33 +73,3 @@ def _plugin(category: str, entry: Node) -> PluginSettings | None:
     plain = None if config is None else config.plain()
     entry.check_unknown()
     return PluginSettings(name, category, kind, connector, plain)
-
-
-def _connector(entry: Node) -> ConnectorSettings | None:
-    if entry.get("connector") is None:
-        return None
-    section = entry.section("connector")
-    address, launch = section.text("address"), _command(section)
-    made = ConnectorSettings(
-        address, launch, section.text("instance"), section.boolean("insecure", default=False)
-    )
-    if bool(address) == bool(launch):
-        entry.report.add(section, Rejected("FF19305", "connector", "give either address or launch"))
-    section.check_unknown()
-    return made
-
-
-def _command(section: Node) -> tuple[str, ...]:
-    found = section.get("launch")
-    if found is None:
-        return ()
-    if found.items is not None:
-        for item in found.items:
-            if item.scalar is None:
-                item.report.add(item, Rejected("FF19305", "launch", "must be a list of texts"))
-        return tuple(item.scalar or "" for item in found.items)
-    try:
-        return tuple(shlex.split(section.text("launch")))
-    except ValueError as failure:
-        found.report.add(found, Rejected("FF19305", "launch", str(failure)))
-        return ()

@@ -7,26 +7,47 @@ from dataclasses import dataclass, field
 from photinus_core.app.config.tree import Plain, Problem
 from photinus_core.cluster import EnsembleSettings
 from photinus_core.cluster.zookeeper import QUIET_S
+from photinus_core.host import TlsFiles, WhenAway
 from photinus_core.model.ids import Namespace
 from photinus_core.namespaces.settings import NamespaceSettings
+from photinus_core.sequencing.connector_life import LifeLimits
 from photinus_core.store import PostgresSettings
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectorSettings:
-    """How a connector is reached; exactly one of address and launch is given.
+    """How a connector is reached; exactly one of address, launch and discover is given.
 
     Attributes:
-        address: `unix:<path>`, `dns:///host:port` or `127.0.0.1:port`.
+        address: `unix:<path>`, `dns:///host:port` or `host:port`.
         launch: Command to start it with (development).
+        discover: Names of its socket in the watched directory; the first that is there counts.
         instance: Instance to name there; the plugin's name when empty.
         insecure: Whether plain text is allowed (loopback only).
+        tls: Files for mutual TLS.
+        when_away: What becomes of submissions while it is away.
+        limits: Heartbeat and restarts; None for the usual.
     """
 
     address: str = ""
     launch: tuple[str, ...] = ()
+    discover: tuple[str, ...] = ()
     instance: str = ""
     insecure: bool = False
+    tls: TlsFiles | None = None
+    when_away: WhenAway = WhenAway.QUEUE
+    limits: LifeLimits | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoverySettings:
+    """Connectors that are found, not configured.
+
+    Attributes:
+        directory: Watched for sockets; empty for none.
+    """
+
+    directory: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +122,7 @@ class NodeSettings:
     listen: ListenSettings = field(default_factory=ListenSettings)
     log: LogSettings = field(default_factory=LogSettings)
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    connectors: DiscoverySettings = field(default_factory=DiscoverySettings)
     auto_reload: bool = False
     """Whether changes of the file take effect while the node runs."""
     warnings: tuple[Problem, ...] = ()
