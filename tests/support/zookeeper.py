@@ -5,6 +5,8 @@
         server.kill()
         await asyncio.to_thread(server.start)
 
+`ZooKeeperEnsemble` is three of them that vote.
+
 The program is the one that the set-up provides (`zookeeper-server`); its data survive a restart.
 """
 
@@ -23,7 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / ".toolchain" / "bin" / "zookeeper-server"
 JVM = "-Xmx96m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
-START_S = 30.0
+START_S = 60.0
+ENSEMBLE_SIZE = 3
 POLL_S = 0.02
 TICK_MS = 400
 SESSION_MIN_S = 0.8
@@ -66,6 +69,11 @@ class ZooKeeperServer:
 
     def start(self) -> None:
         """Starts it and waits until it serves; what was stored before is there again. Blocks."""
+        self.launch()
+        self.wait_serving()
+
+    def launch(self) -> None:
+        """Starts it."""
         assert self._process is None
         program = str(PROGRAM) if PROGRAM.exists() else shutil.which("zookeeper-server")
         assert program is not None, "no zookeeper-server: run scripts/setup test"
@@ -81,6 +89,10 @@ class ZooKeeperServer:
                 env={**os.environ, "ZOOKEEPER_JVM": f"{JVM} {self._jvm}"},
                 start_new_session=True,
             )
+
+    def wait_serving(self) -> None:
+        """Waits until it serves: one of several does when most of them run. Blocks."""
+        assert self._process is not None
         deadline = time.monotonic() + START_S
         while not self._serves():
             output = (self.folder / "log").read_text(errors="replace")[-2000:]
@@ -114,7 +126,7 @@ class ZooKeeperServer:
         return (
             f"tickTime={TICK_MS}\nminSessionTimeout={SESSION_MIN_S * 1000:.0f}\n"
             f"maxSessionTimeout={SESSION_MAX_S * 1000:.0f}\ndataDir={self.folder / 'data'}\nadmin.enableServer=false\n"
-            f"4lw.commands.whitelist=srvr\n{'' if self._is_secure else plain}"
+            f"4lw.commands.whitelist=srvr,cons\n{'' if self._is_secure else plain}"
             f"{self._extra.format(port=self.port)}\n"
         )
 
@@ -123,14 +135,75 @@ class ZooKeeperServer:
         return "secureClientPort" in self._extra
 
     def _serves(self) -> bool:
+        if not self._is_secure:
+            return "Mode:" in self.told("srvr")
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:
-                if self._is_secure:
-                    return True
-                probe.sendall(b"srvr")
-                return b"Mode:" in probe.recv(4096)
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return True
         except OSError:
             return False
+
+    def told(self, word: str) -> str:
+        """What it answers to one of ZooKeeper's four-letter words; empty when nothing."""
+        said = b""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:
+                probe.sendall(word.encode())
+                while more := probe.recv(4096):
+                    said += more
+        except OSError:
+            return ""
+        return said.decode()
+
+
+class ZooKeeperEnsemble:
+    """Three servers, of which two make decisions. Which of them leads is theirs to say.
+
+    Args:
+        folder: Where each has a folder of its own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        numbers = range(1, ENSEMBLE_SIZE + 1)
+        voting = [f"server.{n}=127.0.0.1:{_free_port()}:{_free_port()}" for n in numbers]
+        votes = "\n".join(["initLimit=50", "syncLimit=25", *voting])
+        self.servers = [ZooKeeperServer(folder / f"server{n}", votes) for n in numbers]
+        for number, server in zip(numbers, self.servers, strict=True):
+            data = server.folder / "data"
+            data.mkdir(parents=True)
+            (data / "myid").write_text(f"{number}\n")
+        self.hosts = ",".join(server.hosts for server in self.servers)
+
+    @classmethod
+    @contextmanager
+    def started(cls, folder: Path) -> Iterator[ZooKeeperEnsemble]:
+        """Running servers, killed at the end."""
+        ensemble = cls(folder)
+        try:
+            for server in ensemble.servers:
+                server.launch()
+            for server in ensemble.servers:
+                server.wait_serving()
+            yield ensemble
+        finally:
+            for server in ensemble.servers:
+                server.kill()
+
+    def leader(self) -> ZooKeeperServer:
+        """The server that leads the others; waits until one does. Blocks."""
+        deadline = time.monotonic() + START_S
+        while True:
+            running = [s for s in self.servers if s.is_running]
+            found = [s for s in running if "Mode: leader" in s.told("srvr")]
+            if len(found) == 1:
+                return found[0]
+            assert time.monotonic() < deadline, "no server leads"
+            time.sleep(POLL_S)
+
+    def holder(self, session: str) -> ZooKeeperServer | None:
+        """The server that a session, by its number in hexadecimal, is connected to, if any."""
+        word = f"sid=0x{session.lstrip('0')},"
+        return next((s for s in self.servers if s.is_running and word in s.told("cons")), None)
 
 
 def _free_port() -> int:
