@@ -59,10 +59,9 @@ def _postgres(config: Node) -> PostgresSettings:
         wait_s=_timeout_s(config, "connectionWait", default.wait_s),
         poll_s=_timeout_s(config, "pollInterval", default.poll_s),
     )
-    _without_effect(config, _WITHOUT_EFFECT, "has no effect: unused connections are kept a while")
+    config.without_effect(_WITHOUT_EFFECT, "has no effect: unused connections are kept a while")
     migrations = config.section("migrations")
-    _without_effect(
-        migrations,
+    migrations.without_effect(
         _MIGRATIONS_WITHOUT_EFFECT,
         "has no effect: the tables are always brought up to date",
     )
@@ -79,11 +78,3 @@ def _timeout_s(config: Node, key: str, default: float) -> float:
     if found is not None:
         found.report.add(found, Rejected("FF19305", key, f"must be at least {TIMEOUT_MIN_S:g} s"))
     return default
-
-
-def _without_effect(section: Node, keys: tuple[str, ...], text: str) -> None:
-    for key in keys:
-        found = section.get(key)
-        if found is not None:
-            found.plain()
-            section.report.warn(found, text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -191,6 +191,14 @@ class Node:
         for lower, (written, value) in (self.members or {}).items():
             if lower not in self.used:
                 self.report.add(value, Rejected("FF19304", _join(self.path, written)))
+
+    def without_effect(self, keys: Sequence[str], text: str) -> None:
+        """Warns of keys that are taken and do nothing here; the text says why."""
+        for key in keys:
+            found = self.get(key)
+            if found is not None:
+                found.plain()
+                self.report.warn(found, text)
 
     def plain(self) -> Plain:
         """The part of the tree at this place, without lines."""
