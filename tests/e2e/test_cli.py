@@ -7,27 +7,14 @@ nothing is up.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import uuid
 from pathlib import Path
 from typing import Final
 
+from tests.support.commands import photinus
 from tests.support.network import RunningNetwork
 
 COMMAND_S: Final = 60.0
-
-
-def photinus(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "photinus_core.app.cli", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_S,
-        check=False,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
 
 
 def test_status_lists_members_and_connectors(network: RunningNetwork) -> None:
@@ -45,11 +32,13 @@ def test_status_lists_members_and_connectors(network: RunningNetwork) -> None:
 def test_connectors_of_one_node(network: RunningNetwork) -> None:
     done = photinus("connectors", "--api", network.members[1].grpc_address)
     assert done.returncode == 0, done.stderr
-    assert {line.split()[0] for line in done.stdout.splitlines()} == {
-        "blockchain0",
-        "dataexchange0",
-        "sharedstorage0",
-    }
+    lines = done.stdout.splitlines()
+    heads = [line.split()[0] for line in lines if not line.startswith(" ")]
+    assert heads == ["blockchain0", "dataexchange0", "sharedstorage0"]
+    streams = [line for line in lines if line.startswith("    stream default")]
+    assert len(streams) == 2, "of the ledger and the data exchange"
+    assert all(" open, " in line for line in streams)
+    assert any(line.startswith("    can        events, ") for line in lines)
 
 
 def test_connectors_of_nobody_is_said_in_one_line() -> None:

@@ -148,7 +148,11 @@ class ControlService:
     async def notify_registration(
         self, request: connector.NotifyRegistrationRequest, context: Context
     ) -> connector.NotifyRegistrationResponse:
-        if request.accepted:
+        if request.accepted and request.reason:
+            log.error(
+                "the core complains: %s", request.reason, extra={"instance": request.instance}
+            )
+        elif request.accepted:
             log.info("the core uses this connector", extra={"instance": request.instance})
         else:
             log.error(

@@ -23,6 +23,7 @@ from photinus_core.app.devnet.cluster import ClusterPlan
 from photinus_core.app.devnet.layout import SPARE_ADDRESSES, ClusterState, Layout
 from photinus_core.app.devnet.network import Network, stop_network
 from photinus_core.app.devnet.postgres import place
+from photinus_core.app.showing import connector_line, connector_lines
 from photinus_core.app.telling import CALL_S, complain, tell, why
 
 
@@ -133,21 +134,20 @@ async def connectors(api: str) -> int:
     """Shows the connectors of a node."""
     async with grpc.aio.insecure_channel(api) as channel:
         try:
-            await _show_connectors(node_service_pb2_grpc.NodeServiceStub(channel), "")
+            await _show_connectors(node_service_pb2_grpc.NodeServiceStub(channel), "", in_full=True)
         except grpc.aio.AioRpcError as failure:
             complain(why(api, failure))
             return 1
     return 0
 
 
-async def _show_connectors(stub: node_service_pb2_grpc.NodeServiceStub, indent: str) -> None:
+async def _show_connectors(
+    stub: node_service_pb2_grpc.NodeServiceStub, indent: str, *, in_full: bool = False
+) -> None:
     listed = await stub.ListConnectors(node_service_pb2.ListConnectorsRequest(), timeout=CALL_S)
     for found in listed.items:
-        error = f"  {found.error}" if found.error else ""
-        tell(
-            f"{indent}{found.name:16} {found.category:14} {found.type:10} {found.state:12} "
-            f"{found.version}{error}"
-        )
+        for line in connector_lines(found) if in_full else [connector_line(found)]:
+            tell(f"{indent}{line}")
 
 
 async def explain_message(api: str, namespace: str, message_id: str) -> int:

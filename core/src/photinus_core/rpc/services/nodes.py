@@ -12,6 +12,7 @@ from photinus_core.model.ids import Nanoseconds
 from photinus_core.namespaces.node import Node
 from photinus_core.namespaces.runtime import NamespaceRuntime
 from photinus_core.namespaces.upkeep import prune
+from photinus_core.ports.connectors import ConnectorInfo, StreamInfo
 from photinus_core.ports.elector import Replica, RoleStanding
 from photinus_core.rpc import convert
 from photinus_core.rpc.errors import Context
@@ -50,22 +51,8 @@ class NodeServicer(Servicer, node_service_pb2_grpc.NodeServiceServicer):
     async def ListConnectors(
         self, request: pb.ListConnectorsRequest, context: Context
     ) -> pb.ListConnectorsResponse:
-        items = [
-            node_pb2.Connector(
-                name=c.instance,
-                category=c.kind,
-                type=c.plugin_type,
-                address=c.address,
-                state=c.state,
-                since=convert.timestamp(c.since),
-                error=c.last_error,
-                version=c.version,
-                capabilities=sorted(c.capabilities),
-                namespaces=self.node.users_of(c.instance),
-            )
-            for c in self.node.connectors()
-        ]
-        return pb.ListConnectorsResponse(items=items)
+        found = [_connector(c, self.node.users_of(c.instance)) for c in self.node.connectors()]
+        return pb.ListConnectorsResponse(items=found)
 
     async def GetWebSockets(
         self, request: pb.GetWebSocketsRequest, context: Context
@@ -151,6 +138,55 @@ class NodeServicer(Servicer, node_service_pb2_grpc.NodeServiceServicer):
 
     def _leading(self) -> list[str]:
         return [r.settings.name for r in self.node.namespaces() if r.leadership is not None]
+
+
+def _connector(found: ConnectorInfo, users: list[str]) -> node_pb2.Connector:
+    limits = None
+    if found.limits:
+        limits = node_pb2.ConnectorLimits(
+            max_message_bytes=_bounded(found.limits["maxMessageBytes"]),
+            max_in_flight=_bounded(found.limits["maxInFlight"]),
+            idempotency_retention_s=_bounded(found.limits["idempotencyRetentionS"]),
+        )
+    return node_pb2.Connector(
+        name=found.instance,
+        category=found.kind,
+        type=found.plugin_type,
+        address=found.address,
+        state=found.state,
+        since=convert.timestamp(found.since),
+        error=found.last_error,
+        version=found.version,
+        capabilities=sorted(found.capabilities),
+        namespaces=users,
+        restarts=found.restarts,
+        limits=limits,
+        streams=map(_stream, sorted(found.streams, key=lambda s: s.namespace)),
+        store_id=found.store_id,
+    )
+
+
+def _stream(found: StreamInfo) -> node_pb2.ConnectorStream:
+    return node_pb2.ConnectorStream(
+        namespace=found.namespace,
+        state=found.state,
+        position=found.position,
+        listeners=[
+            node_pb2.ListenerPosition(listener=name, final_block=_bounded(block))
+            for name, block in sorted(found.final_blocks.items())
+        ],
+        batches=found.batches,
+        events=found.events,
+        waiting=found.waiting,
+        lag_s=round(found.lag_s, 3),
+        catching_up=found.catching_up,
+        trouble=found.trouble,
+    )
+
+
+def _bounded(number: int) -> int:
+    """A connector's number, which may be any; the API's go up to 2⁶³ - 1."""
+    return min(number, (1 << 63) - 1)
 
 
 def _replica(found: Replica) -> node_pb2.Replica:

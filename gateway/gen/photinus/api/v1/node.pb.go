@@ -36,7 +36,9 @@ type Connector struct {
 	Type string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
 	// Where it is reached, `unix:…` or `dns:///…`.
 	Address string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
-	// `starting`, `ready`, `degraded`, `unreachable` or `failed`.
+	// `starting`, `ready`, `degraded` (it says that it does not work well), `unreachable`, `failed` (trying again at once is
+	// of no use), `gone` (its socket is not in the watched directory), `stopping`, or `discovered` (its socket is there,
+	// and no plugin names it).
 	State string `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`
 	// Since when it is in this state.
 	Since *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
@@ -49,7 +51,13 @@ type Connector struct {
 	// Namespaces that use it, sorted.
 	Namespaces []string `protobuf:"bytes,10,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
 	// How often the node started or reached it anew.
-	Restarts      int32 `protobuf:"varint,11,opt,name=restarts,proto3" json:"restarts,omitempty"`
+	Restarts int32 `protobuf:"varint,11,opt,name=restarts,proto3" json:"restarts,omitempty"`
+	// Where it ends, as it says itself; absent until it is configured.
+	Limits *ConnectorLimits `protobuf:"bytes,12,opt,name=limits,proto3" json:"limits,omitempty"`
+	// Event streams that this replica has open with it, by namespace.
+	Streams []*ConnectorStream `protobuf:"bytes,13,rep,name=streams,proto3" json:"streams,omitempty"`
+	// UUID of its durable store, the same as long as it loses nothing.
+	StoreId       string `protobuf:"bytes,14,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -161,6 +169,273 @@ func (x *Connector) GetRestarts() int32 {
 	return 0
 }
 
+func (x *Connector) GetLimits() *ConnectorLimits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *Connector) GetStreams() []*ConnectorStream {
+	if x != nil {
+		return x.Streams
+	}
+	return nil
+}
+
+func (x *Connector) GetStoreId() string {
+	if x != nil {
+		return x.StoreId
+	}
+	return ""
+}
+
+// Numbers of a connector the node keeps to; 0 means no limit of the connector's own.
+type ConnectorLimits struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Largest single payload in bytes.
+	MaxMessageBytes int64 `protobuf:"varint,1,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
+	// Changing calls at once.
+	MaxInFlight int64 `protobuf:"varint,2,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
+	// For how many seconds a finished operation's key is remembered.
+	IdempotencyRetentionS int64 `protobuf:"varint,3,opt,name=idempotency_retention_s,json=idempotencyRetentionS,proto3" json:"idempotency_retention_s,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
+}
+
+func (x *ConnectorLimits) Reset() {
+	*x = ConnectorLimits{}
+	mi := &file_photinus_api_v1_node_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectorLimits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectorLimits) ProtoMessage() {}
+
+func (x *ConnectorLimits) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_node_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectorLimits.ProtoReflect.Descriptor instead.
+func (*ConnectorLimits) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_node_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ConnectorLimits) GetMaxMessageBytes() int64 {
+	if x != nil {
+		return x.MaxMessageBytes
+	}
+	return 0
+}
+
+func (x *ConnectorLimits) GetMaxInFlight() int64 {
+	if x != nil {
+		return x.MaxInFlight
+	}
+	return 0
+}
+
+func (x *ConnectorLimits) GetIdempotencyRetentionS() int64 {
+	if x != nil {
+		return x.IdempotencyRetentionS
+	}
+	return 0
+}
+
+// An event stream between a connector and the leader of a namespace.
+type ConnectorStream struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Namespace it is for.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// `open`, or what it waits for.
+	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	// Last event that was stored: its place on the ledger, or its id.
+	Position string `protobuf:"bytes,3,opt,name=position,proto3" json:"position,omitempty"`
+	// How far each listener has come that says so, by its id.
+	Listeners []*ListenerPosition `protobuf:"bytes,4,rep,name=listeners,proto3" json:"listeners,omitempty"`
+	// Batches stored since the stream was begun.
+	Batches int64 `protobuf:"varint,5,opt,name=batches,proto3" json:"batches,omitempty"`
+	// Events in them.
+	Events int64 `protobuf:"varint,6,opt,name=events,proto3" json:"events,omitempty"`
+	// Batches that have arrived and are not stored yet.
+	Waiting int32 `protobuf:"varint,7,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// Age of the oldest of them in seconds; 0 when none waits.
+	LagS float64 `protobuf:"fixed64,8,opt,name=lag_s,json=lagS,proto3" json:"lag_s,omitempty"`
+	// Whether the connector is far behind the head of what it reads.
+	CatchingUp bool `protobuf:"varint,9,opt,name=catching_up,json=catchingUp,proto3" json:"catching_up,omitempty"`
+	// Last thing that went wrong; empty while batches are stored.
+	Trouble       string `protobuf:"bytes,10,opt,name=trouble,proto3" json:"trouble,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConnectorStream) Reset() {
+	*x = ConnectorStream{}
+	mi := &file_photinus_api_v1_node_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectorStream) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectorStream) ProtoMessage() {}
+
+func (x *ConnectorStream) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_node_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectorStream.ProtoReflect.Descriptor instead.
+func (*ConnectorStream) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_node_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ConnectorStream) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ConnectorStream) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ConnectorStream) GetPosition() string {
+	if x != nil {
+		return x.Position
+	}
+	return ""
+}
+
+func (x *ConnectorStream) GetListeners() []*ListenerPosition {
+	if x != nil {
+		return x.Listeners
+	}
+	return nil
+}
+
+func (x *ConnectorStream) GetBatches() int64 {
+	if x != nil {
+		return x.Batches
+	}
+	return 0
+}
+
+func (x *ConnectorStream) GetEvents() int64 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+func (x *ConnectorStream) GetWaiting() int32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *ConnectorStream) GetLagS() float64 {
+	if x != nil {
+		return x.LagS
+	}
+	return 0
+}
+
+func (x *ConnectorStream) GetCatchingUp() bool {
+	if x != nil {
+		return x.CatchingUp
+	}
+	return false
+}
+
+func (x *ConnectorStream) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
+// How far one listener of a stream has come.
+type ListenerPosition struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the listener.
+	Listener string `protobuf:"bytes,1,opt,name=listener,proto3" json:"listener,omitempty"`
+	// Last block it has passed that is final.
+	FinalBlock    int64 `protobuf:"varint,2,opt,name=final_block,json=finalBlock,proto3" json:"final_block,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListenerPosition) Reset() {
+	*x = ListenerPosition{}
+	mi := &file_photinus_api_v1_node_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListenerPosition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListenerPosition) ProtoMessage() {}
+
+func (x *ListenerPosition) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_node_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListenerPosition.ProtoReflect.Descriptor instead.
+func (*ListenerPosition) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_node_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ListenerPosition) GetListener() string {
+	if x != nil {
+		return x.Listener
+	}
+	return ""
+}
+
+func (x *ListenerPosition) GetFinalBlock() int64 {
+	if x != nil {
+		return x.FinalBlock
+	}
+	return 0
+}
+
 // One event connection.
 type WebSocketConnection struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -178,7 +453,7 @@ type WebSocketConnection struct {
 
 func (x *WebSocketConnection) Reset() {
 	*x = WebSocketConnection{}
-	mi := &file_photinus_api_v1_node_proto_msgTypes[1]
+	mi := &file_photinus_api_v1_node_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -190,7 +465,7 @@ func (x *WebSocketConnection) String() string {
 func (*WebSocketConnection) ProtoMessage() {}
 
 func (x *WebSocketConnection) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_node_proto_msgTypes[1]
+	mi := &file_photinus_api_v1_node_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -203,7 +478,7 @@ func (x *WebSocketConnection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebSocketConnection.ProtoReflect.Descriptor instead.
 func (*WebSocketConnection) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_node_proto_rawDescGZIP(), []int{1}
+	return file_photinus_api_v1_node_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *WebSocketConnection) GetId() string {
@@ -253,7 +528,7 @@ type WebSocketSubscription struct {
 
 func (x *WebSocketSubscription) Reset() {
 	*x = WebSocketSubscription{}
-	mi := &file_photinus_api_v1_node_proto_msgTypes[2]
+	mi := &file_photinus_api_v1_node_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -265,7 +540,7 @@ func (x *WebSocketSubscription) String() string {
 func (*WebSocketSubscription) ProtoMessage() {}
 
 func (x *WebSocketSubscription) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_node_proto_msgTypes[2]
+	mi := &file_photinus_api_v1_node_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -278,7 +553,7 @@ func (x *WebSocketSubscription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebSocketSubscription.ProtoReflect.Descriptor instead.
 func (*WebSocketSubscription) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_node_proto_rawDescGZIP(), []int{2}
+	return file_photinus_api_v1_node_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WebSocketSubscription) GetStartTime() *timestamppb.Timestamp {
@@ -337,7 +612,7 @@ type Replica struct {
 
 func (x *Replica) Reset() {
 	*x = Replica{}
-	mi := &file_photinus_api_v1_node_proto_msgTypes[3]
+	mi := &file_photinus_api_v1_node_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -349,7 +624,7 @@ func (x *Replica) String() string {
 func (*Replica) ProtoMessage() {}
 
 func (x *Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_node_proto_msgTypes[3]
+	mi := &file_photinus_api_v1_node_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -362,7 +637,7 @@ func (x *Replica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replica.ProtoReflect.Descriptor instead.
 func (*Replica) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_node_proto_rawDescGZIP(), []int{3}
+	return file_photinus_api_v1_node_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Replica) GetId() string {
@@ -430,7 +705,7 @@ type NamespaceLeadership struct {
 
 func (x *NamespaceLeadership) Reset() {
 	*x = NamespaceLeadership{}
-	mi := &file_photinus_api_v1_node_proto_msgTypes[4]
+	mi := &file_photinus_api_v1_node_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -442,7 +717,7 @@ func (x *NamespaceLeadership) String() string {
 func (*NamespaceLeadership) ProtoMessage() {}
 
 func (x *NamespaceLeadership) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_node_proto_msgTypes[4]
+	mi := &file_photinus_api_v1_node_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -455,7 +730,7 @@ func (x *NamespaceLeadership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamespaceLeadership.ProtoReflect.Descriptor instead.
 func (*NamespaceLeadership) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_node_proto_rawDescGZIP(), []int{4}
+	return file_photinus_api_v1_node_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *NamespaceLeadership) GetNamespace() string {
@@ -511,7 +786,7 @@ var File_photinus_api_v1_node_proto protoreflect.FileDescriptor
 
 const file_photinus_api_v1_node_proto_rawDesc = "" +
 	"\n" +
-	"\x1aphotinus/api/v1/node.proto\x12\x0fphotinus.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"photinus/api/v1/subscription.proto\x1a\x1ephotinus/options/v1/json.proto\"\xe9\x02\n" +
+	"\x1aphotinus/api/v1/node.proto\x12\x0fphotinus.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"photinus/api/v1/subscription.proto\x1a\x1ephotinus/options/v1/json.proto\"\x82\x04\n" +
 	"\tConnector\x12\x1a\n" +
 	"\x04name\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\x04name\x12\"\n" +
 	"\bcategory\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\bcategory\x12\x1a\n" +
@@ -526,7 +801,31 @@ const file_photinus_api_v1_node_proto_rawDesc = "" +
 	"namespaces\x18\n" +
 	" \x03(\tB\x06\xaa\xbb\x18\x02 \x02R\n" +
 	"namespaces\x12\x1a\n" +
-	"\brestarts\x18\v \x01(\x05R\brestarts\"\xd9\x01\n" +
+	"\brestarts\x18\v \x01(\x05R\brestarts\x128\n" +
+	"\x06limits\x18\f \x01(\v2 .photinus.api.v1.ConnectorLimitsR\x06limits\x12B\n" +
+	"\astreams\x18\r \x03(\v2 .photinus.api.v1.ConnectorStreamB\x06\xaa\xbb\x18\x02 \x02R\astreams\x12\x19\n" +
+	"\bstore_id\x18\x0e \x01(\tR\astoreId\"\xb7\x01\n" +
+	"\x0fConnectorLimits\x124\n" +
+	"\x11max_message_bytes\x18\x01 \x01(\x03B\b\xaa\xbb\x18\x04\x18\x01 \x02R\x0fmaxMessageBytes\x12,\n" +
+	"\rmax_in_flight\x18\x02 \x01(\x03B\b\xaa\xbb\x18\x04\x18\x01 \x02R\vmaxInFlight\x12@\n" +
+	"\x17idempotency_retention_s\x18\x03 \x01(\x03B\b\xaa\xbb\x18\x04\x18\x01 \x02R\x15idempotencyRetentionS\"\xfa\x02\n" +
+	"\x0fConnectorStream\x12$\n" +
+	"\tnamespace\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\tnamespace\x12\x1c\n" +
+	"\x05state\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\x05state\x12\x1a\n" +
+	"\bposition\x18\x03 \x01(\tR\bposition\x12?\n" +
+	"\tlisteners\x18\x04 \x03(\v2!.photinus.api.v1.ListenerPositionR\tlisteners\x12\"\n" +
+	"\abatches\x18\x05 \x01(\x03B\b\xaa\xbb\x18\x04\x18\x01 \x02R\abatches\x12 \n" +
+	"\x06events\x18\x06 \x01(\x03B\b\xaa\xbb\x18\x04\x18\x01 \x02R\x06events\x12 \n" +
+	"\awaiting\x18\a \x01(\x05B\x06\xaa\xbb\x18\x02 \x02R\awaiting\x12\x1b\n" +
+	"\x05lag_s\x18\b \x01(\x01B\x06\xaa\xbb\x18\x02 \x02R\x04lagS\x12'\n" +
+	"\vcatching_up\x18\t \x01(\bB\x06\xaa\xbb\x18\x02 \x02R\n" +
+	"catchingUp\x12\x18\n" +
+	"\atrouble\x18\n" +
+	" \x01(\tR\atrouble\"a\n" +
+	"\x10ListenerPosition\x12\"\n" +
+	"\blistener\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\blistener\x12)\n" +
+	"\vfinal_block\x18\x02 \x01(\x03B\b\xaa\xbb\x18\x04\x18\x01 \x02R\n" +
+	"finalBlock\"\xd9\x01\n" +
 	"\x13WebSocketConnection\x12\x16\n" +
 	"\x02id\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\x02id\x12-\n" +
 	"\x0eremote_address\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\rremoteAddress\x12%\n" +
@@ -568,27 +867,33 @@ func file_photinus_api_v1_node_proto_rawDescGZIP() []byte {
 	return file_photinus_api_v1_node_proto_rawDescData
 }
 
-var file_photinus_api_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_photinus_api_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_photinus_api_v1_node_proto_goTypes = []any{
 	(*Connector)(nil),             // 0: photinus.api.v1.Connector
-	(*WebSocketConnection)(nil),   // 1: photinus.api.v1.WebSocketConnection
-	(*WebSocketSubscription)(nil), // 2: photinus.api.v1.WebSocketSubscription
-	(*Replica)(nil),               // 3: photinus.api.v1.Replica
-	(*NamespaceLeadership)(nil),   // 4: photinus.api.v1.NamespaceLeadership
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
-	(*SubscriptionFilter)(nil),    // 6: photinus.api.v1.SubscriptionFilter
+	(*ConnectorLimits)(nil),       // 1: photinus.api.v1.ConnectorLimits
+	(*ConnectorStream)(nil),       // 2: photinus.api.v1.ConnectorStream
+	(*ListenerPosition)(nil),      // 3: photinus.api.v1.ListenerPosition
+	(*WebSocketConnection)(nil),   // 4: photinus.api.v1.WebSocketConnection
+	(*WebSocketSubscription)(nil), // 5: photinus.api.v1.WebSocketSubscription
+	(*Replica)(nil),               // 6: photinus.api.v1.Replica
+	(*NamespaceLeadership)(nil),   // 7: photinus.api.v1.NamespaceLeadership
+	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(*SubscriptionFilter)(nil),    // 9: photinus.api.v1.SubscriptionFilter
 }
 var file_photinus_api_v1_node_proto_depIdxs = []int32{
-	5, // 0: photinus.api.v1.Connector.since:type_name -> google.protobuf.Timestamp
-	2, // 1: photinus.api.v1.WebSocketConnection.subscriptions:type_name -> photinus.api.v1.WebSocketSubscription
-	5, // 2: photinus.api.v1.WebSocketSubscription.start_time:type_name -> google.protobuf.Timestamp
-	6, // 3: photinus.api.v1.WebSocketSubscription.filter:type_name -> photinus.api.v1.SubscriptionFilter
-	5, // 4: photinus.api.v1.Replica.since:type_name -> google.protobuf.Timestamp
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	8, // 0: photinus.api.v1.Connector.since:type_name -> google.protobuf.Timestamp
+	1, // 1: photinus.api.v1.Connector.limits:type_name -> photinus.api.v1.ConnectorLimits
+	2, // 2: photinus.api.v1.Connector.streams:type_name -> photinus.api.v1.ConnectorStream
+	3, // 3: photinus.api.v1.ConnectorStream.listeners:type_name -> photinus.api.v1.ListenerPosition
+	5, // 4: photinus.api.v1.WebSocketConnection.subscriptions:type_name -> photinus.api.v1.WebSocketSubscription
+	8, // 5: photinus.api.v1.WebSocketSubscription.start_time:type_name -> google.protobuf.Timestamp
+	9, // 6: photinus.api.v1.WebSocketSubscription.filter:type_name -> photinus.api.v1.SubscriptionFilter
+	8, // 7: photinus.api.v1.Replica.since:type_name -> google.protobuf.Timestamp
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_photinus_api_v1_node_proto_init() }
@@ -603,7 +908,7 @@ func file_photinus_api_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_photinus_api_v1_node_proto_rawDesc), len(file_photinus_api_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -27,7 +27,7 @@ from photinus.api.v1 import subscription_pb2 as photinus_dot_api_dot_v1_dot_subs
 from photinus.options.v1 import json_pb2 as photinus_dot_options_dot_v1_dot_json__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aphotinus/api/v1/node.proto\x12\x0fphotinus.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"photinus/api/v1/subscription.proto\x1a\x1ephotinus/options/v1/json.proto\"\x88\x02\n\tConnector\x12\x14\n\x04name\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x18\n\x08\x63\x61tegory\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x14\n\x04type\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x15\n\x05state\x18\x05 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\t \x03(\t\x12\x1a\n\nnamespaces\x18\n \x03(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x10\n\x08restarts\x18\x0b \x01(\x05\"\xac\x01\n\x13WebSocketConnection\x12\x12\n\x02id\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x1e\n\x0eremote_address\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x1a\n\nuser_agent\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x45\n\rsubscriptions\x18\x04 \x03(\x0b\x32&.photinus.api.v1.WebSocketSubscriptionB\x06\xaa\xbb\x18\x02 \x02\"\xd0\x01\n\x15WebSocketSubscription\x12\x36\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xaa\xbb\x18\x02 \x03\x12\x19\n\tephemeral\x18\x02 \x01(\x08\x42\x06\xaa\xbb\x18\x02 \x02\x12\x19\n\tnamespace\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x0c\n\x04name\x18\x04 \x01(\t\x12;\n\x06\x66ilter\x18\x05 \x01(\x0b\x32#.photinus.api.v1.SubscriptionFilterB\x06\xaa\xbb\x18\x02 \x02\"\xa7\x01\n\x07Replica\x12\x12\n\x02id\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x17\n\x07\x61\x64\x64ress\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x17\n\x07version\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\x05state\x18\x05 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x14\n\x04self\x18\x06 \x01(\x08\x42\x06\xaa\xbb\x18\x02 \x02\"\xe0\x01\n\x13NamespaceLeadership\x12\x19\n\tnamespace\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x16\n\x06leader\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x17\n\x05\x65poch\x18\x03 \x01(\x03\x42\x08\xaa\xbb\x18\x04\x18\x01 \x02\x12 \n\x0eundecided_pins\x18\x04 \x01(\x03\x42\x08\xaa\xbb\x18\x04\x18\x01 \x02\x12!\n\x0funsent_messages\x18\x05 \x01(\x03\x42\x08\xaa\xbb\x18\x04\x18\x01 \x02\x12\x17\n\x07standby\x18\x07 \x03(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x1f\n\revents_behind\x18\x06 \x01(\x03\x42\x08\xaa\xbb\x18\x04\x18\x01 \x02\x42HZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aphotinus/api/v1/node.proto\x12\x0fphotinus.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"photinus/api/v1/subscription.proto\x1a\x1ephotinus/options/v1/json.proto\"\x87\x03\n\tConnector\x12\x14\n\x04name\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x18\n\x08\x63\x61tegory\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x14\n\x04type\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x15\n\x05state\x18\x05 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\t \x03(\t\x12\x1a\n\nnamespaces\x18\n \x03(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x10\n\x08restarts\x18\x0b \x01(\x05\x12\x30\n\x06limits\x18\x0c \x01(\x0b\x32 .photinus.api.v1.ConnectorLimits\x12\x39\n\x07streams\x18\r \x03(\x0b\x32 .photinus.api.v1.ConnectorStreamB\x06\xaa\xbb\x18\x02 \x02\x12\x10\n\x08store_id\x18\x0e \x01(\t\"\x82\x01\n\x0f\x43onnectorLimits\x12#\n\x11max_message_bytes\x18\x01 \x01(\x03\x42\x08\xaa\xbb\x18\x04\x18\x01 \x02\x12\x1f\n\rmax_in_flight\x18\x02 \x01(\x03\x42\x08\xaa\xbb\x18\x04\x18\x01 \x02\x12)\n\x17idempotency_retention_s\x18\x03 \x01(\x03\x42\x08\xaa\xbb\x18\x04\x18\x01 \x02\"\x9e\x02\n\x0f\x43onnectorStream\x12\x19\n\tnamespace\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x15\n\x05state\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x10\n\x08position\x18\x03 \x01(\t\x12\x34\n\tlisteners\x18\x04 \x03(\x0b\x32!.photinus.api.v1.ListenerPosition\x12\x19\n\x07\x62\x61tches\x18\x05 \x01(\x03\x42\x08\xaa\xbb\x18\x04\x18\x01 \x02\x12\x18\n\x06\x65vents\x18\x06 \x01(\x03\x42\x08\xaa\xbb\x18\x04\x18\x01 \x02\x12\x17\n\x07waiting\x18\x07 \x01(\x05\x42\x06\xaa\xbb\x18\x02 \x02\x12\x15\n\x05lag_s\x18\x08 \x01(\x01\x42\x06\xaa\xbb\x18\x02 \x02\x12\x1b\n\x0b\x63\x61tching_up\x18\t \x01(\x08\x42\x06\xaa\xbb\x18\x02 \x02\x12\x0f\n\x07trouble\x18\n \x01(\t\"K\n\x10ListenerPosition\x12\x18\n\x08listener\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x1d\n\x0b\x66inal_block\x18\x02 \x01(\x03\x42\x08\xaa\xbb\x18\x04\x18\x01 \x02\"\xac\x01\n\x13WebSocketConnection\x12\x12\n\x02id\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x1e\n\x0eremote_address\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x1a\n\nuser_agent\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x45\n\rsubscriptions\x18\x04 \x03(\x0b\x32&.photinus.api.v1.WebSocketSubscriptionB\x06\xaa\xbb\x18\x02 \x02\"\xd0\x01\n\x15WebSocketSubscription\x12\x36\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xaa\xbb\x18\x02 \x03\x12\x19\n\tephemeral\x18\x02 \x01(\x08\x42\x06\xaa\xbb\x18\x02 \x02\x12\x19\n\tnamespace\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x0c\n\x04name\x18\x04 \x01(\t\x12;\n\x06\x66ilter\x18\x05 \x01(\x0b\x32#.photinus.api.v1.SubscriptionFilterB\x06\xaa\xbb\x18\x02 \x02\"\xa7\x01\n\x07Replica\x12\x12\n\x02id\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x17\n\x07\x61\x64\x64ress\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x17\n\x07version\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\x05state\x18\x05 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x14\n\x04self\x18\x06 \x01(\x08\x42\x06\xaa\xbb\x18\x02 \x02\"\xe0\x01\n\x13NamespaceLeadership\x12\x19\n\tnamespace\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x16\n\x06leader\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x17\n\x05\x65poch\x18\x03 \x01(\x03\x42\x08\xaa\xbb\x18\x04\x18\x01 \x02\x12 \n\x0eundecided_pins\x18\x04 \x01(\x03\x42\x08\xaa\xbb\x18\x04\x18\x01 \x02\x12!\n\x0funsent_messages\x18\x05 \x01(\x03\x42\x08\xaa\xbb\x18\x04\x18\x01 \x02\x12\x17\n\x07standby\x18\x07 \x03(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x1f\n\revents_behind\x18\x06 \x01(\x03\x42\x08\xaa\xbb\x18\x04\x18\x01 \x02\x42HZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +45,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONNECTOR'].fields_by_name['state']._serialized_options = b'\252\273\030\002 \002'
   _globals['_CONNECTOR'].fields_by_name['namespaces']._loaded_options = None
   _globals['_CONNECTOR'].fields_by_name['namespaces']._serialized_options = b'\252\273\030\002 \002'
+  _globals['_CONNECTOR'].fields_by_name['streams']._loaded_options = None
+  _globals['_CONNECTOR'].fields_by_name['streams']._serialized_options = b'\252\273\030\002 \002'
+  _globals['_CONNECTORLIMITS'].fields_by_name['max_message_bytes']._loaded_options = None
+  _globals['_CONNECTORLIMITS'].fields_by_name['max_message_bytes']._serialized_options = b'\252\273\030\004\030\001 \002'
+  _globals['_CONNECTORLIMITS'].fields_by_name['max_in_flight']._loaded_options = None
+  _globals['_CONNECTORLIMITS'].fields_by_name['max_in_flight']._serialized_options = b'\252\273\030\004\030\001 \002'
+  _globals['_CONNECTORLIMITS'].fields_by_name['idempotency_retention_s']._loaded_options = None
+  _globals['_CONNECTORLIMITS'].fields_by_name['idempotency_retention_s']._serialized_options = b'\252\273\030\004\030\001 \002'
+  _globals['_CONNECTORSTREAM'].fields_by_name['namespace']._loaded_options = None
+  _globals['_CONNECTORSTREAM'].fields_by_name['namespace']._serialized_options = b'\252\273\030\002 \002'
+  _globals['_CONNECTORSTREAM'].fields_by_name['state']._loaded_options = None
+  _globals['_CONNECTORSTREAM'].fields_by_name['state']._serialized_options = b'\252\273\030\002 \002'
+  _globals['_CONNECTORSTREAM'].fields_by_name['batches']._loaded_options = None
+  _globals['_CONNECTORSTREAM'].fields_by_name['batches']._serialized_options = b'\252\273\030\004\030\001 \002'
+  _globals['_CONNECTORSTREAM'].fields_by_name['events']._loaded_options = None
+  _globals['_CONNECTORSTREAM'].fields_by_name['events']._serialized_options = b'\252\273\030\004\030\001 \002'
+  _globals['_CONNECTORSTREAM'].fields_by_name['waiting']._loaded_options = None
+  _globals['_CONNECTORSTREAM'].fields_by_name['waiting']._serialized_options = b'\252\273\030\002 \002'
+  _globals['_CONNECTORSTREAM'].fields_by_name['lag_s']._loaded_options = None
+  _globals['_CONNECTORSTREAM'].fields_by_name['lag_s']._serialized_options = b'\252\273\030\002 \002'
+  _globals['_CONNECTORSTREAM'].fields_by_name['catching_up']._loaded_options = None
+  _globals['_CONNECTORSTREAM'].fields_by_name['catching_up']._serialized_options = b'\252\273\030\002 \002'
+  _globals['_LISTENERPOSITION'].fields_by_name['listener']._loaded_options = None
+  _globals['_LISTENERPOSITION'].fields_by_name['listener']._serialized_options = b'\252\273\030\002 \002'
+  _globals['_LISTENERPOSITION'].fields_by_name['final_block']._loaded_options = None
+  _globals['_LISTENERPOSITION'].fields_by_name['final_block']._serialized_options = b'\252\273\030\004\030\001 \002'
   _globals['_WEBSOCKETCONNECTION'].fields_by_name['id']._loaded_options = None
   _globals['_WEBSOCKETCONNECTION'].fields_by_name['id']._serialized_options = b'\252\273\030\002 \002'
   _globals['_WEBSOCKETCONNECTION'].fields_by_name['remote_address']._loaded_options = None
@@ -86,13 +112,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NAMESPACELEADERSHIP'].fields_by_name['events_behind']._loaded_options = None
   _globals['_NAMESPACELEADERSHIP'].fields_by_name['events_behind']._serialized_options = b'\252\273\030\004\030\001 \002'
   _globals['_CONNECTOR']._serialized_start=149
-  _globals['_CONNECTOR']._serialized_end=413
-  _globals['_WEBSOCKETCONNECTION']._serialized_start=416
-  _globals['_WEBSOCKETCONNECTION']._serialized_end=588
-  _globals['_WEBSOCKETSUBSCRIPTION']._serialized_start=591
-  _globals['_WEBSOCKETSUBSCRIPTION']._serialized_end=799
-  _globals['_REPLICA']._serialized_start=802
-  _globals['_REPLICA']._serialized_end=969
-  _globals['_NAMESPACELEADERSHIP']._serialized_start=972
-  _globals['_NAMESPACELEADERSHIP']._serialized_end=1196
+  _globals['_CONNECTOR']._serialized_end=540
+  _globals['_CONNECTORLIMITS']._serialized_start=543
+  _globals['_CONNECTORLIMITS']._serialized_end=673
+  _globals['_CONNECTORSTREAM']._serialized_start=676
+  _globals['_CONNECTORSTREAM']._serialized_end=962
+  _globals['_LISTENERPOSITION']._serialized_start=964
+  _globals['_LISTENERPOSITION']._serialized_end=1039
+  _globals['_WEBSOCKETCONNECTION']._serialized_start=1042
+  _globals['_WEBSOCKETCONNECTION']._serialized_end=1214
+  _globals['_WEBSOCKETSUBSCRIPTION']._serialized_start=1217
+  _globals['_WEBSOCKETSUBSCRIPTION']._serialized_end=1425
+  _globals['_REPLICA']._serialized_start=1428
+  _globals['_REPLICA']._serialized_end=1595
+  _globals['_NAMESPACELEADERSHIP']._serialized_start=1598
+  _globals['_NAMESPACELEADERSHIP']._serialized_end=1822
 # @@protoc_insertion_point(module_scope)

@@ -37,6 +37,9 @@ class Connector(_message.Message):
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     NAMESPACES_FIELD_NUMBER: _builtins.int
     RESTARTS_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    STREAMS_FIELD_NUMBER: _builtins.int
+    STORE_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the plugin in the configuration."""
     category: _builtins.str
@@ -46,13 +49,18 @@ class Connector(_message.Message):
     address: _builtins.str
     """Where it is reached, `unix:…` or `dns:///…`."""
     state: _builtins.str
-    """`starting`, `ready`, `degraded`, `unreachable` or `failed`."""
+    """`starting`, `ready`, `degraded` (it says that it does not work well), `unreachable`, `failed` (trying again at once is
+    of no use), `gone` (its socket is not in the watched directory), `stopping`, or `discovered` (its socket is there,
+    and no plugin names it).
+    """
     error: _builtins.str
     """Last error, one line; empty while it works."""
     version: _builtins.str
     """Version it described itself with."""
     restarts: _builtins.int
     """How often the node started or reached it anew."""
+    store_id: _builtins.str
+    """UUID of its durable store, the same as long as it loses nothing."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Since when it is in this state."""
@@ -64,6 +72,14 @@ class Connector(_message.Message):
     @_builtins.property
     def namespaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Namespaces that use it, sorted."""
+
+    @_builtins.property
+    def limits(self) -> Global___ConnectorLimits:
+        """Where it ends, as it says itself; absent until it is configured."""
+
+    @_builtins.property
+    def streams(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConnectorStream]:
+        """Event streams that this replica has open with it, by namespace."""
 
     def __init__(
         self,
@@ -79,14 +95,133 @@ class Connector(_message.Message):
         capabilities: _abc.Iterable[_builtins.str] | None = ...,
         namespaces: _abc.Iterable[_builtins.str] | None = ...,
         restarts: _builtins.int = ...,
+        limits: Global___ConnectorLimits | None = ...,
+        streams: _abc.Iterable[Global___ConnectorStream] | None = ...,
+        store_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capabilities", b"capabilities", "category", b"category", "error", b"error", "name", b"name", "namespaces", b"namespaces", "restarts", b"restarts", "since", b"since", "state", b"state", "type", b"type", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capabilities", b"capabilities", "category", b"category", "error", b"error", "limits", b"limits", "name", b"name", "namespaces", b"namespaces", "restarts", b"restarts", "since", b"since", "state", b"state", "store_id", b"store_id", "streams", b"streams", "type", b"type", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Connector: _TypeAlias = Connector  # noqa: Y015
+
+@_typing.final
+class ConnectorLimits(_message.Message):
+    """Numbers of a connector the node keeps to; 0 means no limit of the connector's own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_RETENTION_S_FIELD_NUMBER: _builtins.int
+    max_message_bytes: _builtins.int
+    """Largest single payload in bytes."""
+    max_in_flight: _builtins.int
+    """Changing calls at once."""
+    idempotency_retention_s: _builtins.int
+    """For how many seconds a finished operation's key is remembered."""
+    def __init__(
+        self,
+        *,
+        max_message_bytes: _builtins.int = ...,
+        max_in_flight: _builtins.int = ...,
+        idempotency_retention_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_retention_s", b"idempotency_retention_s", "max_in_flight", b"max_in_flight", "max_message_bytes", b"max_message_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConnectorLimits: _TypeAlias = ConnectorLimits  # noqa: Y015
+
+@_typing.final
+class ConnectorStream(_message.Message):
+    """An event stream between a connector and the leader of a namespace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    LISTENERS_FIELD_NUMBER: _builtins.int
+    BATCHES_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    LAG_S_FIELD_NUMBER: _builtins.int
+    CATCHING_UP_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Namespace it is for."""
+    state: _builtins.str
+    """`open`, or what it waits for."""
+    position: _builtins.str
+    """Last event that was stored: its place on the ledger, or its id."""
+    batches: _builtins.int
+    """Batches stored since the stream was begun."""
+    events: _builtins.int
+    """Events in them."""
+    waiting: _builtins.int
+    """Batches that have arrived and are not stored yet."""
+    lag_s: _builtins.float
+    """Age of the oldest of them in seconds; 0 when none waits."""
+    catching_up: _builtins.bool
+    """Whether the connector is far behind the head of what it reads."""
+    trouble: _builtins.str
+    """Last thing that went wrong; empty while batches are stored."""
+    @_builtins.property
+    def listeners(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListenerPosition]:
+        """How far each listener has come that says so, by its id."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        state: _builtins.str = ...,
+        position: _builtins.str = ...,
+        listeners: _abc.Iterable[Global___ListenerPosition] | None = ...,
+        batches: _builtins.int = ...,
+        events: _builtins.int = ...,
+        waiting: _builtins.int = ...,
+        lag_s: _builtins.float = ...,
+        catching_up: _builtins.bool = ...,
+        trouble: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "catching_up", b"catching_up", "events", b"events", "lag_s", b"lag_s", "listeners", b"listeners", "namespace", b"namespace", "position", b"position", "state", b"state", "trouble", b"trouble", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConnectorStream: _TypeAlias = ConnectorStream  # noqa: Y015
+
+@_typing.final
+class ListenerPosition(_message.Message):
+    """How far one listener of a stream has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LISTENER_FIELD_NUMBER: _builtins.int
+    FINAL_BLOCK_FIELD_NUMBER: _builtins.int
+    listener: _builtins.str
+    """Id of the listener."""
+    final_block: _builtins.int
+    """Last block it has passed that is final."""
+    def __init__(
+        self,
+        *,
+        listener: _builtins.str = ...,
+        final_block: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["final_block", b"final_block", "listener", b"listener"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListenerPosition: _TypeAlias = ListenerPosition  # noqa: Y015
 
 @_typing.final
 class WebSocketConnection(_message.Message):

@@ -516,7 +516,9 @@ class NotifyRegistrationRequest(_message.Message):
     accepted: _builtins.bool
     """True when the core uses the connector."""
     reason: _builtins.str
-    """Why not; one sentence an author can act on."""
+    """Why not; one sentence an author can act on. With `accepted`: the connector stays in use, and this is what it does
+    wrong (`EVT-002: batch 3 after batch 1` ended a stream).
+    """
     def __init__(
         self,
         *,

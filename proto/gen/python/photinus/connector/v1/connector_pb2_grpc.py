@@ -99,7 +99,8 @@ class ConnectorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def NotifyRegistration(self, request, context):
-        """Tells the author why the core took or refused the connector, so that the reason stands in the connector's own log.
+        """Tells the author why the core took or refused the connector, or what of it broke the protocol, so that the reason
+        stands in the connector's own log.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -29,7 +29,9 @@ class ConnectorServiceStub:
     diagnostics' summaries, and the former configuration stays in force.
     """
     NotifyRegistration: _aio.UnaryUnaryMultiCallable[_connector_pb2.NotifyRegistrationRequest, _connector_pb2.NotifyRegistrationResponse]
-    """Tells the author why the core took or refused the connector, so that the reason stands in the connector's own log."""
+    """Tells the author why the core took or refused the connector, or what of it broke the protocol, so that the reason
+    stands in the connector's own log.
+    """
     WatchStatus: _aio.UnaryStreamMultiCallable[_connector_pb2.WatchStatusRequest, _connector_pb2.WatchStatusResponse]
     """Reports the runtime state of an instance now and at every change. The first answer comes at once."""
     Drain: _aio.UnaryUnaryMultiCallable[_connector_pb2.DrainRequest, _connector_pb2.DrainResponse]
@@ -74,7 +76,9 @@ class ConnectorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _connector_pb2.NotifyRegistrationRequest,
         context: _aio.ServicerContext[_connector_pb2.NotifyRegistrationRequest, _abc.Awaitable[_connector_pb2.NotifyRegistrationResponse]],
     ) -> _abc.Awaitable[_connector_pb2.NotifyRegistrationResponse]:
-        """Tells the author why the core took or refused the connector, so that the reason stands in the connector's own log."""
+        """Tells the author why the core took or refused the connector, or what of it broke the protocol, so that the reason
+        stands in the connector's own log.
+        """
 
     @_abc_1.abstractmethod
     def WatchStatus(
