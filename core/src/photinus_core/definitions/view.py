@@ -42,7 +42,7 @@ from photinus_core.definitions.payloads import (
 from photinus_core.model import canonical, names
 from photinus_core.model.errors import PhotinusError, Rejected
 from photinus_core.model.events import EventType
-from photinus_core.model.ids import Namespace, Nanoseconds, Uuid
+from photinus_core.model.ids import INTEGER_MAX, Namespace, Nanoseconds, Uuid
 from photinus_core.model.messages import MessageType, SystemTag, Validator
 from photinus_core.model.network import (
     Datatype,
@@ -63,8 +63,6 @@ from photinus_core.sequencing.facts import (
 from photinus_core.sequencing.position import Position
 from photinus_core.sequencing.view import Candidate, Confirm, Registration, Reject, Verdict
 
-TIME_LIMIT: Final = 1 << 63
-"""Nanoseconds that a database can store."""
 PEER_ID_CHARS_MAX: Final = 512
 
 SchemaCheck = Callable[[Datatype, str], None]
@@ -317,7 +315,7 @@ class NamespaceDefinitions:
             raise Rejected("FF00108", definition.validator)
         names.check_name(definition.name, "name")
         names.check_name(definition.version, "version")
-        if not 0 <= definition.created < TIME_LIMIT:
+        if not 0 <= definition.created <= INTEGER_MAX:
             raise Rejected("FF00136", definition.created)
         if not definition.value:
             raise Rejected("FF00112", "value")

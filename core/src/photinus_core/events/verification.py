@@ -15,7 +15,7 @@ import msgspec
 
 from photinus_core.model import canonical, names
 from photinus_core.model.errors import PhotinusError, Rejected
-from photinus_core.model.ids import Hash32, Nanoseconds, Uuid
+from photinus_core.model.ids import INTEGER_MAX, Hash32, Nanoseconds, Uuid
 from photinus_core.model.messages import (
     BROADCAST_TYPES,
     Batch,
@@ -27,7 +27,6 @@ from photinus_core.model.messages import (
 )
 from photinus_core.model.wire import WireBatch, decode_group
 
-NUMBER_LIMIT: Final = 1 << 63
 IDENTITY_BYTES_MAX: Final = 1024
 """Longest identity of a group's member; FireFly's columns hold as much."""
 
@@ -90,7 +89,7 @@ def is_storable_group(group: Group) -> bool:
 
 def is_storable_number(number: int) -> bool:
     """Tells whether a number is a 64 bit integer and not negative."""
-    return 0 <= number < NUMBER_LIMIT
+    return 0 <= number <= INTEGER_MAX
 
 
 def _data_hash(item: Data) -> str:

@@ -33,6 +33,9 @@ Epoch = NewType("Epoch", int)
 
 ZERO_HASH: Final = Hash32("0" * 64)
 
+INTEGER_MAX: Final = 2**63 - 1
+"""Largest integer that the databases can store, times included."""
+
 UUID_CHARS = 36
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _HASH = re.compile(r"[0-9a-f]{64}")

@@ -15,6 +15,7 @@ from typing import Final, Generic, TypeVar
 
 from photinus_core.model.errors import Rejected
 from photinus_core.model.fields import FieldType, fields_of
+from photinus_core.model.ids import INTEGER_MAX
 from photinus_core.model.names import check_text
 
 Value = str | int | bool
@@ -26,7 +27,6 @@ CONDITIONS_MAX: Final = 100
 """Most conditions in one filter."""
 VALUE_CHARS_MAX: Final = 8192
 """Longest text in a condition; below what databases take as a LIKE pattern."""
-INTEGER_MAX: Final = 2**63 - 1
 
 
 class Operator(StrEnum):

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from photinus_core.model.ids import Did, Hash32, Namespace, Nanoseconds, Uuid
+from photinus_core.model.ids import INTEGER_MAX, Did, Hash32, Namespace, Nanoseconds, Uuid
 from photinus_core.model.ledger import ReceivedBatchKey, TransactionType
 from photinus_core.model.messages import (
     Batch,
@@ -18,7 +18,6 @@ from photinus_core.model.messages import (
     Pin,
     TransactionRef,
 )
-from photinus_core.model.query import INTEGER_MAX
 from photinus_core.ports.store import ParkedMessage, Wakeup
 from photinus_core.store.rows import hash_or_none, uuid_or_none
 from photinus_core.store.session import Row, Session

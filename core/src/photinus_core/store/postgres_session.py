@@ -12,14 +12,7 @@ from photinus_core.model.errors import PhotinusError
 from photinus_core.model.events import NewEvent
 from photinus_core.model.ids import Namespace
 from photinus_core.ports.store import Fence, Notification
-from photinus_core.store.batch_reads import BatchReading
-from photinus_core.store.batch_writes import BatchWriting
-from photinus_core.store.event_rows import EventReading, EventWriting, event_rows
-from photinus_core.store.filters import Querying
-from photinus_core.store.ledger_rows import LedgerReading, LedgerWriting
-from photinus_core.store.message_reads import MessageReading
-from photinus_core.store.message_writes import MessageWriting
-from photinus_core.store.network_rows import NetworkReading, NetworkWriting
+from photinus_core.store.event_rows import event_rows
 from photinus_core.store.postgres_connections import (
     HOLD_LEASE,
     TAKE_TURN,
@@ -39,7 +32,7 @@ from photinus_core.store.postgres_dialect import (
 from photinus_core.store.postgres_errors import LIBRARY_ERRORS, is_deposed, is_lost
 from photinus_core.store.postgres_listener import CHANNEL, FREQUENT, pack
 from photinus_core.store.session import Row
-from photinus_core.store.upkeep import UpkeepReading, UpkeepWriting
+from photinus_core.store.statements import ReadStatements, WriteStatements
 
 # The last statement before the commit: from its lock on the head to the commit, writers of events of
 # one namespace wait for each other. `$2` and on are arrays, one per column.
@@ -105,15 +98,7 @@ class Database(Protocol):
         ...
 
 
-class PostgresReader(
-    MessageReading,
-    BatchReading,
-    NetworkReading,
-    LedgerReading,
-    EventReading,
-    UpkeepReading,
-    Querying,
-):
+class PostgresReader(ReadStatements):
     """Reads what is committed when each statement runs."""
 
     def __init__(self, store: Database, namespace: Namespace) -> None:
@@ -132,21 +117,7 @@ class _Write:
     rows: Sequence[Sequence[object]]
 
 
-class PostgresTransaction(
-    MessageReading,
-    BatchReading,
-    NetworkReading,
-    LedgerReading,
-    EventReading,
-    UpkeepReading,
-    Querying,
-    MessageWriting,
-    BatchWriting,
-    NetworkWriting,
-    LedgerWriting,
-    EventWriting,
-    UpkeepWriting,
-):
+class PostgresTransaction(WriteStatements):
     """One transaction. It begins in the database with its first statement.
 
     Once a statement failed all others fail, and so does the commit, also when the failure is caught.

@@ -21,20 +21,11 @@ from photinus_core.model.errors import Deposed, PhotinusError, Rejected, Unavail
 from photinus_core.model.events import NewEvent
 from photinus_core.model.ids import Epoch, Namespace
 from photinus_core.ports.store import Fence, Notification, Reader, WriteTransaction
-from photinus_core.store.batch_reads import BatchReading
-from photinus_core.store.batch_writes import BatchWriting
 from photinus_core.store.event_rows import (
     INSERT_EVENT,
     TAKE_SEQUENCES,
-    EventReading,
-    EventWriting,
     event_rows,
 )
-from photinus_core.store.filters import Querying
-from photinus_core.store.ledger_rows import LedgerReading, LedgerWriting
-from photinus_core.store.message_reads import MessageReading
-from photinus_core.store.message_writes import MessageWriting
-from photinus_core.store.network_rows import NetworkReading, NetworkWriting
 from photinus_core.store.notifier import Notifier
 from photinus_core.store.session import Row
 from photinus_core.store.sqlite_files import (
@@ -46,7 +37,7 @@ from photinus_core.store.sqlite_files import (
     translate_error,
 )
 from photinus_core.store.sqlite_threads import ConnectionThreads
-from photinus_core.store.upkeep import UpkeepReading, UpkeepWriting
+from photinus_core.store.statements import ReadStatements, WriteStatements
 
 C = TypeVar("C", bound=sqlite3.Connection)
 T = TypeVar("T")
@@ -65,15 +56,7 @@ def _bind(args: Iterable[object]) -> list[object]:
     return [_encode(arg).decode() if isinstance(arg, (list, tuple, set)) else arg for arg in args]
 
 
-class _SqliteReader(
-    MessageReading,
-    BatchReading,
-    NetworkReading,
-    LedgerReading,
-    EventReading,
-    UpkeepReading,
-    Querying,
-):
+class _SqliteReader(ReadStatements):
     """Reads what is committed when each statement runs."""
 
     def __init__(self, store: SqliteStore, namespace: Namespace) -> None:
@@ -93,21 +76,7 @@ class _Write:
     rows: Sequence[Sequence[object]]
 
 
-class _SqliteTransaction(
-    MessageReading,
-    BatchReading,
-    NetworkReading,
-    LedgerReading,
-    EventReading,
-    UpkeepReading,
-    Querying,
-    MessageWriting,
-    BatchWriting,
-    NetworkWriting,
-    LedgerWriting,
-    EventWriting,
-    UpkeepWriting,
-):
+class _SqliteTransaction(WriteStatements):
     """One transaction. It begins in the database with its first statement.
 
     Once a statement failed all others fail, and so does the commit, also when the failure is caught.
