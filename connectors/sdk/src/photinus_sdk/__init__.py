@@ -40,6 +40,7 @@ from photinus_sdk.server import ConnectorServer, serve
 from photinus_sdk.settings import InvalidSettings, Secret, Settings, finding
 from photinus_sdk.sqlite_journal import SqliteJournal
 from photinus_sdk.sqlite_writer import SqliteWriter
+from photinus_sdk.tls import TlsFiles
 
 __all__ = [
     "MAYBE_SENT",
@@ -77,6 +78,7 @@ __all__ = [
     "StreamKey",
     "Subscription",
     "TimedOut",
+    "TlsFiles",
     "Tokens",
     "Unavailable",
     "finding",

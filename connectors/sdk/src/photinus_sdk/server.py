@@ -28,6 +28,7 @@ from photinus_sdk.event_stream import EventService
 from photinus_sdk.logs import set_up_logs
 from photinus_sdk.sockets import keep_private, prepare, remove
 from photinus_sdk.tasks import Background
+from photinus_sdk.tls import TlsFiles, chosen_files
 
 log = logging.getLogger("photinus.sdk")
 
@@ -50,14 +51,22 @@ class ConnectorServer:
         address: Where to listen; `unix:/path` or `127.0.0.1:port` (port 0 for any).
         data_dir: Directory for the instances' durable stores.
         insecure: Allows plain TCP on loopback.
+        tls: Files for mutual TLS on TCP.
 
     Use as an async context manager; inside, `address` is the one to dial.
     """
 
     def __init__(
-        self, cls: type[Connector[Any]], address: str, data_dir: Path, *, insecure: bool = False
+        self,
+        cls: type[Connector[Any]],
+        address: str,
+        data_dir: Path,
+        *,
+        insecure: bool = False,
+        tls: TlsFiles | None = None,
     ) -> None:
-        self.address = prepare(address, insecure=insecure)
+        self.address = prepare(address, insecure=insecure, tls=tls is not None)
+        self.tls = tls
         self.instances = Instances(cls, data_dir)
         self._health = health.aio.HealthServicer()
         self._health_changed = asyncio.Event()
@@ -82,8 +91,11 @@ class ConnectorServer:
         self._add_reflection([*handlers, health.SERVICE_NAME, reflection.SERVICE_NAME])
 
     async def start(self) -> None:
-        """Listens. Raises RuntimeError when the address cannot be bound."""
-        port = self._server.add_insecure_port(self.address)
+        """Listens. Raises RuntimeError when the address cannot be bound, Rejected for its TLS."""
+        if self.tls is None:
+            port = self._server.add_insecure_port(self.address)
+        else:
+            port = self._server.add_secure_port(self.address, self.tls.credentials())
         await self._server.start()
         if self.address.startswith("unix:"):
             keep_private(self.address)
@@ -168,10 +180,12 @@ async def _serve(cls: type[Connector[Any]], options: argparse.Namespace) -> None
         loop.add_signal_handler(number, ending.set)
     with contextlib.ExitStack() as stack:
         address = options.address
+        given = (options.tls_cert, options.tls_key, options.tls_client_ca)
+        tls = chosen_files(given, os.environ, address, insecure=options.insecure)
         if not address:
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="photinus-"))
             address = f"unix:{directory}/connector.sock"
-        server = ConnectorServer(cls, address, options.data_dir, insecure=options.insecure)
+        server = ConnectorServer(cls, address, options.data_dir, insecure=options.insecure, tls=tls)
         await server.start()
         if os.environ.get(LAUNCHED_VARIABLE) and _is_from_parent(sys.stdin.fileno()):
             _watch_parent(ending)
@@ -180,7 +194,7 @@ async def _serve(cls: type[Connector[Any]], options: argparse.Namespace) -> None
             "address": server.address,
             "protocol": list(PROTOCOLS),
             "pid": os.getpid(),
-        }
+        } | ({"tls": True} if tls is not None else {})
         print(json.dumps(handshake), flush=True)  # noqa: T201 - the protocol's handshake
         log.info("serving", extra={"address": server.address})
         await ending.wait()
@@ -207,10 +221,15 @@ def _watch_parent(ending: asyncio.Event) -> None:
 def _parse(cls: type[Connector[Any]], arguments: list[str] | None) -> argparse.Namespace:
     name = cls.description.name
     parser = argparse.ArgumentParser(prog=name, description=cls.__doc__)
-    parser.add_argument("--address", default="", help="unix:/path or 127.0.0.1:port")
+    parser.add_argument("--address", default="", help="unix:/path or host:port")
     data_dir = Path(os.environ.get(DATA_DIR_VARIABLE) or Path(".photinus") / name)
     parser.add_argument("--data-dir", type=Path, default=data_dir)
     parser.add_argument("--insecure", action="store_true", help="allow plain TCP on loopback")
+    parser.add_argument("--tls-cert", type=Path, help="PEM, for TCP; or PHOTINUS_TLS_CERT")
+    parser.add_argument("--tls-key", type=Path, help="PEM, no password; or PHOTINUS_TLS_KEY")
+    parser.add_argument(
+        "--tls-client-ca", type=Path, help="who signs the core's; or PHOTINUS_TLS_CLIENT_CA"
+    )
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--print-schema", action="store_true", help="print the settings' schema")
     return parser.parse_args(arguments)

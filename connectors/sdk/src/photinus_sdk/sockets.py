@@ -1,4 +1,7 @@
-"""Addresses a connector may listen on: unix sockets in a private directory, or loopback TCP."""
+"""Addresses a connector may listen on.
+
+Unix sockets in a private directory, TCP with mutual TLS, or plain TCP on loopback.
+"""
 
 import contextlib
 import ipaddress
@@ -13,10 +16,10 @@ PATH_BYTES_MAX = 100
 CONNECT_TIMEOUT_S = 2.0
 
 
-def prepare(address: str, *, insecure: bool) -> str:
+def prepare(address: str, *, insecure: bool, tls: bool = False) -> str:
     """The address in gRPC's form, ready to be bound.
 
-    `unix:/path/name.sock`, or `host:port` on loopback with `insecure`. The socket's directory is
+    `unix:/path/name.sock`, or `host:port`, with `tls` or on loopback with `insecure`. The socket's directory is
     made with mode 0700, and must have it. A socket that nobody serves any more is removed; gRPC
     would remove one that is being served, too, and silently take its place.
 
@@ -24,7 +27,7 @@ def prepare(address: str, *, insecure: bool) -> str:
         Rejected: with what to do about it.
     """
     if not address.startswith("unix:"):
-        _check_loopback(address, insecure=insecure)
+        _check_tcp(address, insecure=insecure, tls=tls)
         return address
     path = Path(address.removeprefix("unix:").removeprefix("//")).absolute()
     if len(os.fsencode(path)) > PATH_BYTES_MAX:
@@ -50,7 +53,7 @@ def remove(address: str) -> None:
         Path(address.removeprefix("unix:")).unlink(missing_ok=True)
 
 
-def _check_loopback(address: str, *, insecure: bool) -> None:
+def _check_tcp(address: str, *, insecure: bool, tls: bool) -> None:
     host, _, port = address.removeprefix("dns:///").rpartition(":")
     host = host.strip("[]")
     loopback = host == "localhost"
@@ -58,8 +61,13 @@ def _check_loopback(address: str, *, insecure: bool) -> None:
         loopback = ipaddress.ip_address(host).is_loopback
     if not port.isdecimal() or not host:
         raise Rejected(f"{address!r} is no address; write unix:/path or 127.0.0.1:port")
+    if tls:
+        return
     if not loopback:
-        raise Rejected(f"{host} is not loopback; plain TCP is for loopback only")
+        raise Rejected(
+            f"{host} is not loopback: give --tls-cert, --tls-key and --tls-client-ca;"
+            " plain TCP is for loopback only"
+        )
     if not insecure:
         raise Rejected("Plain TCP lets every local user call the connector; add --insecure")
 

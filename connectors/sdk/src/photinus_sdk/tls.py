@@ -1,0 +1,97 @@
+"""Mutual TLS for a connector that listens on TCP: who may dial it, and how it shows who it is.
+
+The files come from options, or from the environment, where a core that launches the connector puts
+certificates made for this one run.
+"""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from photinus_sdk.errors import Rejected
+
+CERT_VARIABLE = "PHOTINUS_TLS_CERT"
+KEY_VARIABLE = "PHOTINUS_TLS_KEY"
+CLIENT_CA_VARIABLE = "PHOTINUS_TLS_CLIENT_CA"
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """PEM files.
+
+    Attributes:
+        cert: The connector's certificate, with those between it and what the core trusts.
+        key: Its private key, without a password.
+        client_ca: Certificates that the core's must be signed by; nobody else is served.
+    """
+
+    cert: Path
+    key: Path
+    client_ca: Path
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """What gRPC serves with. Raises Rejected when a file cannot be used."""
+        cert, key, client_ca = map(_read, (self.cert, self.key, self.client_ca))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_verify_locations(cadata=client_ca.decode())
+        except (ssl.SSLError, ValueError) as error:
+            raise Rejected(f"{self.client_ca} holds no certificate in PEM: {error}") from error
+        try:
+            # Without a password it would be asked for at the terminal.
+            context.load_cert_chain(self.cert, self.key, password=lambda: b"")
+        except (ssl.SSLError, OSError, ValueError) as error:
+            raise Rejected(
+                f"{self.cert} is no PEM certificate with the key of {self.key}: {error}"
+            ) from error
+        return grpc.ssl_server_credentials([(key, cert)], client_ca, require_client_auth=True)
+
+
+def chosen_files(
+    given: tuple[Path | None, Path | None, Path | None],
+    environment: Mapping[str, str],
+    address: str,
+    *,
+    insecure: bool,
+) -> TlsFiles | None:
+    """The files to serve with; None for a unix socket, or plain TCP.
+
+    Args:
+        given: Certificate, key and client CA, as options say.
+        environment: Where they may stand, too; only for TCP.
+        address: Where the connector listens.
+        insecure: Whether plain TCP was asked for.
+
+    Raises:
+        Rejected: some are missing, or contradict the rest.
+    """
+    on_socket = not address or address.startswith("unix:")
+    if any(given):
+        if on_socket or insecure:
+            raise Rejected("TLS is for TCP addresses, without --insecure; a socket needs none")
+    elif on_socket or insecure:
+        return None
+    else:
+        variables = (CERT_VARIABLE, KEY_VARIABLE, CLIENT_CA_VARIABLE)
+        cert, key, client_ca = (environment.get(name) for name in variables)
+        given = (_path(cert), _path(key), _path(client_ca))
+        if not any(given):
+            return None
+    cert_file, key_file, client_ca_file = given
+    if cert_file is None or key_file is None or client_ca_file is None:
+        raise Rejected("TLS needs three files: --tls-cert, --tls-key and --tls-client-ca")
+    return TlsFiles(cert_file, key_file, client_ca_file)
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Rejected(f"{path} cannot be read: {error.strerror}") from error
