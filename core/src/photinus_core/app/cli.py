@@ -109,6 +109,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     up.add_argument("--postgres", default="", metavar="URL", help="a PostgreSQL server to use")
     up.add_argument("--zookeeper", default="", metavar="HOSTS", help="a ZooKeeper ensemble to use")
+    up.add_argument(
+        "--plugins",
+        type=_absolute,
+        default=None,
+        metavar="FILE",
+        help="YAML with plugins of your own in place of ours: `plugins:` as in a node's configuration",
+    )
     up.add_argument("--fresh", action="store_true", help="throw away the former network first")
     up.add_argument(
         "--in-memory",
@@ -183,8 +190,9 @@ def _up(parsed: argparse.Namespace) -> int:
         if parsed.command:
             raise StartError("a command to run goes with --in-memory")
         plan = _cluster_plan(parsed)
-        return _run(commands.up(parsed.dir, parsed.members, plan, fresh=parsed.fresh))
-    lasting = ("cluster", "replicas", "postgres", "zookeeper", "fresh")
+        made = commands.up(parsed.dir, parsed.members, plan, parsed.plugins, fresh=parsed.fresh)
+        return _run(made)
+    lasting = ("cluster", "replicas", "postgres", "zookeeper", "plugins", "fresh")
     if any(getattr(parsed, name) for name in lasting):
         raise StartError("--in-memory keeps nothing: it goes with --members alone")
     from photinus_core.app import memory_command  # noqa: PLC0415 - see above
@@ -257,7 +265,7 @@ def _serve(parsed: argparse.Namespace) -> int:
     set_up_logs(settings.log, directory)
     for warning in settings.warnings:
         logging.getLogger(__name__).warning("%s", warning)
-    uvloop.run(serve(settings, directory, lambda _: None))
+    uvloop.run(serve(settings, directory, lambda _: None, parsed.config.absolute()))
     return 0
 
 

@@ -27,11 +27,13 @@ from photinus_core.app.showing import connector_line, connector_lines
 from photinus_core.app.telling import CALL_S, complain, tell, why
 
 
-async def up(directory: Path, members: int, plan: ClusterPlan, *, fresh: bool) -> int:
+async def up(
+    directory: Path, members: int, plan: ClusterPlan, plugins: Path | None, *, fresh: bool
+) -> int:
     """Runs a network until it is told to stop, or a part of it ends."""
     began = time.monotonic()
     async with Network(
-        directory, members, fresh=fresh, say=lambda t: tell(f"· {t}"), plan=plan
+        directory, members, fresh=fresh, say=lambda t: tell(f"· {t}"), plan=plan, plugins=plugins
     ) as network:
         tell()
         tell(f"The network is up after {time.monotonic() - began:.1f} s.")

@@ -180,6 +180,11 @@ class Layout:
         return self.root / "content"
 
     @property
+    def plugins(self) -> Path:
+        """What a user gave in place of plugins of ours."""
+        return self.root / "plugins.yaml"
+
+    @property
     def logs(self) -> Path:
         """Logs of all processes."""
         return self.root / "logs"
@@ -206,7 +211,13 @@ class Layout:
     def entries(self) -> list[Path]:
         """Everything of the network that is there, the lock apart."""
         servers = (self.chain, self.postgres, self.zookeeper)
-        places = (*servers, self.content, self.logs, *self.root.glob(f"{STATE_FILE}*"))
+        places = (
+            *servers,
+            self.content,
+            self.plugins,
+            self.logs,
+            *self.root.glob(f"{STATE_FILE}*"),
+        )
         members = (self.member(index) for index in range(MEMBERS_MAX))
         return [place for place in (*places, *members) if place.exists()]
 

@@ -21,12 +21,15 @@ from photinus_core.app.devnet.layout import (
     Layout,
     MemberState,
 )
+from photinus_core.app.devnet.plugins import plugins_of
 from photinus_core.app.devnet.postgres import member_url
 from photinus_core.app.devnet.processes import Child, Processes, find_program, together
 from photinus_core.app.devnet.zookeeper import chroot
 
 NAMESPACE: Final = "default"
 CONNECTORS: Final = ("photinus-ethereum", "photinus-dx", "photinus-ipfs")
+CATEGORIES: Final = ("blockchain", "dataexchange", "sharedstorage")
+"""What each of them is used for."""
 WAVE_CONNECTORS: Final = 1
 WAVE_CORES: Final = 2
 WAVE_GATEWAYS: Final = 3
@@ -115,6 +118,7 @@ def _config(layout: Layout, member: MemberState, around: Surroundings) -> dict[s
                     "ipfs": {"directory": str(layout.content.absolute())},
                 }
             ],
+            **plugins_of(layout, member),
         },
         "namespaces": namespaces(member, around.contract),
     }
@@ -170,9 +174,9 @@ async def start_connectors(processes: Processes, layout: Layout, member: MemberS
         StartError: one did not come up.
     """
     if member.connector_ports:
-        await together(
-            *(_start_connector(processes, layout, member, n) for n in range(len(CONNECTORS)))
-        )
+        brought = plugins_of(layout, member)
+        ours = [n for n, category in enumerate(CATEGORIES) if category not in brought]
+        await together(*(_start_connector(processes, layout, member, n) for n in ours))
 
 
 async def _start_connector(

@@ -37,6 +37,7 @@ from photinus_core.app.devnet.member import (
     start_gateway,
     write_configs,
 )
+from photinus_core.app.devnet.plugins import check_config, keep_plugins, read_plugins
 from photinus_core.app.devnet.processes import Child, Processes, StartError, together
 from photinus_core.app.devnet.registering import register_members
 from photinus_core.ports.tasks import Background
@@ -62,6 +63,7 @@ class Network:
         fresh: Throw away what is in the directory first.
         say: Hears of progress.
         plan: What a new network's members share; nothing when left out.
+        plugins: File with plugins to use in place of ours, from now on; None leaves them as they are.
     """
 
     def __init__(
@@ -72,8 +74,10 @@ class Network:
         fresh: bool,
         say: Say,
         plan: ClusterPlan | None = None,
+        plugins: Path | None = None,
     ) -> None:
         self._layout = Layout(directory)
+        self._plugins = plugins
         self._wanted = members
         self._plan = plan or ClusterPlan()
         self._fresh = fresh
@@ -149,8 +153,11 @@ class Network:
             raise StartError(message)
         self._plan.check()
         self._take_lock()
+        plugins = None if self._plugins is None else read_plugins(self._plugins)
         if self._fresh:
             await _clear(layout)
+        if plugins is not None:
+            keep_plugins(layout, plugins)
         async with ports_lock():
             await self._start_processes()
             try:
@@ -186,6 +193,8 @@ class Network:
         replicas = f" with {count} replicas" if count > 1 else ""
         self._say(f"starting {member.org} on {member.url}{replicas}")
         first, *others = write_configs(layout, member, around)
+        if layout.plugins.exists():
+            check_config(first)
         await start_connectors(processes, layout, member)
         await start_core(processes, layout, member, 0, first)  # it makes the database's tables
         await together(
