@@ -25,21 +25,19 @@ export function blockchainService(instances: Instances): BlockchainServiceHandle
     }),
 
     SubmitBatchPin: unary(async (request, call) => {
-      const read = (): { contract: string; body: Body } => ({
+      const submission = submit(instances.of(call), "SubmitBatchPin", request, call, () => ({
         contract: parseLocation(request.locationJson),
         body: readPin(request.pin),
-      });
-      const instance = instances.of(call);
-      return { submission: await submit(instance, "SubmitBatchPin", request, call, read) };
+      }));
+      return { submission: await submission };
     }),
 
     SubmitNetworkAction: unary(async (request, call) => {
-      const read = (): { contract: string; body: Body } => ({
+      const submission = submit(instances.of(call), "SubmitNetworkAction", request, call, () => ({
         contract: parseLocation(request.locationJson),
         body: readAction(request.action, request.payload),
-      });
-      const instance = instances.of(call);
-      return { submission: await submit(instance, "SubmitNetworkAction", request, call, read) };
+      }));
+      return { submission: await submission };
     }),
 
     NormalizeLocation: unary(({ locationJson }, call) => {
@@ -91,9 +89,8 @@ function readAction(action: string, payload: string): Body {
 }
 
 function fits(body: Body): Body {
-  if (Buffer.byteLength(JSON.stringify(body)) > MESSAGE_BYTES_MAX / 2) {
-    // An event holds it twice: as fields, and as JSON for people.
-    throw invalid(`It is larger than ${MESSAGE_BYTES_MAX / 2} bytes`, "MESSAGE_TOO_LARGE");
+  if (Buffer.byteLength(JSON.stringify(body)) > MESSAGE_BYTES_MAX) {
+    throw invalid(`It is larger than ${MESSAGE_BYTES_MAX} bytes`, "MESSAGE_TOO_LARGE");
   }
   return body;
 }

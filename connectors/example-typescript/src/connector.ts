@@ -10,7 +10,8 @@ import { log } from "./log.js";
 import { CONFIG_SCHEMA, readSettings } from "./settings.js";
 
 export const NAME = "memory-ledger";
-export const MESSAGE_BYTES_MAX = 1 << 20;
+// An event holds it twice, as fields and as JSON for people, and stays below a frame's 4 MiB.
+export const MESSAGE_BYTES_MAX = 512 << 10;
 const DRAIN_GRACE_MS = 10_000;
 
 const { version } = JSON.parse(

@@ -67,6 +67,9 @@ function begin(
   void session.closed.then(() => {
     if (instance.sessions.get(stream) === session) instance.sessions.delete(stream);
   });
-  instance.store.settled().then(() => session.begin(), fail);
+  instance.store
+    .settled()
+    .then(() => session.begin())
+    .catch(fail);
   return session;
 }

@@ -31,7 +31,7 @@ export async function submit<Request extends Submitting>(
   method: string,
   request: Request,
   call: ServerUnaryCall<Request, unknown>,
-  read: (request: Request) => { contract: string; body: Body },
+  read: () => { contract: string; body: Body },
 ): Promise<Submission> {
   const { key, stream } = checkMutation(instance, request.context, call, { epochRequired: true });
   const digest = digestOf(method, request);
@@ -41,7 +41,7 @@ export async function submit<Request extends Submitting>(
     return replay(known, digest);
   }
   instance.checkTaking();
-  const { contract, body } = read(request);
+  const { contract, body } = read();
   const signer = instance.accounts.resolve(request.signingKey, { toSign: true });
   // Nothing is awaited between the look at the key and this: a second call finds the key taken.
   const content = { signer, contract, time: Date.now(), body };

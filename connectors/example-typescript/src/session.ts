@@ -27,6 +27,7 @@ const BATCH_SIZE_MAX = 1000;
 const BATCH_SIZE_DEFAULT = 50;
 const BATCH_TIMEOUT_MAX_MS = 10_000;
 const LISTENERS_MAX = 1000;
+const LISTENER_ID_BYTES_MAX = 200; // an event's id holds it, and has 256 at most
 const PROGRESS_INTERVAL_MS = 5000;
 const RETRY_AFTER_MAX_MS = 60_000;
 const FIELD_BYTES = 16; // more than tags and lengths of an entry take
@@ -42,7 +43,6 @@ export interface Surroundings {
 }
 
 export class Session {
-  readonly epoch: bigint;
   /** Resolves when the stream has ended, however it did. */
   readonly closed: Promise<void>;
   private readonly window: Window;
@@ -64,7 +64,7 @@ export class Session {
 
   constructor(
     private readonly call: Call,
-    private readonly open: Open__Output,
+    open: Open__Output,
     private readonly around: Surroundings,
     private readonly fail: (error: unknown) => void,
   ) {
@@ -72,7 +72,6 @@ export class Session {
       const message = `The window needs a batch and ${WINDOW_BYTES_MIN} bytes`;
       throw invalid(message, "WINDOW_TOO_SMALL");
     }
-    this.epoch = BigInt(open.ownerEpoch);
     this.window = new Window(
       Math.min(open.windowBatches, WINDOW_BATCHES_MAX),
       Math.min(Number(open.windowBytes), WINDOW_BYTES_MAX),
@@ -80,6 +79,7 @@ export class Session {
     this.batchSize = Math.min(open.batchSize || BATCH_SIZE_DEFAULT, BATCH_SIZE_MAX);
     this.batchTimeoutMs = Math.min(open.batchTimeoutMs, BATCH_TIMEOUT_MAX_MS);
     this.closed = new Promise((resolve) => (this.resolveClosed = resolve));
+    for (const listener of open.listeners) this.addListener(listener);
     call.on("drain", () => {
       this.blocked = false;
       this.pump();
@@ -89,7 +89,6 @@ export class Session {
   /** Sends Opened, and then what there is. The epoch must be durable by now. */
   begin(): void {
     if (this.over) return;
-    for (const listener of this.open.listeners) this.addListener(listener);
     const positions = [...this.listeners].map(([id, { block }]) => [id, { block }] as const);
     this.write({
       opened: {
@@ -277,8 +276,14 @@ export class Session {
 
   private addListener(asked: Listener__Output): void {
     try {
-      if (!asked.id || this.listeners.has(asked.id)) {
-        throw invalid("The listener has no id, or is there already", "LISTENER_EXISTS");
+      if (!asked.id || Buffer.byteLength(asked.id) > LISTENER_ID_BYTES_MAX) {
+        throw invalid(
+          `A listener's id has 1 to ${LISTENER_ID_BYTES_MAX} bytes`,
+          "INVALID_LISTENER",
+        );
+      }
+      if (this.listeners.has(asked.id)) {
+        throw invalid("A listener of this id is there already", "LISTENER_EXISTS");
       }
       if (this.listeners.size >= LISTENERS_MAX) {
         const message = `A stream has at most ${LISTENERS_MAX} listeners`;
