@@ -126,7 +126,7 @@ def _type(parameter: Mapping[str, Any]) -> str:
 
 
 def _entries(described: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    found = described.get(name) or []
+    found = described.get(name, [])
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise Rejected(f"{name} is no list of parameters", reason="INVALID_INPUTS")
     return found
