@@ -1,8 +1,8 @@
 """PostgreSQL under bad luck and bad input: restarts, no connection left, full disks, wrong URLs,
 databases of others or of a later release.
 
-Method: a real server of this module's own, restarted as after a crash, with limits it really enforces;
-a full disk is the server's own error, raised by a trigger.
+Method: a real server, restarted as after a crash, with limits it really enforces. A full disk is the
+kernel's own error: the file of a table leads to /dev/full, where nothing can be written.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any, Final
 
 import asyncpg
 import pytest
@@ -36,6 +37,12 @@ from tests.support.store_records import (
     make_event,
     make_message,
     write,
+)
+
+WAIT_S: Final = 60.0
+END_OTHERS: Final = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
 )
 
 
@@ -71,6 +78,14 @@ async def append(store: PostgresStore) -> None:
     async with store.write(NS) as tx:
         await tx.insert_messages([write(make_data())])
         tx.append_events([make_event()])
+
+
+async def value(url: str, statement: str) -> Any:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(statement)
+    finally:
+        await connection.close()
 
 
 async def execute(url: str, statement: str) -> None:
@@ -339,23 +354,38 @@ async def test_busy_connections_are_waited_for_a_while(settings: PostgresSetting
     await store.aclose()
 
 
-async def test_a_full_disk_is_said_and_survived(store: PostgresStore, url: str) -> None:
-    await append(store)
-    await execute(
-        url,
-        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-        "RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; "
-        "END $$; CREATE TRIGGER full_disk BEFORE INSERT ON events "
-        "FOR EACH ROW EXECUTE FUNCTION full_disk()",
-    )
-    try:
-        with pytest.raises(Unavailable, match=r"FF19101: The disk of the database is full: .*Free"):
-            await append(store)
-    finally:
-        await execute(url, "DROP FUNCTION full_disk CASCADE")
+async def test_a_full_disk_is_said_and_survived(
+    server: PostgresServer, new: PostgresSettings
+) -> None:
+    """What is stored stays and is served; when there is space again, work goes on without a restart."""
+    store = await PostgresStore.open(new)
+    async with store.write(NS) as tx:
+        await tx.insert_messages([write(make_data())])
+    await store.aclose()
+
+    events = server.data / await value(new.url, "SELECT pg_relation_filepath('events')")
+    await execute(new.url, "CHECKPOINT")  # has nothing of the file left to write
+    kept = events.rename(events.with_suffix(".kept"))
+    events.symlink_to("/dev/full")
+    store = await PostgresStore.open(new)
+    with pytest.raises(
+        Unavailable, match=r"FF19101: .* is full: .*: No space left on device\. Free some space"
+    ):
+        await append(store)
     async with store.read(NS) as reader:
         assert len(await reader.ready_messages(0, 10)) == 1
-    await append(store)
+
+    kept.rename(events)
+    await execute(new.url, END_OTHERS)  # for their files are open
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            with suppress(Unavailable):
+                await append(store)
+                break
+            await asyncio.sleep(0.02)
+    async with store.read(NS) as reader:
+        assert len(await reader.ready_messages(0, 10)) == 2
+    await store.aclose()
 
 
 async def test_a_slow_query_is_ended(settings: PostgresSettings) -> None:

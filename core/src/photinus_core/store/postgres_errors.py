@@ -77,7 +77,7 @@ def translate_error(
     if code in _REPEAT:
         return Unavailable("FF19137", place, failure)
     if code == _DISK_FULL:
-        return Unavailable("FF19101", f"PostgreSQL at {place}, {failure}")
+        return Unavailable("FF19101", f"PostgreSQL at {place}, {_headline(failure)}")
     if code == _CANCELLED and read_timeout_s is not None:
         return TimedOut("FF19111", read_timeout_s)
     if code in (_CANCELLED, _IDLE_IN_TRANSACTION, _LOCK_NOT_AVAILABLE):
@@ -106,7 +106,7 @@ def translate_connect_error(failure: BaseException, place: str, timeout_s: float
         if code == _TOO_MANY:
             return Unavailable("FF19134", place, failure)
         if code == _DISK_FULL:
-            return Unavailable("FF19101", f"PostgreSQL at {place}, {failure}")
+            return Unavailable("FF19101", f"PostgreSQL at {place}, {_headline(failure)}")
         if code.startswith("42"):
             return Rejected("FF19130", failure)
         return Unavailable("FF19131", place, failure)
@@ -123,6 +123,11 @@ def deposed(role: str, epoch: int) -> Deposed:
 def is_transient(failure: PhotinusError) -> bool:
     """Whether a start should wait and try again."""
     return failure.code in ("FF19131", "FF19134", "FF19135", "FF19137")
+
+
+def _headline(failure: asyncpg.PostgresError) -> str:
+    """What the server said, without its hints: those of the core's own text follow."""
+    return str(failure.args[0]) if failure.args else type(failure).__name__
 
 
 def _text(failure: BaseException) -> str:
