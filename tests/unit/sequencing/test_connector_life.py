@@ -307,7 +307,8 @@ def test_what_vanished_may_appear_again() -> None:
     machine = life()
     assert machine.vanished("no such socket", 0) == [Close()]
     assert (machine.state, machine.last_error) == (LifeState.GONE, "no such socket")
-    assert machine.vanished("no such socket", 0) == []
+    assert machine.vanished("nothing to be seen", 0) == []
+    assert machine.last_error == "nothing to be seen"
     assert machine.start(1) == [Dial()]
     machine = ready()
     assert machine.vanished("removed", 1) == [CloseStreams("removed"), Close()]

@@ -165,11 +165,12 @@ class ConnectorHost:
         if not names:
             return
         there = next((self._sockets[name] for name in names if name in self._sockets), "")
-        if supervisor.found and supervisor.found not in self._sockets.values():
+        lost = bool(supervisor.found) and supervisor.found not in self._sockets.values()
+        if lost:
             supervisor.vanished("its socket was removed")
         if there and not supervisor.found:
             supervisor.appeared(there)
-        elif not there:
+        elif not there and not lost:
             supervisor.vanished(self._blind or self._nothing_for(names))
 
     def _nothing_for(self, names: Sequence[str]) -> str:

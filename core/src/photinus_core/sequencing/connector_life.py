@@ -187,6 +187,8 @@ class ConnectorLife:
         """Begins, or begins again after FAILED or GONE, with a fresh budget of restarts."""
         if self.state not in (LifeState.DISCOVERED, LifeState.FAILED, LifeState.GONE):
             return []
+        if self.state is LifeState.GONE:
+            self.last_error = ""
         self._attempts = 0
         self._restarts.clear()
         self._enter(LifeState.CONNECTING, now)
@@ -319,9 +321,11 @@ class ConnectorLife:
 
     def vanished(self, reason: str, now: int) -> list[LifeAction]:
         """What was discovered is there no more; `start` begins again."""
-        if self.state in (LifeState.DRAINING, LifeState.GONE):
+        if self.state is LifeState.DRAINING:
             return []
         self.last_error = reason
+        if self.state is LifeState.GONE:
+            return []
         return self._closing(reason) + self._gone(now)
 
     def changed(
