@@ -4,6 +4,7 @@ Method: steps over temporary files, in place of the real checkout; fake programs
 a version.
 """
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,6 +156,33 @@ def test_postgres_is_installed_only_where_the_machine_has_none(
     assert [step.name for step in setup_steps.postgres_steps()] == (
         ["toolchain-postgres"] if installed else []
     )
+
+
+def test_the_connector_in_typescript_runs_on_the_node_of_set_up(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the machine's Node is too old, it is still the first on PATH."""
+    source, programs, ours = checkout / "ts", checkout / "bin", checkout / ".toolchain" / "bin"
+    for folder in (source, programs):
+        folder.mkdir()
+    for name in ("tsconfig.json", "package.json"):
+        (source / name).write_text("{}")
+    npm = checkout / "npm"
+    npm.write_text("#!/bin/sh\nmkdir -p dist/src && touch dist/src/main.js\n")
+    npm.chmod(0o755)
+    fake_program(checkout, "node", "too old")
+    monkeypatch.setattr(setup_steps, "ROOT", checkout)
+    monkeypatch.setattr(setup_steps, "TYPESCRIPT", source)
+    monkeypatch.setattr(setup_steps, "VENV", checkout)
+    monkeypatch.setattr(setup_parts, "VENV", checkout)
+    monkeypatch.setenv("PATH", f"{checkout}:/usr/bin:/bin")
+    setup_parts.perform(setup_steps.typescript_build_step())
+    command = [str(programs / "photinus-example-typescript"), "--help"]
+    assert subprocess.check_output(command, text=True) == "too old\n"
+    (ours / "node").write_text('#!/bin/sh\necho "$@"\n')
+    (ours / "node").chmod(0o755)
+    printed = subprocess.check_output(command, text=True)
+    assert printed == f"{source}/dist/src/main.js --help\n"
 
 
 def fake_program(folder: Path, name: str, printed: str) -> None:
