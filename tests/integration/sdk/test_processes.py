@@ -149,7 +149,7 @@ async def test_a_second_process_does_not_take_over_a_served_socket(run_dir: Path
         out, err = await process.communicate()
         assert process.returncode != 0
         assert out == b""
-        assert err.decode().strip().startswith("ledger: Another process serves")
+        assert "tests.support.ledger: Another process serves" in err.decode()
         async with dialled(first.address) as wire:
             await wire.connector.Describe(connector.DescribeRequest(), timeout=5)
 

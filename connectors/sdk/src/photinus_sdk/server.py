@@ -170,7 +170,7 @@ def serve(cls: type[Connector[Any]], arguments: list[str] | None = None) -> None
     try:
         uvloop.run(_serve(cls, options))
     except (ConnectorError, OSError, RuntimeError) as error:
-        sys.exit(f"{cls.description.name}: {error}")
+        sys.exit(f"{_program()}: {error}")
 
 
 async def _serve(cls: type[Connector[Any]], options: argparse.Namespace) -> None:
@@ -218,9 +218,17 @@ def _watch_parent(ending: asyncio.Event) -> None:
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), on_input)
 
 
+def _program() -> str:
+    """What was typed to start this process: `photinus-dx`, `disk.py` or `python -m photinus_dx`."""
+    main = sys.modules["__main__"].__spec__
+    if main is None:
+        return Path(sys.argv[0]).name
+    return f"python -m {main.name.removesuffix('.__main__')}"
+
+
 def _parse(cls: type[Connector[Any]], arguments: list[str] | None) -> argparse.Namespace:
     name = cls.description.name
-    parser = argparse.ArgumentParser(prog=name, description=cls.__doc__)
+    parser = argparse.ArgumentParser(prog=_program(), description=cls.__doc__)
     parser.add_argument("--address", default="", help="unix:/path or host:port")
     data_dir = Path(os.environ.get(DATA_DIR_VARIABLE) or Path(".photinus") / name)
     parser.add_argument("--data-dir", type=Path, default=data_dir)
