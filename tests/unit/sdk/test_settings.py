@@ -3,8 +3,14 @@
 Method: declare a type as an author would, and read what comes out.
 """
 
+import copy
 import json
+import logging
 import pickle
+import pprint
+import reprlib
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +18,8 @@ import jsonschema
 import msgspec
 import pytest
 from photinus.connector.v1 import common_pb2 as common
-from photinus_sdk import InvalidSettings, Secret, Settings
+from photinus_sdk import InvalidSettings, Rejected, Secret, Settings
+from photinus_sdk.logs import JsonFormatter
 from photinus_sdk.settings import parse_settings, schema_of
 
 
@@ -79,9 +86,76 @@ def test_findings_point_at_the_value_and_do_not_show_it(
     assert "hunter22" not in found.summary
 
 
-def test_a_secret_cannot_be_printed_or_pickled() -> None:
-    secret = Secret("hunter22")
-    assert "hunter22" not in f"{secret} {secret!r} {[secret]} {Node(url='u', password=secret)}"
-    assert secret.reveal() == "hunter22"
-    with pytest.raises(TypeError):
-        pickle.dumps(secret)
+@dataclass
+class Account:
+    user: str
+    password: Secret
+
+
+SECRET = Secret("hunter22")
+HOLDERS = [SECRET, Node(url="u", password=SECRET), Account("me", SECRET), [SECRET], {"k": SECRET}]
+
+
+@pytest.mark.parametrize("holder", HOLDERS, ids=lambda holder: type(holder).__name__)
+@pytest.mark.parametrize(
+    "shown",
+    [
+        repr,
+        str,
+        ascii,
+        pprint.pformat,
+        reprlib.repr,
+        lambda holder: f"{holder} {holder!r} {holder!s} {holder!a}",
+        lambda holder: "{} {!r}".format(holder, holder),  # noqa: UP032 - the way that is tested
+        lambda holder: "%s %r" % (holder, holder),  # noqa: UP031 - as above
+        format,
+        lambda holder: json.dumps(holder, default=str),
+        lambda holder: JsonFormatter().format(
+            logging.LogRecord("x", logging.INFO, "f", 1, "%s %r", (holder, holder), None)
+        ),
+        lambda holder: logging.Formatter().format(
+            logging.LogRecord("x", logging.INFO, "f", 1, "%s", (holder,), None)
+        ),
+        lambda holder: str(Rejected(f"cannot use {holder}").to_status()),
+        lambda holder: "".join(traceback.format_exception(ValueError("refused", holder))),
+    ],
+)
+def test_a_secret_is_not_shown(holder: object, shown: Callable[[object], str]) -> None:
+    text = shown(holder)
+    assert text
+    assert "hunter22" not in text
+
+
+@pytest.mark.parametrize("holder", HOLDERS, ids=lambda holder: type(holder).__name__)
+@pytest.mark.parametrize(
+    "written",
+    [pickle.dumps, copy.deepcopy, json.dumps, msgspec.json.encode, msgspec.to_builtins],
+)
+def test_a_secret_is_not_serialised(holder: object, written: Callable[[object], object]) -> None:
+    with pytest.raises(TypeError) as caught:
+        written(holder)
+    assert "hunter22" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "misused",
+    [
+        lambda: f"{SECRET:>20}",
+        lambda: vars(SECRET),
+        SECRET.__getstate__,
+        lambda: copy.copy(SECRET),
+        lambda: "url " + SECRET,  # type: ignore[operator] # that it cannot is what is tested
+        lambda: iter(SECRET),  # type: ignore[call-overload] # as above
+    ],
+)
+def test_a_secret_is_no_text_and_says_so_without_its_value(misused: Callable[[], object]) -> None:
+    with pytest.raises(TypeError) as caught:
+        misused()
+    assert "hunter22" not in str(caught.value)
+
+
+def test_a_secret_is_revealed_only_when_asked() -> None:
+    assert SECRET.reveal() == "hunter22"
+    assert Secret("hunter22") == SECRET
+    assert len({Secret("hunter22"), SECRET}) == 1
+    assert Secret("other") != SECRET

@@ -51,7 +51,10 @@ class Secret:
         return hash(self._value)
 
     def __reduce__(self) -> str:
-        raise TypeError("a Secret cannot be serialised")
+        raise TypeError("a Secret can be neither copied nor serialised")
+
+    def __getstate__(self) -> object:
+        return self.__reduce__()
 
 
 class InvalidSettings(Exception):
