@@ -5,8 +5,9 @@ one dispatcher. Processors do not wait for each other. Within one:
 
 - An idle pipe cuts at once, a busy one collects, since each batch costs every member far more than
   a message in it: a batch is cut when all before it are journaled by the connector, the last of
-  them is decided here, and as many messages wait as that one had (senders who waited for it come
-  back together, and the first of them would go alone); or when `collect_max_ns` passed since the
+  them is decided here, and half as many messages wait as that one had (senders who waited for it
+  come back together; the first of them would go alone, and all others wait for that one; the half
+  that comes later is accepted while this one travels); or when `collect_max_ns` passed since the
   last step of it (a slow ledger holds nothing up for longer); or when it is full and fewer than
   `in_flight_max` batches are under way.
 - Batches are prepared (blobs and payload sent) in parallel, but their pins go out in the order
@@ -176,7 +177,7 @@ class _Processor:
 class _Collecting(NamedTuple):
     """For how long a processor collects.
 
-    Until a batch is decided (empty: it is) and as many messages wait as it had, or this moment.
+    Until a batch is decided (empty: it is) and enough messages wait, or until this moment.
     """
 
     batch: str
@@ -308,7 +309,8 @@ class Batching:
         if status.txtype != UNPINNED:
             self._pinned_by[processor] = status.key
             self._forget_collected(now)
-            self._collect(processor, "" if status.decided else batch, status.messages, now)
+            enough = (status.messages + 1) // 2
+            self._collect(processor, "" if status.decided else batch, enough, now)
         self._progress(batch, Stage.JOURNALED)
 
     def decided(self, batches: Iterable[str], now: int) -> None:
