@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,11 @@ EVERYWHERE: Final = ("0.0.0.0:", "[::]:", ":")
 """Addresses that are listened on, and that nobody can dial."""
 
 
+def configuration_digest(settings: NodeSettings) -> str:
+    """Stands for what must be alike in all replicas."""
+    return fingerprint(settings.namespaces, settings.plugins, str(settings.default_namespace))
+
+
 def describe_replica(settings: NodeSettings, address: str, version: str) -> Replica:
     """What this replica registers as.
 
@@ -47,37 +52,41 @@ def describe_replica(settings: NodeSettings, address: str, version: str) -> Repl
         name=cluster.replica or f"{host}-{place}",
         address=cluster.address or address,
         version=version,
-        fingerprint=fingerprint(
-            settings.namespaces, settings.plugins, str(settings.default_namespace)
-        ),
+        fingerprint=configuration_digest(settings),
         since=SystemClock().now(),
     )
 
 
-async def open_electors(
+async def open_elector(
     settings: NodeSettings,
     directory: Path,
-    stores: Mapping[str, Store],
+    store: Store,
     replica: Replica,
     stack: AsyncExitStack,
-) -> dict[str, Elector]:
-    """Makes an elector for each database; the stack closes them.
+    folder: str = "",
+) -> Elector:
+    """Makes the elector of a database; the stack closes it.
+
+    Args:
+        settings: The node's.
+        directory: Where relative paths begin.
+        store: The database.
+        replica: What others see of this one.
+        stack: Closes it.
+        folder: Of the database's own below the ensemble's chroot; empty for the first one.
 
     Raises:
         Rejected: FF19155, the session timeout does not fit the database's.
     """
-    cluster, electors = settings.cluster, dict[str, Elector]()
-    for name, ensemble in ensembles(settings, directory, stores).items():
-        if ensemble is None:
-            electors[name] = LocalElector(stores[name], replica)
-            continue
-        rules = ElectionRules(
-            session_min_s=session_min_s(settings.plugins), quiet_s=cluster.hand_over_after_s
-        )
-        electors[name] = await stack.enter_async_context(
-            ZooKeeperElector(ensemble, stores[name], replica, rules)
-        )
-    return electors
+    ensemble = settings.cluster.ensemble
+    if ensemble is None:
+        return LocalElector(store, replica)
+    rules = ElectionRules(
+        session_min_s=session_min_s(settings.plugins),
+        quiet_s=settings.cluster.hand_over_after_s,
+    )
+    located = _below(_located(ensemble, directory), folder)
+    return await stack.enter_async_context(ZooKeeperElector(located, store, replica, rules))
 
 
 def ensembles(
@@ -90,10 +99,13 @@ def ensembles(
     located = _located(ensemble, directory)
     found: dict[str, EnsembleSettings | None] = {}
     for name in databases:
-        # A second database has leases and a folder of its own.
-        chroot = f"{located.chroot}/{name}" if found else located.chroot
-        found[name] = replace(located, chroot=chroot)
+        found[name] = _below(located, name if found else "")
     return found
+
+
+def _below(ensemble: EnsembleSettings, folder: str) -> EnsembleSettings:
+    """A second database has leases and a folder of its own."""
+    return replace(ensemble, chroot=f"{ensemble.chroot}/{folder}") if folder else ensemble
 
 
 def _located(ensemble: EnsembleSettings, directory: Path) -> EnsembleSettings:

@@ -54,4 +54,9 @@ def set_up_logs(settings: LogSettings, directory: Path) -> None:
     handler.setFormatter(JsonFormatter() if settings.json else plain)
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(_LEVELS[settings.level])
+    set_level(settings)
+
+
+def set_level(settings: LogSettings) -> None:
+    """Logs from now on what the level says."""
+    logging.getLogger().setLevel(_LEVELS[settings.level])

@@ -96,8 +96,8 @@ async def drain(api: str, timeout_s: float) -> int:
 async def rebind_ensemble(config: Path, directory: Path) -> int:
     """Makes the database and a rebuilt ensemble belong together; all replicas must be down."""
     # Only this command needs a node's parts.
+    from photinus_core.app.assembly import open_stores  # noqa: PLC0415 - as said
     from photinus_core.app.electing import ensembles  # noqa: PLC0415 - as said
-    from photinus_core.app.serve import open_stores  # noqa: PLC0415 - as said
     from photinus_core.cluster import EnsembleSession, rebind  # noqa: PLC0415 - as said
 
     settings = load(config)

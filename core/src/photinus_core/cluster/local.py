@@ -63,6 +63,10 @@ class LocalElector:
             lease.running.clear()
             lease.lost.set()
 
+    async def redescribe(self, fingerprint: str) -> None:
+        """Shows the digest of another configuration."""
+        self._replica = replace(self._replica, fingerprint=fingerprint)
+
     async def members(self) -> Cluster:
         """This process, and what it leads."""
         own = replace(self._replica, draining=self._draining, is_self=True)

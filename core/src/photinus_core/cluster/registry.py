@@ -40,7 +40,8 @@ class Registry:
         self._replica = replica
         self._path = f"{REPLICAS}/{session.id}"
         self._changed = Wake()
-        self._to_drain = False
+        self._draining = False
+        self._to_tell = False
 
     async def register(self, former: Iterable[str], *, draining: bool) -> None:
         """Puts this replica on the list, for as long as the session lives.
@@ -52,20 +53,30 @@ class Registry:
         await self._session.make_path(REPLICAS)
         for session in former:
             await self._session.delete(f"{REPLICAS}/{session}")
-        await self._session.create(self._path, self._own(draining=draining), ephemeral=True)
+        self._draining = draining
+        await self._session.create(self._path, self._own(), ephemeral=True)
 
     async def drain(self) -> None:
         """Says that this replica stands in no election any more; later, when the connection is lost."""
-        self._to_drain = True
+        self._draining = True
+        await self._tell_soon()
+
+    async def redescribe(self, replica: Replica) -> None:
+        """Says something else of this replica; later, when the connection is lost."""
+        self._replica = replica
+        await self._tell_soon()
+
+    async def _tell_soon(self) -> None:
+        self._to_tell = True
         try:
-            await self._tell_draining()
+            await self._tell()
         except EnsembleAway:
             self._changed.set()
 
-    async def _tell_draining(self) -> None:
-        if self._to_drain:
-            await self._session.write(self._path, self._own(draining=True))
-            self._to_drain = False
+    async def _tell(self) -> None:
+        if self._to_tell:
+            await self._session.write(self._path, self._own())
+            self._to_tell = False
 
     async def survey(self) -> tuple[tuple[Replica, ...], tuple[str, ...]]:
         """The replicas by name, and what is wrong between them as coded texts."""
@@ -76,7 +87,7 @@ class Registry:
         said: tuple[str, ...] = ()
         while True:
             try:
-                await self._tell_draining()
+                await self._tell()
                 _, problems = await self._survey(self._changed)
             except EnsembleAway:
                 await self._session.connected.wait()
@@ -108,10 +119,12 @@ class Registry:
         replicas.sort(key=lambda r: (r.name, r.address))
         return tuple(replicas), tuple(_problems(replicas))
 
-    def _own(self, *, draining: bool) -> bytes:
+    def _own(self) -> bytes:
         own = self._replica
         return msgspec.json.encode(
-            Registration(own.name, own.address, own.version, own.fingerprint, draining, own.since)
+            Registration(
+                own.name, own.address, own.version, own.fingerprint, self._draining, own.since
+            )
         )
 
 

@@ -11,7 +11,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
@@ -161,6 +161,12 @@ class ZooKeeperElector:
             candidacy.stop()
         if self._registry is not None:
             await self._registry.drain()
+
+    async def redescribe(self, fingerprint: str) -> None:
+        """Shows the digest of another configuration. See `ports.Elector`."""
+        self._replica = replace(self._replica, fingerprint=fingerprint)
+        if self._registry is not None:
+            await self._registry.redescribe(self._replica)
 
     async def members(self) -> Cluster:
         """The replicas and leaders as they are now. See `ports.Elector`."""

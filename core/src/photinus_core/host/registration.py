@@ -157,6 +157,28 @@ class Registration:
         await self._check_store(config, answer.store_id)
         self.contract = contract
 
+    async def findings(
+        self, config: InstanceConfig, connection: Connection
+    ) -> list[tuple[str, str]]:
+        """What it has against a configuration, as (JSON Pointer, text); nothing is changed.
+
+        Empty also when it cannot say so now.
+        """
+        try:
+            config_json = typed_config(config.config, self.description.config_schema_json)
+            self._redactor.learn(config_json, self.description.config_schema_json)
+            stub = connection.stub(connector_pb2_grpc.ConnectorServiceStub)
+            validate = connector.ValidateRequest(config_json=config_json)
+            found = await connection.unary(stub.Validate, validate, DESCRIBE_S)
+        except Exception as failure:  # noqa: BLE001 - it is asked again when it is configured
+            log.debug("connector %s: Validate: %s", config.name, failure)
+            return []
+        return [
+            (each.pointer, self._redactor.line(each.summary))
+            for each in found.diagnostics[:DIAGNOSTICS_SHOWN]
+            if each.severity == wire.SEVERITY_ERROR
+        ]
+
     async def notify(
         self, config: InstanceConfig, connection: Connection, *, accepted: bool, reason: str = ""
     ) -> None:

@@ -125,6 +125,14 @@ class ConnectorHost:
         self._match(supervisor)
         self._name_strangers()
 
+    async def findings(self, config: InstanceConfig) -> list[tuple[str, str]]:
+        """What a connector has against another configuration, before `change`.
+
+        Returns:
+            (JSON Pointer, text) each; nothing, too, when it is away or cannot say.
+        """
+        return await self._supervisors[config.name].findings(config)
+
     def restart(self, name: str) -> None:
         """Reaches a connector anew, a launched one in another process; returns at once."""
         self._supervisors[name].restart()

@@ -122,6 +122,13 @@ class Supervisor:
             raise away(self.name, self._life.last_error) from None
         return self.connection()
 
+    async def findings(self, config: InstanceConfig) -> list[tuple[str, str]]:
+        """What it has against another configuration; empty while it is away."""
+        connection = self._link.connection
+        if connection is None or not self._life.usable:
+            return []
+        return await self._registration.findings(config, connection)
+
     async def tell_author(self, complaint: str) -> None:
         """Has the connector log what it does wrong, though it stays in use."""
         if self._link.connection is not None:

@@ -23,6 +23,7 @@ _REQUESTS: Final = (
     ("FF19013", 400, "Message '{}' cannot be sent: {}"),
     ("FF19014", 503, "The core cannot be reached: {}"),
     ("FF19015", 400, "Key '{}' cannot be used: {}"),
+    ("FF19016", 503, "The configuration of a namespace in use here was changed; connect again"),
 )
 
 _DATABASE: Final = (

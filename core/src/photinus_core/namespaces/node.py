@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 from photinus_core.model.errors import NotFound, NotReady
@@ -21,6 +22,8 @@ log: Final = logging.getLogger(__name__)
 
 DRAIN_S: Final = 10.0
 """Longest time for leader work to end when a replica is drained."""
+
+CANCEL_AGAIN_S: Final = 5.0
 
 READY: Final = "ready"
 """State of a connector that serves."""
@@ -53,6 +56,11 @@ class Node:
         self._namespaces = {runtime.settings.name: runtime for runtime in namespaces}
         self._default = default
         self._connectors = connectors
+        self._work: Background | None = None
+        self._runs: dict[Namespace, asyncio.Task[None]] = {}
+        self._numbers = count(1)
+        self.configuration: Condition | None = None
+        """What is wrong with the configuration as it is now in its file; None for nothing."""
 
     def namespace(self, name: str) -> NamespaceRuntime:
         """Finds a namespace that serves calls; empty stands for the default one.
@@ -98,6 +106,46 @@ class Node:
             if plugin in runtime.settings.plugin_names
         ]
 
+    # Changes while it runs.
+
+    def add(self, runtime: NamespaceRuntime) -> None:
+        """Runs a namespace: one more, or another one in the place of one that was stopped."""
+        assert runtime.settings.name not in self._runs, f"{runtime.settings.name} runs"
+        self._namespaces[runtime.settings.name] = runtime
+        self._begin(runtime)
+
+    async def stop(self, name: Namespace) -> None:
+        """Ends a namespace's run: its leadership is handed over when this returns.
+
+        Until `add` or `remove`, calls for it are answered as while it starts.
+        """
+        runtime = self._namespaces[name]
+        runtime.is_stopped = True
+        run = self._runs.pop(name)
+        while not run.done():
+            # A TaskGroup before Python 3.13 drops a cancellation that comes while it ends.
+            run.cancel()
+            await asyncio.wait([run], timeout=CANCEL_AGAIN_S)
+        await runtime.aclose()
+
+    def remove(self, name: Namespace) -> None:
+        """Forgets a namespace that was stopped: it is unknown from now on."""
+        assert name not in self._runs, f"{name} runs"
+        del self._namespaces[name]
+
+    def set_default(self, name: Namespace) -> None:
+        """Makes another namespace the default one."""
+        self._default = name
+
+    def add_elector(self, elector: Elector) -> None:
+        """Counts an elector as the node's, for a database that was opened later."""
+        self._electors += (elector,)
+
+    def _begin(self, runtime: NamespaceRuntime) -> None:
+        assert self._work is not None, "the node runs"
+        name = runtime.settings.name
+        self._runs[name] = self._work.start(f"{name} {next(self._numbers)}", runtime.run())
+
     @property
     def is_draining(self) -> bool:
         """Whether this replica leads nothing any more, for good."""
@@ -127,6 +175,11 @@ class Node:
         """
         return [await elector.members() for elector in self._electors]
 
+    def troubles(self, runtime: NamespaceRuntime) -> list[Condition]:
+        """What a namespace suffers from and did not cause: its connectors, the configuration."""
+        found = self.connector_troubles(runtime)
+        return found if self.configuration is None else [*found, self.configuration]
+
     def connector_troubles(self, runtime: NamespaceRuntime) -> list[Condition]:
         """Connectors that a namespace uses and that do not serve now."""
         return [
@@ -143,9 +196,11 @@ class Node:
         """Runs all namespaces until cancelled."""
         try:
             async with Background("namespaces") as work:
-                for name, runtime in self._namespaces.items():
-                    work.start(name, runtime.run())
+                self._work = work
+                for runtime in self._namespaces.values():
+                    self._begin(runtime)
                 await asyncio.Event().wait()
         finally:
+            self._work = None
             for runtime in self._namespaces.values():
                 await runtime.aclose()

@@ -130,6 +130,8 @@ class NamespaceRuntime:
         self._multiparty = self._multiparty_services(connectors)
         self.registration = self._registration()
         self._started = asyncio.Event()
+        self.is_stopped = False
+        """Set when its run is being ended: nothing is served any more."""
         self._known = False
         self._error = "" if self._multiparty or multiparty is None else _incomplete(settings)
         self._error_since = scope.clock.now()
@@ -143,12 +145,12 @@ class NamespaceRuntime:
     @property
     def is_started(self) -> bool:
         """Whether calls are served."""
-        return self._started.is_set()
+        return self._started.is_set() and not self.is_stopped
 
     @property
     def is_readable(self) -> bool:
         """Whether calls are served that only read the database."""
-        return self._known or self.is_started
+        return (self._known and not self.is_stopped) or self.is_started
 
     @property
     def multiparty(self) -> MultipartyServices:

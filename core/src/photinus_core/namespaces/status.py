@@ -41,7 +41,7 @@ class Condition:
     """Something an operator should know.
 
     Attributes:
-        type: A short name: `connector`, `election`, `error`, `halted` or `listener`.
+        type: A short name: `configuration`, `connector`, `election`, `error`, `halted` or `listener`.
         message: One sentence.
         since: Since when.
     """

@@ -144,6 +144,13 @@ class Elector(Protocol):
         """
         ...
 
+    async def redescribe(self, fingerprint: str) -> None:
+        """Shows the digest of another configuration, which took effect while this replica runs.
+
+        Returns at once when the ensemble is away; it learns of it later. Idempotent.
+        """
+        ...
+
     async def members(self) -> Cluster:
         """The replicas and leaders as they are now.
 

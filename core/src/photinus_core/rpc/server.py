@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import grpc
@@ -114,6 +114,10 @@ class ApiServer:
         ended = self._events.close_streams()
         await self._node.drain()
         return ended
+
+    def close_streams_of(self, namespaces: Collection[str]) -> int:
+        """Ends the event streams that use some namespaces; their clients come again."""
+        return self._events.close_streams_of(namespaces)
 
     async def aclose(self) -> None:
         """Refuses new calls, ends streams with "try another", lets calls finish for a while."""

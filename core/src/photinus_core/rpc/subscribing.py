@@ -68,14 +68,16 @@ class EventStream:
         self._started: list[Started] = []
         self._out: asyncio.Queue[pb.SubscribeResponse | None] = asyncio.Queue(QUEUE_MAX)
         self._closing = asyncio.Event()
+        self._why_closing: Unavailable | None = None
         self._failure: Exception | None = None
 
     def subscriptions(self) -> list[Started]:
         """What was started, oldest first."""
         return list(self._started)
 
-    def close(self) -> None:
-        """Ends the stream: the client is told to try another replica."""
+    def close(self, why: Unavailable | None = None) -> None:
+        """Ends the stream: the client is told to try another replica, or why it must come again."""
+        self._why_closing = why or Unavailable("FF19011")
         self._closing.set()
 
     async def run(
@@ -84,7 +86,7 @@ class EventStream:
         """Answers a client's frames until it leaves, errs, or the replica ends.
 
         Raises:
-            Unavailable: FF19011, this replica shuts down.
+            Unavailable: FF19011, this replica shuts down; FF19016, a namespace of it was changed.
         """
         async with Background(f"stream {self.id}") as work:
             work.start("reader", self._read(requests, work))
@@ -96,7 +98,7 @@ class EventStream:
 
     async def _watch_closing(self) -> None:
         await self._closing.wait()
-        self._failure = Unavailable("FF19011")
+        self._failure = self._why_closing
         await self._out.put(None)
 
     async def _read(self, requests: AsyncIterator[pb.SubscribeRequest], work: Background) -> None:

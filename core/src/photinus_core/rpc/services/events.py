@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 from photinus.api.v1 import event_service_pb2 as pb
 from photinus.api.v1 import event_service_pb2_grpc
@@ -38,6 +38,20 @@ class EventServicer(Servicer, event_service_pb2_grpc.EventServiceServicer):
         for stream in self.streams():
             stream.close()
         return len(self._streams)
+
+    def close_streams_of(self, namespaces: Collection[str]) -> int:
+        """Ends the streams with a subscription in one of some namespaces; gives how many.
+
+        Their clients are told to come again, which they can at once.
+        """
+        ending = [
+            stream
+            for stream in self.streams()
+            if any(started.namespace in namespaces for started in stream.subscriptions())
+        ]
+        for stream in ending:
+            stream.close(Unavailable("FF19016"))
+        return len(ending)
 
     async def ListEvents(
         self, request: pb.ListEventsRequest, context: Context

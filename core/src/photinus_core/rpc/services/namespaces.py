@@ -59,7 +59,7 @@ class NamespaceServicer(Servicer, namespace_service_pb2_grpc.NamespaceServiceSer
                 namespace_pb2.StatusCondition(
                     type=c.type, message=c.message, since=convert.timestamp(c.since)
                 )
-                for c in (*state.conditions, *self.node.connector_troubles(runtime))
+                for c in (*state.conditions, *self.node.troubles(runtime))
             ],
         )
         multiparty, settings = state.multiparty, runtime.settings.multiparty

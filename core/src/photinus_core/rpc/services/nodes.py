@@ -90,6 +90,8 @@ class NodeServicer(Servicer, node_service_pb2_grpc.NodeServiceServicer):
             replicas |= {(r.name, r.address): r for r in cluster.replicas}
             roles |= {role.role: role for role in cluster.roles}
             problems += [p for p in cluster.problems if p not in problems]
+        if self.node.configuration is not None:
+            problems.append(self.node.configuration.message)
         return pb.GetClusterResponse(
             cluster_id=self.node.info.cluster_id,
             replicas=map(_replica, sorted(replicas.values(), key=lambda r: (r.since, r.name))),
