@@ -62,11 +62,13 @@ bench-host: setup-python ## measure the plugin host: calls, events, lost and hun
 proto: setup-dev ## generate Python and Go from the protos
 	@.venv/bin/python -m scripts.generate_rest
 	@.venv/bin/python scripts/generate_protos.py
+	@.venv/bin/python -m scripts.generate_go_template
 
 .PHONY: proto-check
 proto-check: setup-dev ## fail when generated code is not current
 	@.venv/bin/python -m scripts.generate_rest --check
 	@.venv/bin/python scripts/generate_protos.py --check
+	@.venv/bin/python -m scripts.generate_go_template --check
 
 .PHONY: lock
 lock: setup-python ## lock the dependencies again (UPGRADE=1: newest versions)

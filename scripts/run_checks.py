@@ -98,6 +98,10 @@ def static_checks() -> list[Check]:
             "generated code is current",
             [sys.executable, "scripts/generate_protos.py", "--check"],
         ),
+        Check(
+            "templates of Go are current",
+            [sys.executable, "-m", "scripts.generate_go_template", "--check"],
+        ),
     ]
     if RELEASED_PROTOS.exists():
         command = ["buf", "breaking", "--against", str(RELEASED_PROTOS)]

@@ -78,7 +78,9 @@ def test_a_name_that_is_none_is_refused(name: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["json", "class", "photinus", "photinus-dx", "tests", "src"])
+@pytest.mark.parametrize(
+    "name", ["json", "class", "photinus", "photinus-dx", "tests", "src", "gen"]
+)
 def test_a_name_that_python_would_confuse_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ScaffoldError, match=f"{name} is taken; .* my-{name}"):
         create_project(name, "shared-storage", "python", tmp_path)

@@ -18,7 +18,9 @@ NAME_FORM = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 NAME_LENGTH_MAX = 40
 PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 # Names under which Python would find something else, or a folder of the project itself.
-TAKEN = frozenset({"photinus", "src", "tests"}) | sys.stdlib_module_names | set(keyword.kwlist)
+TAKEN = (
+    frozenset({"photinus", "src", "tests", "gen"}) | sys.stdlib_module_names | set(keyword.kwlist)
+)
 
 
 class ScaffoldError(Exception):
