@@ -264,9 +264,9 @@ func TestDrainWaitsForAnUploadUnderWay(t *testing.T) {
 	f.must(err)
 	header := &pb.UploadRequest_Header{Header: &pb.UploadHeader{Context: mutation("k", 0)}}
 	f.must(stream.Send(&pb.UploadRequest{Frame: header}))
-	for f.connector.gate.TryLock() { // until the upload holds it
-		f.connector.gate.Unlock()
-		time.Sleep(time.Millisecond)
+	for begun := []os.DirEntry(nil); len(begun) == 0; time.Sleep(time.Millisecond) { // until the upload was let in
+		begun, err = os.ReadDir(f.connector.storage.tmp)
+		f.must(err)
 	}
 	drained := make(chan error, 1)
 	go func() {
