@@ -33,6 +33,7 @@ USER: Final = "photinus"
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 30.0
 UNPRIVILEGED: Final = "nobody"
+PROGRAMS: Final = ("initdb", "postgres", "pg_basebackup", "pg_ctl")
 
 _PROVIDED: Final = ROOT / ".toolchain" / "postgres"
 _DEBIAN: Final = Path("/usr/lib/postgresql")
@@ -60,7 +61,7 @@ def find_binaries() -> Path:
     if on_path is not None:
         candidates.insert(0, Path(on_path).resolve().parent)
     for folder in candidates:
-        if all((folder / name).exists() for name in ("initdb", "postgres", "pg_ctl")):
+        if all((folder / name).exists() for name in PROGRAMS):
             return folder
     message = "no PostgreSQL found: run `scripts/setup test`, or `apt-get install postgresql`"
     raise NoPostgresError(message)
@@ -87,19 +88,27 @@ class PostgresServer:
     Args:
         settings: Server settings beyond the defaults, `name=value`.
         port: Where to listen; a free port when 0.
+        primary: A running server to be the standby of: a copy of it that follows, and takes no writes
+            until `promote`.
     """
 
-    def __init__(self, settings: Sequence[str] = (), port: int = 0) -> None:
+    def __init__(
+        self, settings: Sequence[str] = (), port: int = 0, primary: PostgresServer | None = None
+    ) -> None:
         self._binaries = find_binaries()
         self._settings = tuple(settings)
         self.port = port or free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="photinus-pg-"))
         self.data = self._folder / "data"
+        self._primary = primary
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         try:
-            self._initialise()
+            if self._primary is None:
+                self._initialise()
+            else:
+                self._copy(self._primary)
             self.start()
         except BaseException:
             self.close()
@@ -162,6 +171,10 @@ class PostgresServer:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
+    def promote(self) -> None:
+        """Makes a standby take writes; returns before it does."""
+        self._run("pg_ctl", "promote", "-D", self.data, "--no-wait")
+
     def ensure(self) -> None:
         """Starts the server unless it runs."""
         if self._process is None or self._process.poll() is not None:
@@ -186,7 +199,7 @@ class PostgresServer:
         # The last line of the file tells; it is there as soon as the postmaster runs.
         file = self.data / "postmaster.pid"
         try:
-            return file.read_text().splitlines()[-1].strip() == "ready"
+            return file.read_text().splitlines()[-1].strip() in ("ready", "standby")
         except (OSError, IndexError):
             return False
 
@@ -196,21 +209,38 @@ class PostgresServer:
         if os.geteuid() == 0:
             for path in (self._folder, secret):
                 shutil.chown(path, UNPRIVILEGED)
-        command: list[str | Path] = [
-            *(self._binaries / "initdb", "-D", self.data, "--no-sync", "-U", USER),
-            *(
-                "--encoding=UTF8",
-                "--locale=C",
-                "--lc-ctype=C.UTF-8",
-                "--auth=scram-sha-256",
-                f"--pwfile={secret}",
-            ),
-        ]
+        self._run(
+            "initdb",
+            *("-D", self.data, "--no-sync", "-U", USER),
+            "--encoding=UTF8",
+            "--locale=C",
+            "--lc-ctype=C.UTF-8",
+            "--auth=scram-sha-256",
+            f"--pwfile={secret}",
+        )
+
+    def _copy(self, primary: PostgresServer) -> None:
+        if os.geteuid() == 0:
+            shutil.chown(self._folder, UNPRIVILEGED)
+        source = f"host=127.0.0.1 port={primary.port} user={USER} password=secret"
+        self._run(
+            "pg_basebackup",
+            *("-D", self.data, "-d", source, "--no-sync"),
+            "--checkpoint=fast",
+            "--write-recovery-conf",
+        )
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        """Runs one of the server's programs to its end."""
         done = subprocess.run(
-            self._as_user(command), capture_output=True, check=False, cwd=self._folder
+            self._as_user([self._binaries / program, *arguments]),
+            capture_output=True,
+            check=False,
+            cwd=self._folder,
+            timeout=START_TIMEOUT_S,
         )
         if done.returncode != 0:
-            raise NoPostgresError(f"initdb failed: {done.stderr.decode(errors='replace')}")
+            raise NoPostgresError(f"{program} failed: {done.stderr.decode(errors='replace')}")
 
     @staticmethod
     def _as_user(command: Sequence[str | Path], *, dies_with_us: bool = False) -> list[str]:

@@ -100,6 +100,28 @@ def test_a_place_has_no_password() -> None:
     assert "geheim" not in repr(PostgresSettings(URL))
 
 
+@pytest.mark.parametrize(
+    ("url", "each"),
+    [
+        ("postgres://u:a,b@h/d?x=1", ["postgres://u:a,b@h/d?x=1"]),
+        ("postgres://u:p@a:1,b/d", ["postgres://u:p@a:1/d", "postgres://u:p@b/d"]),
+        ("postgres://[::1]:5,[::2]/d", ["postgres://[::1]:5/d", "postgres://[::2]/d"]),
+        (
+            "postgres:///d?host=a,b&port=1,2&connect_timeout=3",
+            ["postgres:/d?host=a&port=1", "postgres:/d?host=b&port=2"],
+        ),
+        (
+            "postgres:///d?host=a,b&port=7",
+            ["postgres:/d?host=a&port=7", "postgres:/d?host=b&port=7"],
+        ),
+        ("postgres:///d?host=a,b", ["postgres:/d?host=a", "postgres:/d?host=b"]),
+        ("postgres:///d?host=/run/pg", ["postgres:/d?host=%2Frun%2Fpg"]),
+    ],
+)
+def test_each_host_has_a_url(url: str, each: list[str]) -> None:
+    assert list(PostgresSettings(url).library_urls()) == each
+
+
 def test_several_hosts_are_seen() -> None:
     assert PostgresSettings(URL).has_several_hosts
     assert PostgresSettings("postgres:///d?host=a,b").has_several_hosts

@@ -27,6 +27,7 @@ from photinus_core.store.postgres_errors import (
     deposed,
     is_broken,
     is_lost,
+    is_read_only,
     translate_error,
 )
 from photinus_core.store.postgres_listener import Listener
@@ -38,6 +39,8 @@ from photinus_core.store.session import Row
 LEASE_GRACE_S: Final = 0.3
 """How long a new leader waits for transactions of the old one before it has the database end them."""
 LEASE_LOOK_S: Final = 0.1
+LEAVE_AGAIN_S: Final = 1.0
+"""How often at most all connections are made anew because the server takes no writes."""
 
 _RAISE_TO: Final = (
     "INSERT INTO leases AS l (role, epoch) VALUES ($1, $2) ON CONFLICT (role) "
@@ -70,6 +73,7 @@ class PostgresStore:
         self._number = 0
         self._work = AsyncExitStack()
         self._closed = False
+        self._leave_again_s = 0.0
 
     @classmethod
     async def open(cls, settings: PostgresSettings) -> PostgresStore:
@@ -232,7 +236,21 @@ class PostgresStore:
         """The error of the core for one of the library."""
         if fence is not None and deposed_by(failure, fence):
             return deposed(fence.role, fence.epoch)
+        if is_read_only(failure):
+            self._leave_server()
         return translate_error(failure, self._place)
+
+    def _leave_server(self) -> None:
+        """Has all connections be made anew: another server takes the writes now, and has what is to be read.
+
+        Sessions with a server that was only told to take no writes would otherwise last for ever.
+        """
+        now = asyncio.get_running_loop().time()
+        if now >= self._leave_again_s:
+            self._leave_again_s = now + LEAVE_AGAIN_S
+            self._writers.renew()
+            self._readers.renew()
+            self._listener.renew()
 
     def next_number(self) -> int:
         """A growing number for topics that have none of their own."""

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import asyncpg
 
@@ -58,6 +58,8 @@ class Opener:
         self._settings = settings
         self.durability: Mapping[str, str] = {}
         """Server settings that writing sessions add; found out when the database is opened."""
+        self._last = 0
+        """Index of the host that was of use last: the first to be tried."""
 
     async def writer(self) -> Connection:
         """Opens a connection for transactions.
@@ -103,30 +105,52 @@ class Opener:
             Rejected: FF19130, the URL is wrong.
         """
         settings = self._settings
-        attributes = "read-write" if settings.has_several_hosts else None
+        options: dict[str, Any] = {
+            "command_timeout": statement_timeout_s + ANSWER_MARGIN_S
+            if statement_timeout_s
+            else None,
+            "statement_cache_size": STATEMENTS_CACHED,
+            "max_cached_statement_lifetime": 0,
+            "server_settings": {
+                "application_name": f"photinus {kind}",
+                "statement_timeout": str(round(statement_timeout_s * 1000)),
+                "default_transaction_isolation": "read committed",
+                "jit": "off",
+                **server_settings,
+            },
+        }
+        if settings.names_session_attributes or not settings.has_several_hosts:
+            return await self._connect(settings.library_url(), settings.connect_timeout_s, options)
+        return await self._connect_to_writable(options)
+
+    async def _connect_to_writable(self, options: Mapping[str, Any]) -> Connection:
+        """Connects to the first of several hosts that takes writes, beginning with the last one used.
+
+        The library would end at the first that answers with an error, as one does that is just
+        starting, and spend all its time on one that does not answer.
+        """
+        urls, first = self._settings.library_urls(), self._last
+        part_s = self._settings.connect_timeout_s / len(urls)
+        options = {**options, "target_session_attrs": "read-write"}
+        failures: list[PhotinusError] = []
+        for turn in range(len(urls)):
+            index = (first + turn) % len(urls)
+            try:
+                made = await self._connect(urls[index], part_s, options)
+            except PhotinusError as failure:
+                failures.append(failure)
+            else:
+                self._last = index
+                return made
+        # What may pass is said rather than what may not: a standby need not have the database yet.
+        raise next(filter(is_transient, failures), failures[0])
+
+    async def _connect(self, url: str, timeout_s: float, options: Mapping[str, Any]) -> Connection:
         try:
-            async with asyncio.timeout(settings.connect_timeout_s):
-                return await asyncpg.connect(
-                    settings.library_url(),
-                    timeout=settings.connect_timeout_s,
-                    command_timeout=statement_timeout_s + ANSWER_MARGIN_S
-                    if statement_timeout_s
-                    else None,
-                    statement_cache_size=STATEMENTS_CACHED,
-                    max_cached_statement_lifetime=0,
-                    target_session_attrs=None if settings.names_session_attributes else attributes,
-                    server_settings={
-                        "application_name": f"photinus {kind}",
-                        "statement_timeout": str(round(statement_timeout_s * 1000)),
-                        "default_transaction_isolation": "read committed",
-                        "jit": "off",
-                        **server_settings,
-                    },
-                )
+            async with asyncio.timeout(timeout_s):
+                return await asyncpg.connect(url, timeout=timeout_s, **options)
         except (*LIBRARY_ERRORS, ValueError) as failure:
-            raise translate_connect_error(
-                failure, settings.place, settings.connect_timeout_s
-            ) from failure
+            raise translate_connect_error(failure, self._settings.place, timeout_s) from failure
 
     async def first(self) -> Connection:
         """Opens the first connection, waiting a while for a server that is away or starting.
@@ -172,6 +196,7 @@ class Connections:
     _opened_s: dict[Connection, float] = field(default_factory=dict)
     _free: asyncio.Semaphore = field(init=False)
     _closed: bool = False
+    _usable_since_s: float = 0.0
 
     def __post_init__(self) -> None:
         self._free = asyncio.Semaphore(self.limit)
@@ -207,7 +232,8 @@ class Connections:
 
     def release(self, connection: Connection) -> None:
         """Gives back a connection that is between transactions."""
-        if self._closed or connection.is_closed():
+        outdated = self._opened_s[connection] < self._usable_since_s
+        if self._closed or outdated or connection.is_closed():
             self.discard(connection)
             return
         now = asyncio.get_running_loop().time()
@@ -233,6 +259,11 @@ class Connections:
         for kept in idle:
             self._opened_s.pop(kept.connection, None)
             kept.connection.terminate()
+
+    def renew(self) -> None:
+        """Cuts all that were opened so far: those that wait at once, the others when they come back."""
+        self._usable_since_s = asyncio.get_running_loop().time()
+        self.drop_idle()
 
     async def trim(self) -> None:
         """Closes what was unused for long, and what is old."""

@@ -54,6 +54,11 @@ def is_lost(failure: BaseException) -> bool:
     return is_broken(failure) and not isinstance(failure, TimeoutError)
 
 
+def is_read_only(failure: BaseException) -> bool:
+    """Whether the server takes no writes: it was made a standby, or another one was made the primary."""
+    return sqlstate(failure) == _READ_ONLY
+
+
 def is_deposed(failure: BaseException) -> bool:
     """Whether a transaction's opening statement found no lease to hold."""
     return sqlstate(failure) == _DIVISION_BY_ZERO

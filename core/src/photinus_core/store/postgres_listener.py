@@ -65,6 +65,7 @@ class Listener:
         self._outgoing: dict[tuple[str, str], int] = {}
         self._wake = Wake()
         self._heard: list[Notification] = []
+        self._renewed = False
         self.is_listening = asyncio.Event()
 
     def committed(self, notifications: Iterable[Notification]) -> None:
@@ -76,6 +77,11 @@ class Listener:
                 self._outgoing[namespace, topic] = number
         if self._outgoing:
             self._wake.set()
+
+    def renew(self) -> None:
+        """Has the connection be replaced: its server is not the one to listen to any more."""
+        self._renewed = True
+        self._wake.set()
 
     async def run(self) -> None:
         """Listens until cancelled; connects again whenever the connection is lost."""
@@ -89,6 +95,7 @@ class Listener:
             await asyncio.sleep(backoff.next_s())
 
     async def _listen(self, backoff: Backoff) -> None:
+        self._renewed = False
         connection = await self._opener.open("listener", STATEMENT_TIMEOUT_S, {})
         lost = connection.add_termination_listener
         lost(lambda _: self._wake.set())
@@ -108,7 +115,7 @@ class Listener:
         next_poll_s = loop.time() + self._settings.poll_s
         while True:
             await self._wake.wait(max(0.0, next_poll_s - loop.time()))
-            if connection.is_closed():
+            if connection.is_closed() or self._renewed:
                 raise Unavailable("FF19135", self._settings.place, "the listening connection ended")
             if self._outgoing:
                 await self._send(connection)

@@ -24,7 +24,7 @@ class PostgresSettings:
         connections_max: Most connections of this replica, the listening one included.
         connection_idle_s: Unused ones are closed after this time.
         connection_lifetime_s: Older ones are replaced when unused; 0 keeps them.
-        connect_timeout_s: Longest time to make one connection.
+        connect_timeout_s: Longest time to make one connection; of several hosts each gets its part.
         start_timeout_s: How long a start waits for a database that is away.
         read_timeout_s: Longest time a reading statement may take.
         write_timeout_s: Longest time a writing statement may take.
@@ -68,9 +68,7 @@ class PostgresSettings:
     @property
     def has_several_hosts(self) -> bool:
         """Whether one of several servers is to be found."""
-        parts = _split(self.url)
-        named = dict(parse_qsl(parts.query)).get("host", "")
-        return "," in parts.netloc.rpartition("@")[2] or "," in named
+        return len(self.library_urls()) > 1
 
     @property
     def names_session_attributes(self) -> bool:
@@ -84,6 +82,26 @@ class PostgresSettings:
             pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] not in _OURS
         ]
         return urlunsplit(parts._replace(query=urlencode(options)))
+
+    def library_urls(self) -> tuple[str, ...]:
+        """The same for each host alone, in their order."""
+        parts = _split(self.library_url())
+        login, at, hosts = parts.netloc.rpartition("@")
+        if hosts:
+            return tuple(
+                urlunsplit(parts._replace(netloc=f"{login}{at}{host}")) for host in hosts.split(",")
+            )
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        named = options.get("host", "").split(",")
+        ports = options.get("port", "").split(",")
+        ports = ports if len(ports) == len(named) else ports[:1] * len(named)
+        places = [
+            {"host": host} | ({"port": port} if port else {})
+            for host, port in zip(named, ports, strict=True)
+        ]
+        return tuple(
+            urlunsplit(parts._replace(query=urlencode(options | place))) for place in places
+        )
 
 
 def check_url(url: str) -> str:
