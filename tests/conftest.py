@@ -7,6 +7,7 @@ import os
 from collections import defaultdict
 
 import hypothesis
+import photinus_core.app  # noqa: F401 - turns gRPC's fork handlers off: they hang children of a busy process
 import pytest
 
 from tests.support.postgres import (

@@ -77,6 +77,9 @@ class Liar:
         operation: Answers GetOperation.
         described: Answer of Describe.
         configured: Answer of Configure.
+        configure, drain: What those calls do before their answer.
+        statuses: What WatchStatus says, one after the other; not offered when empty.
+        notified: What the core told the author.
     """
 
     def __init__(self) -> None:
@@ -86,6 +89,10 @@ class Liar:
         self.asked: list[str] = []
         self.submit: Callable[[], Awaitable[blockchain.SubmitBatchPinResponse]] = accepted
         self.operation: Callable[[], Awaitable[operations.GetOperationResponse]] = unknown_key
+        self.configure: Callable[[connector.ConfigureRequest], Awaitable[None]] = nothing
+        self.drain: Callable[[connector.DrainRequest], Awaitable[None]] = nothing
+        self.statuses: list[connector.WatchStatusResponse] = []
+        self.notified: list[connector.NotifyRegistrationRequest] = []
         kind = connector.CONTRACT_KIND_BLOCKCHAIN
         contract = connector.Contract(kind=kind)
         self.described = connector.DescribeResponse(
@@ -96,7 +103,8 @@ class Liar:
     @asynccontextmanager
     async def served(self, directory: Path) -> AsyncIterator[str]:
         """Serves it; yields the address."""
-        server = grpc.aio.server()
+        unlimited = [("grpc.max_send_message_length", -1), ("grpc.max_metadata_size", 1 << 20)]
+        server = grpc.aio.server(options=unlimited)
         # Any: the stubs want every method of a service, the liar brings those it lies with.
         services: list[tuple[Any, Any]] = [
             (connector_pb2_grpc.add_ConnectorServiceServicer_to_server, _Control),
@@ -115,6 +123,10 @@ class Liar:
             await server.stop(0)
 
 
+async def nothing(_: Any) -> None:
+    """What a call does that has nothing to do."""
+
+
 async def serve_nothing(stream: LiarStream) -> None:
     """An honest stream without events."""
     await stream.opened()
@@ -130,9 +142,15 @@ async def unknown_key() -> operations.GetOperationResponse:
     raise NotFound("never heard of it", reason="UNKNOWN_KEY")
 
 
+class CutError(Exception):
+    """Ends a call as if the connection were lost."""
+
+
 async def _answer(context: Any, act: Callable[[], Awaitable[Any]]) -> Any:
     try:
         return await act()
+    except CutError:
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
     except ConnectorError as error:
         details = (("grpc-status-details-bin", error.to_status().SerializeToString()),)
         await context.abort(error.code, error.headline, details)
@@ -149,15 +167,25 @@ class _Control(connector_pb2_grpc.ConnectorServiceServicer):
         return connector.ValidateResponse()
 
     async def Configure(self, request: Any, context: Any) -> Any:
-        return self._liar.configured
+        async def configure() -> connector.ConfigureResponse:
+            await self._liar.configure(request)
+            return self._liar.configured
+
+        return await _answer(context, configure)
 
     async def NotifyRegistration(self, request: Any, context: Any) -> Any:
+        self._liar.notified.append(request)
         return connector.NotifyRegistrationResponse()
 
     async def WatchStatus(self, request: Any, context: Any) -> Any:  # type: ignore[override] # aio takes coroutines, too
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no")
+        if not self._liar.statuses:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no")
+        for status in self._liar.statuses:
+            await context.write(status)
+        await asyncio.Event().wait()
 
     async def Drain(self, request: Any, context: Any) -> Any:
+        await self._liar.drain(request)
         return connector.DrainResponse()
 
 

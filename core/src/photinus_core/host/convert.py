@@ -35,6 +35,11 @@ from photinus_core.ports.connectors import (
     WorkUpdate,
 )
 
+NUMBER_MAX: Final = (1 << 63) - 1
+"""What databases store."""
+SECONDS_MAX: Final = 9_000_000_000
+"""In the year 2255: nanoseconds are stored."""
+
 INTENTS: Final = {
     KeyIntent.SIGN: blockchain.KEY_INTENT_SIGN,
     KeyIntent.QUERY: blockchain.KEY_INTENT_QUERY,
@@ -124,7 +129,11 @@ def listener(found: Listener, resume: bytes) -> events.Listener:
 
 
 def connector_events(found: Iterable[events.Event]) -> tuple[list[ConnectorEvent], list[str]]:
-    """The events the core has a use for, and the ids of those it does not know."""
+    """The events the core has a use for, and the ids of those it does not know.
+
+    Raises:
+        ValueError: a number that cannot be stored.
+    """
     known, unknown = [], []
     for event in found:
         body = _body(event)
@@ -172,6 +181,8 @@ def _body(event: events.Event) -> EventBody | None:
             )
         case "blob_received":
             blob = event.blob_received
+            if blob.size > NUMBER_MAX:
+                raise ValueError(f"a blob of {blob.size} bytes")
             return PeerBlob(
                 sender=blob.sender,
                 recipient=blob.recipient,
@@ -190,6 +201,8 @@ def _body(event: events.Event) -> EventBody | None:
 
 def _chain(chain: wire.ChainEvent) -> ChainEvent:
     position = chain.position
+    if position.block > NUMBER_MAX:
+        raise ValueError(f"a block {position.block}")
     # By place, not by name: this runs for each event of a ledger.
     return ChainEvent(
         position.block,
@@ -209,4 +222,6 @@ def _chain(chain: wire.ChainEvent) -> ChainEvent:
 
 
 def _time(time: Timestamp) -> Nanoseconds:
+    if not 0 <= time.seconds <= SECONDS_MAX:
+        raise ValueError(f"a time of {time.seconds} seconds")
     return Nanoseconds(time.seconds * 1_000_000_000 + time.nanos)

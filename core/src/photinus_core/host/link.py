@@ -6,6 +6,7 @@ It does what it is told and decides nothing; see `supervisor` for when, and why.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ log: Final = logging.getLogger(__name__)
 
 DRAIN_S: Final = 5.0
 """For calls in flight, and again for the connector's own drain."""
+ENDING_S: Final = 0.1
 
 
 class Link:
@@ -93,6 +95,11 @@ class Link:
         child, self.child = self.child, None
         if child is None:
             return ""
+        if not at_once:
+            # A connection is often lost because its process ends: then that is the reason to tell.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ENDING_S):
+                    await child.wait()
         outcome = child.outcome() if child.ended_by_itself else ""
         await child.end(at_once=at_once)
         return outcome

@@ -31,7 +31,12 @@ class Redactor:
         found = {*self._secrets}
         for value in _Walk(schema).marked(json.loads(config_json), schema):
             if len(value) >= SECRET_CHARS_MIN:
-                found |= {value, json.dumps(value)[1:-1]}
+                # As it is, and as it stands in JSON, of which there are two ways.
+                found |= {
+                    value,
+                    json.dumps(value)[1:-1],
+                    json.dumps(value, ensure_ascii=False)[1:-1],
+                }
         # Longest first: one may be part of another.
         self._secrets = tuple(sorted(found, key=len, reverse=True))
 
