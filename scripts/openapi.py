@@ -147,9 +147,11 @@ class Document:
     def _operation(self, route: Route) -> Json:
         call = self._protos.calls[f"{route.service}.{route.call}"]
         request = self._protos.messages[call.input_type]
+        comment = self._protos.comments[f"{route.service}.{route.call}"]
         operation: Json = {
             "operationId": route.id,
-            "description": self._protos.comments[f"{route.service}.{route.call}"],
+            "summary": headline(comment),
+            "description": comment,
             "parameters": [*self._parameters(route, request), TIMEOUT],
             "responses": self._responses(route, call),
         }
@@ -275,6 +277,12 @@ def _options(field: Field) -> json_pb2.JsonField:
 
 def _message_options(message: Message) -> json_pb2.JsonMessage:
     return message.options.Extensions[json_pb2.json_message]
+
+
+def headline(comment: str) -> str:
+    """The first sentence of a comment, without its full stop: what a list of operations shows."""
+    first = re.split(r"[.:] |\.$", comment, maxsplit=1)[0]
+    return first.strip()
 
 
 def _path_parameter(name: str, description: str) -> Json:

@@ -27,6 +27,7 @@ NOT_OVER_REST = {
 """Calls that no route of the table is bound to."""
 
 FIREFLY = json.loads((golden.GOLDEN / "openapi-operations.json").read_text())
+LINE_CHARS_MAX = 140
 DOCUMENT = yaml.safe_load((golden.REPOSITORY / "docs" / "api" / "openapi.yaml").read_text())
 
 
@@ -90,3 +91,14 @@ def test_every_route_is_bound_twice() -> None:
 def test_every_reference_of_the_document_is_there() -> None:
     names = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(DOCUMENT)))
     assert names == set(DOCUMENT["components"]["schemas"])
+
+
+def test_every_operation_has_a_line_for_the_list() -> None:
+    operations = [o for path in DOCUMENT["paths"].values() for o in path.values()]
+    assert operations
+    for operation in operations:
+        line, text = operation["summary"], operation["description"]
+        assert line, operation["operationId"]
+        assert text.startswith(line), "the first sentence of the call's comment"
+        assert text[len(line) : len(line) + 1] in (".", ":", "")
+        assert len(line) <= LINE_CHARS_MAX, line
