@@ -29,7 +29,7 @@ from photinus_core.ports.clock import SystemClock
 from photinus_core.ports.elector import Elector
 from photinus_core.ports.scope import Scope
 from photinus_core.ports.store import Store
-from photinus_core.store import PostgresStore, SqliteStore
+from photinus_core.store import SqliteStore
 
 CORE_VERSION: Final = version("photinus-core")
 
@@ -195,6 +195,8 @@ async def open_store(plugin: PluginSettings, directory: Path, stack: AsyncExitSt
     """Opens a database; the stack closes it."""
     store: Store
     if plugin.postgres is not None:
+        from photinus_core.store import PostgresStore  # noqa: PLC0415 - its library, when it is used
+
         store = await PostgresStore.open(plugin.postgres)
     else:
         store = await SqliteStore.open(_database_path(plugin, directory))

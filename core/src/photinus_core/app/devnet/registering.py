@@ -22,7 +22,7 @@ from photinus_core.app.devnet.processes import StartError
 STARTED_S: Final = 60.0
 CONFIRM_S: Final = 60.0
 SEEN_S: Final = 60.0
-POLL_S: Final = 0.05
+POLL_S: Final = 0.02
 
 
 async def register_members(members: Sequence[MemberState], say: Callable[[str], None]) -> None:
@@ -106,9 +106,11 @@ async def _is_complete(member: MemberState, channel: grpc.aio.Channel) -> None:
     count, found = len(member.grpc_addresses), node_service_pb2.GetClusterResponse()
     try:
         async with asyncio.timeout(SEEN_S):
-            while len(found.replicas) < count:
-                await asyncio.sleep(POLL_S)
+            while True:
                 found = await stub.GetCluster(node_service_pb2.GetClusterRequest())
+                if len(found.replicas) >= count:
+                    return
+                await asyncio.sleep(POLL_S)
     except TimeoutError:
         seen = ", ".join(replica.id for replica in found.replicas) or "none"
         message = f"{member.org} has {count} replicas, but only {seen} came together"
