@@ -51,11 +51,11 @@ type connector struct {
 	config  atomic.Pointer[pb.ConfigureRequest] // in force; nil before the first
 	storage storage                             // there once config is
 
-	mutex    sync.Mutex // held by Configure; guards status
-	status   *pb.WatchStatusResponse
+	control  sync.Mutex   // Configure and Drain, one at a time
+	gate     sync.RWMutex // each mutating call holds it for reading; from Drain on it is held for writing
 	stopping atomic.Bool
-	gate     sync.RWMutex // each mutating call holds it for reading, in the end Drain for writing
-	drain    sync.Once
+	watching sync.Mutex // guards status
+	status   *pb.WatchStatusResponse
 }
 
 func described() *pb.DescribeResponse {
@@ -117,10 +117,10 @@ func (c *connector) Validate(_ context.Context, request *pb.ValidateRequest) (*p
 	return &pb.ValidateResponse{Diagnostics: wrong}, nil
 }
 
-// Configure makes the instance ready. The same settings change nothing.
+// Configure makes the instance ready, also after a Drain. The same settings change nothing.
 func (c *connector) Configure(_ context.Context, request *pb.ConfigureRequest) (*pb.ConfigureResponse, error) {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
+	c.control.Lock()
+	defer c.control.Unlock()
 	wanted, wrong := parseSettings(request.GetConfigJson())
 	switch now := c.config.Load(); {
 	case !instanceForm.MatchString(request.GetInstance()):
@@ -141,6 +141,9 @@ func (c *connector) Configure(_ context.Context, request *pb.ConfigureRequest) (
 		return nil, refused(codes.FailedPrecondition, "RESTART_REQUIRED", "another directory needs a restart")
 	}
 	c.config.Store(request)
+	if c.stopping.Swap(false) {
+		c.gate.Unlock()
+	}
 	return &pb.ConfigureResponse{Contracts: description.GetContracts(), StoreId: c.journal.storeID}, nil
 }
 
@@ -169,8 +172,8 @@ func (c *connector) WatchStatus(_ *pb.WatchStatusRequest, stream grpc.ServerStre
 
 // look gives the state as it is now; the same answer as long as it does not change.
 func (c *connector) look() *pb.WatchStatusResponse {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
+	c.watching.Lock()
+	defer c.watching.Unlock()
 	state, reason := pb.RuntimeState_RUNTIME_STATE_OK, ""
 	if c.stopping.Load() {
 		state, reason = stopping, "draining"
@@ -203,8 +206,11 @@ func (c *connector) admit(ctx context.Context, by *pb.MutationContext) (done fun
 
 // Drain lets nothing new in, and returns when what is under way has ended: each call has its deadline.
 func (c *connector) Drain(context.Context, *pb.DrainRequest) (*pb.DrainResponse, error) {
-	c.stopping.Store(true)
-	c.drain.Do(c.gate.Lock) // for good
+	c.control.Lock()
+	defer c.control.Unlock()
+	if !c.stopping.Swap(true) {
+		c.gate.Lock()
+	}
 	return &pb.DrainResponse{}, nil
 }
 

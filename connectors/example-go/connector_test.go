@@ -258,7 +258,7 @@ func TestAMissingDirectoryDegradesAndIsNotUnknownPayload(t *testing.T) {
 	expect(pb.RuntimeState_RUNTIME_STATE_STOPPING)
 }
 
-func TestDrainWaitsForAnUploadUnderWay(t *testing.T) {
+func TestDrainWaitsForAnUploadUnderWayAndConfigureEndsIt(t *testing.T) {
 	f := start(t)
 	stream, err := pb.NewSharedStorageServiceClient(f.connection).Upload(f.context())
 	f.must(err)
@@ -288,6 +288,11 @@ func TestDrainWaitsForAnUploadUnderWay(t *testing.T) {
 	_, err = stream.CloseAndRecv()
 	f.must(err)
 	f.must(<-drained)
+	_, err = f.upload("late", 0, []byte("late"))
+	f.refused(err, codes.Unavailable, "DRAINING")
+	f.configure() // a core that comes back
+	_, err = f.upload("late", 0, []byte("late"))
+	f.must(err)
 }
 
 func TestASecondProcessAndADamagedJournalAreRefused(t *testing.T) {
