@@ -72,6 +72,7 @@ class Ledger(
         if settings.version != self.settings.version:
             await super().reconfigure(settings)
         self.settings = settings
+        self.instance.log.info("reconfigured: %d events", settings.events)
 
     @classmethod
     async def validate(cls, settings: LedgerSettings) -> Iterable[common.Diagnostic]:

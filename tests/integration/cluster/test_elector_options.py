@@ -312,6 +312,11 @@ async def test_different_configurations_and_names_taken_twice_are_shown(
     assert await _problems(first) == [
         "FF19157: Replicas 'a' and 'b' have different configurations; start both with the same"
     ]
+    await first.redescribe("other")
+    async with asyncio.timeout(10):
+        while await _problems(first):
+            await asyncio.sleep(0.02)
+    await first.redescribe("f")
     await replica("a", address="elsewhere:5000")
     async with asyncio.timeout(10):
         while len(await _problems(first)) < 2:

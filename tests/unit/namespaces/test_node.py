@@ -5,14 +5,18 @@ Method: namespaces and connectors that are nothing but what a node looks at.
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from photinus_core.model.errors import NotFound, NotReady
 from photinus_core.model.ids import Namespace, Nanoseconds
 from photinus_core.namespaces.node import Node, NodeInfo
 from photinus_core.namespaces.settings import NamespaceSettings, PluginRef
+from photinus_core.namespaces.status import Condition
+
+from tests.support.waiting import until
 
 
 def runtime(name: str, exchange: str, *, started: bool = True, readable: bool = True) -> Any:
@@ -71,3 +75,60 @@ def test_a_connector_that_is_away_is_missed_by_its_users_only(node: Node) -> Non
 
 def test_connectors_are_listed_by_name(node: Node) -> None:
     assert [each.instance for each in node.connectors()] == ["dx0", "dx1"]
+
+
+class Running:
+    """A namespace that runs until it is cancelled."""
+
+    def __init__(self, name: str) -> None:
+        self.settings = NamespaceSettings(Namespace(name))
+        self.is_started = self.is_readable = self.is_stopped = False
+        self.runs, self.closed = 0, False
+
+    async def run(self) -> None:
+        self.runs += 1
+        self.is_started = self.is_readable = True
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.is_started = self.is_readable = False
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+async def test_namespaces_come_and_go_while_the_node_runs() -> None:
+    first, second, another = Running("a"), Running("b"), Running("b")
+    third: Any = Running("c")
+    registry: Any = SimpleNamespace(list_connectors=lambda: ())
+    info = NodeInfo("1", "cluster", "replica", Nanoseconds(0))
+    runtimes: Any = [first, second]
+    node = Node(info, runtimes, Namespace("a"), registry, [])
+    running = asyncio.create_task(node.run())
+    await until(lambda: first.is_started and second.is_started)
+    await node.stop(Namespace("b"))
+    assert second.is_stopped
+    assert second.closed
+    with pytest.raises(NotReady):
+        node.namespace("b")
+    node.add(cast("Any", another))
+    node.add(third)
+    await until(lambda: another.is_started and third.is_started)
+    assert cast("Any", node.namespace("b")) is another
+    node.set_default(Namespace("c"))
+    await node.stop(Namespace("a"))
+    node.remove(Namespace("a"))
+    with pytest.raises(NotFound):
+        node.namespace("a")
+    assert cast("Any", node.namespace("")) is third
+    assert (first.runs, third.runs, third.closed) == (1, 1, False)
+    running.cancel()
+    await asyncio.wait([running])
+    assert third.closed
+
+
+def test_what_is_wrong_with_the_configuration_is_everybodys_trouble(node: Node) -> None:
+    assert node.troubles(RUNTIMES[0]) == []
+    node.configuration = Condition("configuration", "line 3: no", Nanoseconds(7))
+    assert node.troubles(RUNTIMES[0]) == [node.configuration]
+    assert [c.type for c in node.troubles(RUNTIMES[1])] == ["connector", "configuration"]

@@ -174,7 +174,7 @@ class Registration:
             log.debug("connector %s: Validate: %s", config.name, failure)
             return []
         return [
-            (each.pointer, self._redactor.line(each.summary))
+            (self._redactor.line(each.pointer), self._redactor.line(each.summary))
             for each in found.diagnostics[:DIAGNOSTICS_SHOWN]
             if each.severity == wire.SEVERITY_ERROR
         ]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from photinus_core.app.config.tree import Node, Problem, Report, parse
+from typing import Final
+
+from photinus_core.app.config.tree import Node, Problem, Report, is_number, parse
+
+DIGITS_MAX: Final = 10
 
 
 class Places:
@@ -21,7 +25,7 @@ class Places:
         """Something wrong at a path; the line is that of its innermost part that is there."""
         line, node = 0, self._root
         for key in path.replace("[", ".").replace("]", "").split("."):
-            found = node.items[int(key)] if node.items is not None else node.get(key)
+            found = _child(node, key)
             if found is None:
                 break
             line, node = found.line, found
@@ -44,3 +48,11 @@ class Places:
         entries = [] if node is None else node.items or []
         index = next((i for i, entry in enumerate(entries) if entry.text("name") == name), None)
         return path if index is None else f"{path}[{index}]"
+
+
+def _child(node: Node, key: str) -> Node | None:
+    """What a key, or the number of an item, leads to."""
+    if node.items is None:
+        return node.get(key)
+    number = int(key) if is_number(key) and len(key) < DIGITS_MAX else len(node.items)
+    return node.items[number] if number < len(node.items) else None
