@@ -6,7 +6,6 @@ method.
 """
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import re
@@ -78,11 +77,7 @@ def _act(method: MethodDescriptor, call: "_Call") -> Act:
         return call.upload
     if method.server_streaming:
         return call.download
-    if "submission" in method.output_type.fields_by_name:
-        return call.submit
-    if "context" in method.input_type.fields_by_name:
-        return call.change
-    return call.ask
+    return call.mutate if "context" in method.input_type.fields_by_name else call.ask
 
 
 class _Call:
@@ -94,85 +89,66 @@ class _Call:
         self._response_type = message_class(method.output_type)
 
     async def ask(self, request: Any, context: Context) -> Message:
-        instance = self._find(context)
+        instance, author = self._found(context)
         call = CallContext(instance.name, self._method, deadline=_deadline(context))
-        answer: Message = await self._author(instance)(request, call)
+        answer: Message = await author(request, call)
         return answer
 
-    async def submit(self, request: Any, context: Context) -> Any:
-        """Begins work under a key; a known key repeats its answer, with the state as it is now."""
-        instance = self._find(context)
-        author = self._author(instance)
-        call = await mutation_context(instance, self._method, request.context, context)
-        fingerprint = _fingerprint(request)
-        async with instance.mutation(call.scope, call.idempotency_key):
-            begun = await instance.journal.begin(
-                call.scope, call.idempotency_key, self._method, fingerprint
-            )
-            if begun.answer is not None:
-                answer: Any = self._response_type.FromString(begun.answer)
-                assert begun.operation is not None
-                submission = answer.submission
-                submission.replayed, submission.state = True, begun.operation.state
-                submission.external_id = begun.operation.external_id
-                return answer
-            call = replace(call, retried=begun.retried, fingerprint=fingerprint)
-            async with _released_if_not_sent(instance, call):
-                submission = await author(request, call)
-            if not submission.state:
-                submission.state = common.OPERATION_STATE_PENDING
-            answer = self._response_type(submission=submission)
-            await instance.journal.accept(
-                call.scope, call.idempotency_key, answer.SerializeToString(), submission
-            )
-            return answer
+    async def mutate(self, request: Any, context: Context) -> Any:
+        """Carries a call out under its key, once; a known key repeats its answer.
 
-    async def change(self, request: Any, context: Context) -> Any:
-        """Changes something at once, under a key."""
-        instance = self._find(context)
-        author = self._author(instance)
+        A call that certainly had no effect leaves its key free for the next attempt.
+        """
+        instance, author = self._found(context)
         call = await mutation_context(instance, self._method, request.context, context)
-        scope, key, fingerprint = call.scope, call.idempotency_key, _fingerprint(request)
+        call = replace(call, fingerprint=_fingerprint(request))
+        journal, scope, key = instance.journal, call.scope, call.idempotency_key
         async with instance.mutation(scope, key):
-            begun = await instance.journal.begin(scope, key, self._method, fingerprint)
+            begun = await journal.begin(scope, key, self._method, call.fingerprint)
             if begun.answer is not None:
                 return self._replay(begun)
-            call = replace(call, retried=begun.retried)
-            async with _released_if_not_sent(instance, call):
-                answer: Message = await author(request, call)
-            await instance.journal.settle(scope, key, answer.SerializeToString())
+            try:
+                result = await author(request, replace(call, retried=begun.retried))
+            except ConnectorError as error:
+                if error.disposition == NOT_SENT:
+                    await journal.release(scope, key)
+                raise
+            if not isinstance(result, common.Submission):
+                await journal.settle(scope, key, result.SerializeToString())
+                return result
+            result.state = result.state or common.OPERATION_STATE_PENDING
+            answer = self._response_type(submission=result)
+            await journal.accept(scope, key, answer.SerializeToString(), result)
             return answer
 
     async def upload(self, frames: AsyncIterator[Any], context: Context) -> Any:
         """Takes a header and chunks. A known key reads them only to see that they are the same."""
-        instance = self._find(context)
-        author = self._author(instance)
+        instance, author = self._found(context)
         first = await anext(aiter(frames), None)
         if first is None or first.WhichOneof("frame") != "header":
             raise Rejected("The first frame must be the header", reason="HEADER_MISSING")
         call = await mutation_context(instance, self._method, first.header.context, context)
         digest = hashlib.sha256(_fingerprint(first.header))
         chunks = _chunks(frames, digest)
-        scope, key = call.scope, call.idempotency_key
+        journal, scope, key = instance.journal, call.scope, call.idempotency_key
         async with instance.mutation(scope, key):
-            known = await instance.journal.get(scope, key)
-            if known is not None:
-                async for _ in chunks:
-                    pass
-                return self._replay(
-                    await instance.journal.begin(scope, key, self._method, digest.digest())
-                )
-            answer: Message = await author(first.header, chunks, call)
+            known = await journal.get(scope, key)
+            answer: Message | None = None
+            if known is None:
+                answer = await author(first.header, chunks, call)
             async for _ in chunks:
                 pass
-            await instance.journal.begin(scope, key, self._method, digest.digest())
-            await instance.journal.settle(scope, key, answer.SerializeToString())
+            # Only now, because the bytes are part of what the key stands for.
+            begun = await journal.begin(scope, key, self._method, digest.digest())
+            if answer is None:
+                return self._replay(begun)
+            await journal.settle(scope, key, answer.SerializeToString())
             return answer
 
     async def download(self, request: Any, context: Context) -> None:
-        instance = self._find(context)
+        instance, author = self._found(context)
         call = CallContext(instance.name, self._method, deadline=_deadline(context))
-        async for item in self._author(instance)(request, call):
+        async for item in author(request, call):
             answer: Any = self._response_type(chunk=item) if isinstance(item, bytes) else item
             chunk = answer.chunk
             if len(chunk) <= CHUNK_BYTES_MAX:
@@ -184,20 +160,27 @@ class _Call:
                 answer = self._response_type()
 
     def _replay(self, begun: Begun) -> Any:
-        operation = begun.operation
-        if operation is not None and operation.state == common.OPERATION_STATE_CANCELLED:
-            raise Refused("This key was cancelled", reason="CANCELLED")
+        """The answer of a known key, with the operation as it is now."""
         # An answer without fields is stored as no bytes at all.
         answer: Any = self._response_type.FromString(begun.answer or b"")
-        if "replayed" in answer.DESCRIPTOR.fields_by_name:
+        fields, operation = answer.DESCRIPTOR.fields_by_name, begun.operation
+        if "submission" in fields:
+            assert operation is not None
+            answer.submission.replayed = True
+            answer.submission.state = operation.state
+            answer.submission.external_id = operation.external_id
+        elif operation is not None and operation.state == common.OPERATION_STATE_CANCELLED:
+            raise Refused("This key was cancelled", reason="CANCELLED")
+        elif "replayed" in fields:
             answer.replayed = True
         return answer
 
-    def _author(self, instance: Instance) -> Callable[..., Any]:
-        method: Callable[..., Any] = getattr(instance.author, self._name)
+    def _found(self, context: Context) -> tuple[Instance, Callable[..., Any]]:
+        """The instance the call is for, and its author's method."""
+        instance = self._find(context)
         if getattr(type(instance.author), self._name) is getattr(self._base, self._name):
             raise NotOffered(f"This connector does not offer {self._method}")
-        return method
+        return instance, getattr(instance.author, self._name)
 
 
 def guarded(act: Act) -> Act:
@@ -293,14 +276,3 @@ async def _chunks(frames: AsyncIterator[Any], digest: Any) -> AsyncIterator[byte
         digest.update(frame.chunk)
         yield frame.chunk
     raise Rejected(f"The upload broke off after {size} bytes", reason="UPLOAD_INCOMPLETE")
-
-
-@contextlib.asynccontextmanager
-async def _released_if_not_sent(instance: Instance, call: CallContext) -> AsyncIterator[None]:
-    """A call that certainly had no effect leaves its key free for the next attempt."""
-    try:
-        yield
-    except ConnectorError as error:
-        if error.disposition == NOT_SENT:
-            await instance.journal.release(call.scope, call.idempotency_key)
-        raise

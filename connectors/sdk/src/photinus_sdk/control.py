@@ -35,14 +35,17 @@ class Instances:
     Args:
         cls: The author's class.
         data_dir: Directory that holds one directory per instance.
+        on_status: Called when the status of one changes, or there is one more.
     """
 
-    def __init__(self, cls: type[Connector[Any]], data_dir: Path) -> None:
+    def __init__(
+        self, cls: type[Connector[Any]], data_dir: Path, on_status: Callable[[], None]
+    ) -> None:
         self.cls = cls
         self._data_dir = data_dir
         self._by_name: dict[str, Instance] = {}
         self._configuring = asyncio.Lock()
-        self.on_status: Callable[[], None] = lambda: None
+        self._on_status = on_status
 
     def all(self) -> list[Instance]:
         return list(self._by_name.values())
@@ -105,17 +108,16 @@ class Instances:
                 f"This process serves one instance, {next(iter(self._by_name))}; start another",
                 reason="SINGLE_INSTANCE",
             )
-        instance = Instance(self.cls, name, self._data_dir / name)
+        instance = Instance(self.cls, name, self._data_dir / name, self._on_status)
         instance.cluster_id = request.cluster_id
         instance.dependencies = {entry.name: entry for entry in request.dependencies}
-        instance.on_status(self.on_status)
         try:
             await instance.start(settings)
         except BaseException:
             await instance.aclose()
             raise
         self._by_name[name] = instance
-        self.on_status()
+        self._on_status()
         return instance
 
 

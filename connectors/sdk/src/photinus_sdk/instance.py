@@ -6,7 +6,8 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from photinus.connector.v1 import connector_pb2 as connector
 from photinus.connector.v1 import event_pb2 as events
@@ -17,18 +18,10 @@ from photinus_sdk.errors import ConnectorError, Exhausted, Refused, Unavailable
 from photinus_sdk.journal import OperationJournal
 from photinus_sdk.tasks import Background
 
+if TYPE_CHECKING:
+    from photinus_sdk.event_stream import StreamSession
+
 ANNOUNCEMENTS_MAX = 10_000
-
-
-class OpenStream(Protocol):
-    """What an instance knows of a running event stream."""
-
-    epoch: int
-
-    def supersede(self, epoch: int) -> None: ...
-    def announce(self, event: events.Event) -> None: ...
-    def drain(self) -> None: ...
-    async def wait_closed(self) -> None: ...
 
 
 class Instance:
@@ -43,7 +36,13 @@ class Instance:
         dependencies: Connectors the configuration names, by the name used there.
     """
 
-    def __init__(self, cls: type[Connector[Any]], name: str, data_dir: Path) -> None:
+    def __init__(
+        self,
+        cls: type[Connector[Any]],
+        name: str,
+        data_dir: Path,
+        on_status: Callable[[], None] = lambda: None,
+    ) -> None:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.name = name
         self.data_dir = data_dir
@@ -56,20 +55,21 @@ class Instance:
         self.author: Connector[Any] = cls()
         self.author.instance = self
         self.journal: OperationJournal = self.author.open_journal(data_dir)
-        self.streams: dict[StreamKey, OpenStream] = {}
+        self.streams: dict[StreamKey, StreamSession] = {}
         self.status = connector.WatchStatusResponse()
         self.config_digest: bytes | None = None
         self.revision = 0
         self.draining = False
         self._announced: dict[str, events.Event] = {}
         self._status_changed = asyncio.Event()
-        self._keys: dict[tuple[StreamKey, str], _KeyLock] = {}
+        # A lock is there as long as somebody holds it or waits for it.
+        self._keys: WeakValueDictionary[tuple[StreamKey, str], asyncio.Lock] = WeakValueDictionary()
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._background = Background()
         self._started = False
-        self._on_status: Callable[[], None] = lambda: None
+        self._on_status = on_status
         self._set_status(connector.RUNTIME_STATE_STARTING, "")
 
     # What authors call.
@@ -98,9 +98,6 @@ class Instance:
             self._set_status(state, reason)
 
     # What the kit calls.
-
-    def on_status(self, callback: Callable[[], None]) -> None:
-        self._on_status = callback
 
     @property
     def announced(self) -> list[events.Event]:
@@ -136,7 +133,7 @@ class Instance:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 for stream in streams:
-                    await stream.wait_closed()
+                    await stream.closed.wait()
                 await self._idle.wait()
 
     def resume(self) -> None:
@@ -183,15 +180,8 @@ class Instance:
     @contextlib.asynccontextmanager
     async def turn(self, stream: StreamKey, key: str) -> AsyncIterator[None]:
         """Holds a key: whoever else wants it waits."""
-        lock = self._keys.setdefault((stream, key), _KeyLock())
-        lock.users += 1
-        try:
-            async with lock.lock:
-                yield
-        finally:
-            lock.users -= 1
-            if not lock.users:
-                del self._keys[stream, key]
+        async with self._keys.setdefault((stream, key), asyncio.Lock()):
+            yield
 
     def busy_with(self, stream: StreamKey, key: str) -> bool:
         """Whether a call with this key is being carried out now."""
@@ -232,11 +222,3 @@ class Instance:
         self._status_changed.set()
         self._status_changed = asyncio.Event()
         self._on_status()
-
-
-class _KeyLock:
-    __slots__ = ("lock", "users")
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.users = 0

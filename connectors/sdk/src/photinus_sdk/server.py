@@ -67,11 +67,10 @@ class ConnectorServer:
     ) -> None:
         self.address = prepare(address, insecure=insecure, tls=tls is not None)
         self.tls = tls
-        self.instances = Instances(cls, data_dir)
         self._health = health.aio.HealthServicer()
         self._health_changed = asyncio.Event()
+        self.instances = Instances(cls, data_dir, self._health_changed.set)
         self._background = Background()
-        self.instances.on_status = self._health_changed.set
         self._server = grpc.aio.server(
             options=[("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 4096)]
         )
