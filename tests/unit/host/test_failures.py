@@ -3,8 +3,11 @@
 Method: errors as gRPC gives them, with the details of the author kit and with nonsense.
 """
 
+from typing import Any
+
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 from grpc.aio import AioRpcError, Metadata
 from photinus_core.host.failures import ConnectionLostError, lost, translated
 from photinus_core.model.errors import PhotinusError
@@ -80,3 +83,24 @@ def test_one_error_for_calls_in_flight() -> None:
     assert failure.reason == "CONNECTOR_LOST"
     assert failure.disposition is Disposition.MAYBE_SENT
     assert "SIGKILL" in str(failure)
+
+
+def test_an_error_is_cut_and_cleaned() -> None:
+    metadata: dict[str, Any] = {f"k{n}": "v" * 1000 for n in range(100)}
+    failure = translated(
+        answered(Refused("x" * 9000, **metadata)), "ledger", lambda text: text.replace("v", "*")
+    )
+    assert len(str(failure)) <= 2048
+    assert failure.details["connector"] == "ledger"
+    assert failure.details["code"] == "FAILED_PRECONDITION"
+    assert sum(map(len, failure.details.values())) < 17_000
+    assert not any("v" in value for key, value in failure.details.items() if key.startswith("k"))
+
+
+@pytest.mark.parametrize(("seconds", "after_s"), [(-5, 0.0), (1 << 60, 3600.0), (3, 3.0)])
+def test_a_wait_that_makes_no_sense_is_bounded(seconds: int, after_s: float) -> None:
+    retry, status = error_details_pb2.RetryInfo(), status_pb2.Status(code=14)
+    retry.retry_delay.seconds = seconds
+    status.details.add().Pack(retry)
+    error = bare(grpc.StatusCode.UNAVAILABLE, details=status.SerializeToString())
+    assert translated(error, "ledger").retry_after_s == after_s
