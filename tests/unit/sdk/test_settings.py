@@ -18,9 +18,9 @@ import jsonschema
 import msgspec
 import pytest
 from photinus.connector.v1 import common_pb2 as common
-from photinus_sdk import InvalidSettings, Rejected, Secret, Settings
+from photinus_sdk import Rejected, Secret, Settings
 from photinus_sdk.logs import JsonFormatter
-from photinus_sdk.settings import parse_settings, schema_of
+from photinus_sdk.settings import InvalidSettings, parse_settings, schema_of
 
 
 class Node(Settings):

@@ -18,16 +18,13 @@ from photinus_sdk.connector import (
 )
 from photinus_sdk.context import CallContext, StreamKey
 from photinus_sdk.errors import (
-    MAYBE_SENT,
     NOT_SENT,
-    SENT,
     Conflict,
     ConnectorError,
     Corrupted,
     Exhausted,
     InsufficientFunds,
     NotFound,
-    NotOffered,
     Refused,
     Rejected,
     Reverted,
@@ -37,15 +34,13 @@ from photinus_sdk.errors import (
 from photinus_sdk.instance import Instance
 from photinus_sdk.journal import Begun, OperationJournal, StoredUpdate
 from photinus_sdk.server import ConnectorServer, serve
-from photinus_sdk.settings import InvalidSettings, Secret, Settings, finding
+from photinus_sdk.settings import Secret, Settings, finding
 from photinus_sdk.sqlite_journal import SqliteJournal
 from photinus_sdk.sqlite_writer import SqliteWriter
 from photinus_sdk.tls import TlsFiles
 
 __all__ = [
-    "MAYBE_SENT",
     "NOT_SENT",
-    "SENT",
     "Acked",
     "Begun",
     "Blockchain",
@@ -61,9 +56,7 @@ __all__ = [
     "Exhausted",
     "Instance",
     "InsufficientFunds",
-    "InvalidSettings",
     "NotFound",
-    "NotOffered",
     "OperationJournal",
     "Passed",
     "Refused",
