@@ -59,18 +59,6 @@ def up(work: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], s
         process.wait()
 
 
-def run_with(work: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command with a network of one member around it."""
-    return subprocess.run(
-        [*COMMAND, "--members", "1", "--", *command],
-        cwd=work,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=UP_S,
-    )
-
-
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNetwork]:
     """Two members in memory; after Ctrl-C nothing of them may be left."""
@@ -91,30 +79,47 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNetwork
     assert not list((work / "here").iterdir())
 
 
+def test_the_end_of_a_part_is_told_and_ends_the_network(tmp_path: Path) -> None:
+    with up(tmp_path, "--members", "1") as (process, said):
+        children = psutil.Process(process.pid).children(recursive=True)
+        (connector,) = (c for c in children if any("photinus-memory" in a for a in c.cmdline()))
+        connector.kill()
+        assert process.wait(END_S) == 1
+        assert "memory has ended; what was in memory is gone" in (tmp_path / "up.log").read_text()
+    assert not Path(FOLDER.findall(said)[0]).exists()
+
+
 def test_a_command_runs_with_the_members_around_it(tmp_path: Path) -> None:
-    """It finds the URLs in its environment, its words alone are said, and its exit code is given."""
-    ask = "import os, urllib.request as u; print(u.urlopen(os.environ['PHOTINUS_URL_0'] + '/livez').status)"
-    done = run_with(tmp_path, sys.executable, "-c", f"{ask}; raise SystemExit(3)")
-    assert (done.returncode, done.stdout, done.stderr) == (3, "200\n", "")
-    assert not list(tmp_path.iterdir())
+    """It finds the URLs in its environment, its words alone are said, and its exit code is given.
 
-
-def test_what_a_killed_one_leaves_goes_with_the_next(tmp_path: Path) -> None:
+    What another network left that was killed is gone then.
+    """
     with up(tmp_path, "--members", "1") as (process, said):
         children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
-        folder = Path(FOLDER.findall(said)[0])
     wait_until(lambda: not [child for child in children if child.is_running()], END_S)
+    ask = "import os, urllib.request as u; print(u.urlopen(os.environ['PHOTINUS_URL_0'] + '/livez').status)"
+    done = subprocess.run(
+        [*COMMAND, "--members", "1", "--", sys.executable, "-c", f"{ask}; raise SystemExit(3)"],
+        cwd=tmp_path / "here",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=UP_S,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, "200\n", "")
+    assert not list((tmp_path / "here").iterdir())
+    folder = Path(FOLDER.findall(said)[0])
     assert folder.name.startswith(PREFIX)
-    missing = run_with(tmp_path, "no-such-command")
-    assert (missing.returncode, missing.stdout) == (1, "")
-    assert "no-such-command cannot be started" in missing.stderr
     assert not folder.exists()
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--cluster"], ["--fresh"], ["--replicas", "2"], ["--members", "0"], ["--members", "99"]],
+    [
+        *(["--cluster"], ["--fresh"], ["--replicas", "2"], ["--members", "0"], ["--members", "99"]),
+        ["--", "no-such-command"],
+    ],
 )
 def test_what_does_not_go_together_is_refused(arguments: list[str], tmp_path: Path) -> None:
     done = subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,9 @@ async def up(members: int, command: Sequence[str]) -> int:
         members: How many.
         command: Run with the members' URLs in its environment; its exit code is given. None when empty.
     """
+    if command and shutil.which(command[0]) is None:
+        message = f"there is no command {command[0]!r}"
+        raise StartError(message)
     quiet = bool(command)
     say = (lambda _: None) if quiet else (lambda line: tell(f"· {line}"))
     async with InMemoryNetwork(members, say, _log_to) as network:

@@ -35,6 +35,8 @@ from photinus_core.ports.tasks import Background, wait_any
 
 PREFIX: Final = "photinus-in-memory-"
 IN_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it, mode 0700
+ROOM_BYTES: Final = 256 << 20
+"""Databases and logs of a long test; containers often have less in memory."""
 LOCK: Final = "lock"
 CONTRACT: Final = "0x000000000000000000000000000000000000f1f1"
 RETRY: Final = {"initDelay": "10ms", "maxDelay": "50ms"}
@@ -221,19 +223,29 @@ def _config(member: MemberState, socket: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def vanishing_folder() -> Iterator[Path]:
-    """A private folder, in memory where the machine has such a place; removed with all in it.
+    """A private folder, in memory where the machine has room there; removed with all in it.
 
     What others left there that were killed is removed as well.
     """
-    place = IN_MEMORY if os.access(IN_MEMORY, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+    place = _place()
     _sweep(place)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+    folder = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=place))
     try:
         with (folder / LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            # Under its own name only when it is locked, so that nobody takes it for one that was left.
+            folder = folder.rename(folder.with_name(folder.name.removeprefix(".")))
             yield folder
     finally:
         shutil.rmtree(folder)
+
+
+def _place() -> Path:
+    with contextlib.suppress(OSError):
+        if os.access(IN_MEMORY, os.W_OK | os.X_OK):
+            room = shutil.disk_usage(IN_MEMORY).free
+            return IN_MEMORY if room >= ROOM_BYTES else Path(tempfile.gettempdir())
+    return Path(tempfile.gettempdir())
 
 
 def _sweep(place: Path) -> None:
