@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
 from typing import cast
 
+from google.protobuf.unknown_fields import UnknownFieldSet
 from photinus.connector.v1 import event_pb2 as events
 
 from photinus_sdk.calls import Context, Find, unexpected
-from photinus_sdk.connector import Acked, CheckpointLost, Events, Passed, Subscription
+from photinus_sdk.connector import Acked, CheckpointLost, Connector, Events, Passed, Subscription
 from photinus_sdk.context import StreamKey
 from photinus_sdk.errors import ConnectorError, NotOffered, Rejected, Unavailable
 from photinus_sdk.instance import Instance
@@ -70,6 +72,15 @@ class EventService:
                 del instance.streams[key]
 
 
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A batch that waits for room in the window."""
+
+    frame: events.StreamResponse
+    size: int
+    updates_through: int
+
+
 class StreamSession:
     """One open stream."""
 
@@ -91,7 +102,7 @@ class StreamSession:
         self._batch_size = min(opening.batch_size or 50, BATCH_SIZE_MAX)
         self._out = Outgoing(self._batch_size, self._window.bytes_max)
         self._frames: deque[events.StreamResponse] = deque()
-        self._ready: tuple[events.Batch, int] | None = None
+        self._ready: _Ready | None = None
         self._wake, self._space = asyncio.Event(), asyncio.Event()
         self._acks: deque[events.Ack] = deque()
         self._acks_wake = asyncio.Event()
@@ -185,6 +196,8 @@ class StreamSession:
                     self._remove_listener(frame.remove_listener.listener_id)
                 case "drain":
                     self.drain()
+                case None if frame.ByteSize():
+                    continue  # Of a later minor version, which says nothing there that must be heard.
                 case _:
                     raise Rejected("A frame that is none, or a second Open", reason="BAD_FRAME")
             self._wake.set()
@@ -244,16 +257,19 @@ class StreamSession:
             due = self._first_waits_since + self._opening.batch_timeout_ms / 1000
             if not self._out.has_batch and now < due:
                 return None, due - now
-            self._ready = self._out.cut(self._window.last_seq + 1)
+            # Filled in place: a batch that is put into a frame later is copied.
+            frame = events.StreamResponse()
+            found = self._out.cut(self._window.last_seq + 1, frame.batch)
+            assert found is not None
             self._first_waits_since = None
             self._space.set()
-            assert self._ready is not None
-        batch, updates_through = self._ready
-        if not self._window.has_room(batch.ByteSize()):
+            self._ready = _Ready(frame, frame.batch.ByteSize(), found[1])
+        ready = self._ready
+        if not self._window.has_room(ready.size):
             return None, never
         self._ready = None
-        self._window.add(batch, updates_through)
-        return events.StreamResponse(batch=batch), 0
+        self._window.add(ready.frame.batch, ready.updates_through, ready.size)
+        return ready.frame, 0
 
     async def _handle_acks(self) -> None:
         """Hands acks on, one after the other; their room in the window is free after that."""
@@ -266,9 +282,10 @@ class StreamSession:
             updates_through = max((sent.updates_through for sent in batches), default=0)
             if updates_through:
                 await self._instance.journal.updates_acked(self._key, updates_through)
-            ids = tuple(
-                event.id for sent in batches for event in sent.batch.events if event.listener_id
-            )
+            ids: tuple[str, ...] = ()
+            if type(self._instance.author).acked is not Connector.acked:
+                # Most authors do not ask, and there are many.
+                ids = tuple(e.id for sent in batches for e in sent.batch.events if e.listener_id)
             if ids:
                 receipts = {receipt.event_id: receipt.manifest for receipt in ack.receipts}
                 await self._instance.author.acked(Acked(self._key, ids, receipts))
@@ -304,6 +321,9 @@ class StreamSession:
         running = self._listeners.get(listener.id)
         if not listener.id or (running is not None and not running.done()):
             self._tell_error(listener.id, Rejected("The listener has no id, or is there already"))
+        elif listener.WhichOneof("filter") is None and len(UnknownFieldSet(listener)):
+            # Of a later minor version. Left out, it would match what it is there to leave out.
+            self._tell_error(listener.id, NotOffered("The filter is of a kind not known here"))
         elif len(self._listeners) >= LISTENERS_MAX:
             self._tell_error(listener.id, Rejected(f"More than {LISTENERS_MAX} listeners"))
         elif not self._draining:

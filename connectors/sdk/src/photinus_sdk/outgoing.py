@@ -112,11 +112,17 @@ class Outgoing:
         self._queue.clear()
         self._queued_events = 0
 
-    def cut(self, seq: int) -> tuple[events.Batch, int] | None:
-        """The next batch, numbered `seq`, with the last row of updates in it; None when empty."""
+    def cut(self, seq: int, into: events.Batch | None = None) -> tuple[events.Batch, int] | None:
+        """The next batch, numbered `seq`, with the last row of updates in it; None when empty.
+
+        Args:
+            seq: Its number.
+            into: An empty batch to fill, where it is to be part of a frame already.
+        """
         if not self._queued_events:
             return None
-        batch, updates_through, more = events.Batch(seq=seq), 0, False
+        batch = events.Batch() if into is None else into
+        batch.seq, updates_through, more = seq, 0, False
         room = self.batch_size
         left = min(self.window_bytes, BATCH_BYTES_TARGET) - BATCH_OVERHEAD_BYTES
         while self._queue and room:

@@ -59,10 +59,16 @@ class Window:
             and not self._again
         )
 
-    def add(self, batch: events.Batch, updates_through: int) -> SentBatch:
-        """Counts a new batch as sent; its number must be `last_seq + 1`."""
+    def add(self, batch: events.Batch, updates_through: int, size: int | None = None) -> SentBatch:
+        """Counts a new batch as sent; its number must be `last_seq + 1`.
+
+        Args:
+            batch: The batch.
+            updates_through: Last row of the journal's updates in it; 0 for none.
+            size: Its bytes, where they are known.
+        """
         assert batch.seq == self.last_seq + 1
-        sent = SentBatch(batch, batch.ByteSize(), updates_through)
+        sent = SentBatch(batch, batch.ByteSize() if size is None else size, updates_through)
         assert self.has_room(sent.size)
         self.last_seq = batch.seq
         self._unacked.append(sent)
