@@ -57,6 +57,8 @@ class Node:
     solo: Solo
     chain_port: int
     sockets: Path
+    storage: ExitStack
+    """Holds the connector for shared storage."""
 
     def get(self, namespace: str, path: str, status: int = 200) -> Any:
         return self.solo.get(f"/namespaces/{namespace}{path}", status)
@@ -66,6 +68,26 @@ class Node:
 
     def wait_for(self, namespace: str, path: str, found: Any) -> Any:
         return self.solo.wait_for(f"/namespaces/{namespace}{path}", found)
+
+    def start_storage(self) -> None:
+        """Starts the connector for shared storage; it ends with `storage`."""
+        path = self.sockets / "ipfs"
+        self.storage.enter_context(connector("photinus-ipfs", self.solo.folder, path))
+
+    def waits(self, namespace: str, kind: str, connector: str) -> dict[str, Any]:
+        """Waits until the newest operation of a type says that it cannot be sent for now."""
+
+        def says(found: Any) -> bool:
+            return bool(found) and f"'{connector}' is not there" in found[0].get("error", "")
+
+        path = f"/operations?type={kind}&sort=-created&limit=1"
+        (found,) = self.wait_for(namespace, path, says)
+        assert found["status"] == "Initialized"
+        return dict(found)
+
+    def succeeds(self, namespace: str, path: str) -> None:
+        """Waits until an operation or a transaction has."""
+        self.wait_for(namespace, path, lambda found: found["status"] == "Succeeded")
 
     def join(self, namespace: str) -> None:
         """Registers the namespace's organisation and node."""
@@ -152,11 +174,10 @@ def node(network: RunningNetwork, tmp_path_factory: pytest.TempPathFactory) -> I
     with ExitStack() as stack:
         sockets = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         config = configuration(network.chain_url, contracts, sockets, folder)
-        storage = ExitStack()
-        stack.enter_context(storage)
-        storage.enter_context(connector("photinus-ipfs", folder, sockets / "ipfs"))
+        storage = stack.enter_context(ExitStack())
         solo = stack.enter_context(node_up(folder, config))
-        made = Node(solo, port, sockets)
+        made = Node(solo, port, sockets, storage)
+        made.start_storage()
         for each in ("default", "side"):
             made.wait_for(each, "/status", lambda _: True)
             made.join(each)
@@ -346,6 +367,43 @@ def operation(node: Node, space: str, kind: str) -> dict[str, Any]:
     """The newest operation of a type."""
     found: list[dict[str, Any]] = node.get(space, f"/operations?type={kind}&sort=-created&limit=1")
     return found[0]
+
+
+def test_what_waits_for_shared_storage_is_sent_when_it_is_back(node: Node) -> None:
+    node.storage.close()
+    wait_until(lambda: "storage0 is unreachable" in node.conditions("default").get("connector", ""))
+    sent = node.post("default", "/messages/broadcast", {"data": [{"value": "later"}]}, 202)
+    upload = node.waits("default", "sharedstorage_upload_batch", "storage0")
+    copy = node.post("default", f"/operations/{upload['id']}/retry", {}, 202)
+    assert copy["status"] == "Initialized"
+    assert "'storage0' is not there" in copy["error"]
+    pending = node.get("default", f"/transactions/{upload['tx']}/status")
+    assert pending["status"] == "Pending"
+
+    node.start_storage()
+    node.solo.wait_message(sent["header"]["id"])
+    for each in (upload, copy):
+        node.succeeds("default", f"/operations/{each['id']}")
+    node.succeeds("default", f"/transactions/{upload['tx']}/status")
+
+
+def test_what_waits_for_the_ledger_is_sent_when_it_is_back(node: Node) -> None:
+    folder, sockets = node.solo.folder, node.sockets
+    with connector("photinus-dx", folder, sockets / "dx"):
+        with connector("photinus-ethereum", folder, sockets / "chain"):
+            node.wait_for("late", "/status", lambda found: found["node"]["registered"])
+            node.post("late", "/messages/broadcast?confirm=true", {"data": []}, 200)
+        wait_until(lambda: "chain1 is unreachable" in node.conditions("late").get("connector", ""))
+        sent = node.post("late", "/messages/broadcast", {"data": [{"value": "later"}]}, 202)
+        pins = "/operations?type=blockchain_pin_batch&sort=-created&limit=1"
+        (pin,) = node.wait_for("late", pins, lambda found: found[0]["status"] == "Initialized")
+        assert node.get("late", f"/transactions/{pin['tx']}/status")["status"] == "Pending"
+        assert node.get("late", f"/messages/{sent['header']['id']}")["state"] != "confirmed"
+        with connector("photinus-ethereum", folder, sockets / "chain"):
+            confirmed = f"/messages/{sent['header']['id']}"
+            node.wait_for("late", confirmed, lambda found: found["state"] == "confirmed")
+            node.succeeds("late", f"/operations/{pin['id']}")
+            node.succeeds("late", f"/transactions/{pin['tx']}/status")
 
 
 async def test_a_pin_that_could_not_be_paid_is_retried_over_rest_and_grpc(node: Node) -> None:

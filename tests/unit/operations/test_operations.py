@@ -6,7 +6,7 @@ operations, events and batches it was made of.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from photinus_core.model.ledger import (
     TransactionType,
 )
 from photinus_core.model.messages import Batch, BatchType
+from photinus_core.operations import submission
 from photinus_core.operations.service import OperationService, roll_up
 from photinus_core.operations.submission import Runner, Submissions
 from photinus_core.ports.clock import SystemClock
@@ -45,6 +46,7 @@ PIN = OperationType.BLOCKCHAIN_PIN_BATCH
 NETWORK_ACTION = OperationType.BLOCKCHAIN_NETWORK_ACTION
 FENCE = Fence("namespace/test", Epoch(1))
 BUSY: set[Uuid] = set()
+WAIT_S = 20.0
 SUCCEEDED, PENDING, FAILED, INITIALIZED = (
     OperationStatus.SUCCEEDED,
     OperationStatus.PENDING,
@@ -62,10 +64,12 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     await opened.aclose()
 
 
-async def begin(store: SqliteStore) -> tuple[OperationService, Operation]:
+async def begin(
+    store: SqliteStore, status: OperationStatus = FAILED
+) -> tuple[OperationService, Operation]:
     transaction = make_transaction()
     operation = msgspec.structs.replace(
-        make_operation(transaction.id, FAILED), error="reverted", output='{"a":1}'
+        make_operation(transaction.id, status), error="reverted", output='{"a":1}'
     )
     async with store.write(NS) as tx:
         await tx.insert_transactions([transaction])
@@ -116,7 +120,7 @@ async def test_a_retry_is_a_copy_with_a_key_of_its_own(store: SqliteStore) -> No
 @pytest.mark.parametrize(
     ("failure", "status"),
     [
-        (Unavailable("FF19200", "x", "away"), FAILED),
+        (Unavailable("FF19202", "x", "nonsense"), FAILED),
         (ConnectorFailure("BAD", "no", Disposition.NOT_SENT), FAILED),
         (ConnectorFailure("LOST", "gone", Disposition.MAYBE_SENT), PENDING),
         (ConnectorFailure("LOST", "gone", Disposition.SENT), PENDING),
@@ -135,6 +139,89 @@ async def test_a_retry_that_fails_shows_it(
         await service.retry(old.id)
     copy = (await all_of(store, old))[1]
     assert (copy.status, copy.error) == (status, str(failure))
+
+
+AWAY = (
+    Unavailable("FF19200", "x", "away"),
+    ConnectorFailure("DOWNSTREAM_DOWN", "no node", Disposition.NOT_SENT, retry_after_s=1.0),
+)
+
+
+@pytest.mark.parametrize("failure", AWAY)
+async def test_what_cannot_be_sent_for_now_is_sent_when_its_connector_is_back(
+    store: SqliteStore, failure: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submission, "RETRY_S", POLL_S)
+    service, old = await begin(store)
+    ran: list[str] = []
+    is_back = asyncio.Event()
+
+    async def run(operation: Operation) -> OperationChange:
+        ran.append(operation.key)
+        if not is_back.is_set():
+            raise failure
+        return OperationChange(operation.id, PENDING, Nanoseconds(9), error="")
+
+    submissions = leading(service, store, run)
+    copy = await service.retry(old.id)
+    assert (copy.status, copy.error) == (INITIALIZED, str(failure))
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(submissions.run())
+        await until(lambda: len(ran) > 2)
+        assert await all_of(store, old) == [await stored(store, old.id), copy], "written once"
+        is_back.set()
+        async with asyncio.timeout(WAIT_S):
+            while (await stored(store, copy.id)).status is not PENDING:
+                await asyncio.sleep(POLL_S)
+        task.cancel()
+    assert set(ran) == {copy.key}
+    assert (await stored(store, copy.id)).error == ""
+
+
+@pytest.mark.parametrize("goes", ["sent", "done"])
+async def test_what_went_out_by_itself_is_not_sent_again(
+    store: SqliteStore, goes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches try their own operations again; a retry that waited meanwhile has nothing left to do."""
+    monkeypatch.setattr(submission, "RETRY_S", POLL_S)
+    service, old = await begin(store, INITIALIZED)
+    ran: list[str] = []
+
+    async def run(operation: Operation) -> OperationChange:
+        ran.append(operation.key)
+        raise AWAY[0]
+
+    submissions = leading(service, store, run)
+    copy = await service.retry(old.id)
+    async with store.write(NS) as tx:
+        await tx.change_operations([OperationChange(old.id, PENDING, Nanoseconds(5))])
+    ran.clear()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(submissions.run())
+        await until(lambda: copy.id in submissions._rest_until_s and not submissions._running)
+        assert (await stored(store, copy.id)).status is INITIALIZED
+        if goes == "done":
+            done = OperationChange(old.id, SUCCEEDED, Nanoseconds(6), output='{"c":3}')
+            async with store.write(NS) as tx:
+                await tx.change_operations([done])
+            async with asyncio.timeout(WAIT_S):
+                while (await stored(store, copy.id)).status is not SUCCEEDED:
+                    await asyncio.sleep(POLL_S)
+            told = await stored(store, copy.id)
+            assert (told.output, told.error) == ('{"c":3}', "")
+        task.cancel()
+    assert ran == []
+
+
+async def stored(store: SqliteStore, operation: Uuid) -> Operation:
+    async with store.read(NS) as reader:
+        return (await reader.operations([operation]))[operation]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not condition():
+            await asyncio.sleep(POLL_S)
 
 
 async def test_concurrent_retries_make_one_chain(store: SqliteStore) -> None:

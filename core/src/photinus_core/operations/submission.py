@@ -2,7 +2,8 @@
 
 Two kinds wait for it: copies that a retry made, on whichever replica, and what a replica left behind
 when it ended between storing an operation and sending it. Each goes out under its own key, so that
-one that was sent after all has no second effect. Batches look after their operations themselves.
+one that was sent after all has no second effect. One whose connector is away stays as it is and is tried
+again. Batches look after their operations themselves.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ log: Final = logging.getLogger(__name__)
 Runner = Callable[[Operation], Awaitable[OperationChange]]
 """Carries out an operation once more, under its own key; says how it stands then."""
 
+AWAY: Final = "FF19200"
 POLL_S: Final = 5.0
 """How often the database is looked at without a notification."""
+RETRY_S: Final = 2.0
+"""How soon an operation is tried again whose connector was away."""
 AT_ONCE_MAX: Final = 8
 """Most operations that are carried out at a time."""
 
@@ -51,6 +55,7 @@ class Submissions:
         self._is_under_way = is_under_way
         self._wake = Wake()
         self._running: set[Uuid] = set()
+        self._rest_until_s: dict[Uuid, float] = {}
 
     async def run(self) -> None:
         """Carries out what is found, until cancelled.
@@ -63,7 +68,7 @@ class Submissions:
             async with Background(f"{self._scope.namespace}/submissions") as work:
                 while True:
                     await self._look(work)
-                    await self._wake.wait(POLL_S)
+                    await self._wake.wait(RETRY_S if self._rest_until_s else POLL_S)
         finally:
             unsubscribe()
 
@@ -76,7 +81,7 @@ class Submissions:
         self._running.discard(operation)
 
     async def carry_out(self, operation: Operation) -> Operation:
-        """Carries out one operation now.
+        """Carries out one operation now; when its connector is away, later: it stays initialized.
 
         Raises:
             PhotinusError: why it failed; the operation says so, too.
@@ -84,11 +89,14 @@ class Submissions:
             Deposed: this replica leads no more.
         """
         self._running.add(operation.id)
+        self._rest_until_s.pop(operation.id, None)
         try:
             change = await self._runners[operation.type](operation)
         except Deposed:
             raise
         except (PhotinusError, ConnectorFailure) as failure:
+            if is_away(failure):
+                return await self._put_off(operation, str(failure))
             # Work that may have been taken on ends by the connector's update, not here.
             sent = isinstance(failure, ConnectorFailure) and (
                 failure.disposition is not Disposition.NOT_SENT
@@ -102,6 +110,15 @@ class Submissions:
         finally:
             self._running.discard(operation.id)
 
+    async def _put_off(self, operation: Operation, error: str) -> Operation:
+        self._rest_until_s[operation.id] = self._scope.clock.monotonic_s() + RETRY_S
+        if operation.error == error:
+            return operation
+        log.info("%s waits: %s", operation.id, error)
+        waiting = OperationStatus.INITIALIZED
+        change = OperationChange(operation.id, waiting, self._scope.clock.now(), error=error)
+        return await self._change(change) or operation
+
     def _on_commit(self, notification: Notification) -> None:
         namespace, topic, _ = notification
         if namespace == self._scope.namespace and topic == "submissions":
@@ -113,11 +130,16 @@ class Submissions:
             return
         async with self._scope.store.read(self._scope.namespace) as reader:
             found = await reader.unsubmitted_operations(AT_ONCE_MAX * 4)
+        now, waiting = self._scope.clock.monotonic_s(), {o.id for o in found}
+        self._rest_until_s = {
+            each: until for each, until in self._rest_until_s.items() if each in waiting
+        }
         due = [
             o
             for o in found
             if o.type in self._runners
             and o.id not in self._running
+            and self._rest_until_s.get(o.id, now) <= now
             and not self._is_under_way(o.tx)
         ]
         for operation in due[:room]:
@@ -127,15 +149,42 @@ class Submissions:
     async def _take_up(self, operation: Operation) -> None:
         log.info("%s: takes up %s %s", self._scope.namespace, operation.type, operation.id)
         try:
-            await self.carry_out(operation)
+            if not (operation.error and await self._is_needless(operation)):
+                await self.carry_out(operation)
         except Deposed:
             raise
         except (PhotinusError, ConnectorFailure) as failure:
             log.warning("operation %s: %s", operation.id, failure)
         finally:
+            self._running.discard(operation.id)
             self._wake.set()
+
+    async def _is_needless(self, operation: Operation) -> bool:
+        """Whether what an operation repeats has gone out by itself, while it was put off."""
+        async with self._scope.store.read(self._scope.namespace) as reader:
+            found = await reader.operations_of(operation.tx)
+        former = next((o for o in found if o.retry == operation.id), None)
+        if former is None or former.status in (OperationStatus.INITIALIZED, OperationStatus.FAILED):
+            return False
+        if former.status is OperationStatus.PENDING:
+            self._rest_until_s[operation.id] = self._scope.clock.monotonic_s() + RETRY_S
+            return True
+        self._rest_until_s.pop(operation.id, None)
+        now = self._scope.clock.now()
+        await self._change(
+            OperationChange(operation.id, former.status, now, output=former.output, error="")
+        )
+        return True
 
     async def _change(self, change: OperationChange) -> Operation | None:
         async with self._scope.store.write(self._scope.namespace, self._fence) as tx:
             changed = await tx.change_operations([change])
         return changed[0] if changed else None
+
+
+def is_away(failure: Exception) -> bool:
+    """Whether nothing was sent because a connector, or what is behind it, is not there for now."""
+    if isinstance(failure, ConnectorFailure):
+        passes = failure.retry_after_s is not None
+        return failure.disposition is Disposition.NOT_SENT and passes
+    return isinstance(failure, PhotinusError) and failure.code == AWAY

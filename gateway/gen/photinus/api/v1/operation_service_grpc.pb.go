@@ -36,8 +36,9 @@ type OperationServiceClient interface {
 	ListOperations(ctx context.Context, in *ListOperationsRequest, opts ...grpc.CallOption) (*ListOperationsResponse, error)
 	// One operation. Errors: FF00138 bad id (400), FF00164 unknown (404).
 	GetOperation(ctx context.Context, in *GetOperationRequest, opts ...grpc.CallOption) (*GetOperationResponse, error)
-	// Does the newest attempt of an operation again, as a new operation. 202. A repeated call makes a further attempt. Errors:
-	// FF00138 bad id (400), FF10109 unknown (404).
+	// Does the newest attempt of an operation again, as a new operation. 202. A repeated call makes a further attempt. One
+	// whose connector is away stays Initialized, with the reason, and is carried out when it is back. Errors: FF00138 bad id
+	// (400), FF10109 unknown (404).
 	RetryOperation(ctx context.Context, in *RetryOperationRequest, opts ...grpc.CallOption) (*RetryOperationResponse, error)
 }
 
@@ -89,8 +90,9 @@ type OperationServiceServer interface {
 	ListOperations(context.Context, *ListOperationsRequest) (*ListOperationsResponse, error)
 	// One operation. Errors: FF00138 bad id (400), FF00164 unknown (404).
 	GetOperation(context.Context, *GetOperationRequest) (*GetOperationResponse, error)
-	// Does the newest attempt of an operation again, as a new operation. 202. A repeated call makes a further attempt. Errors:
-	// FF00138 bad id (400), FF10109 unknown (404).
+	// Does the newest attempt of an operation again, as a new operation. 202. A repeated call makes a further attempt. One
+	// whose connector is away stays Initialized, with the reason, and is carried out when it is back. Errors: FF00138 bad id
+	// (400), FF10109 unknown (404).
 	RetryOperation(context.Context, *RetryOperationRequest) (*RetryOperationResponse, error)
 	mustEmbedUnimplementedOperationServiceServer()
 }

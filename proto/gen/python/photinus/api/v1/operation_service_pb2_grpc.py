@@ -71,8 +71,9 @@ class OperationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetryOperation(self, request, context):
-        """Does the newest attempt of an operation again, as a new operation. 202. A repeated call makes a further attempt. Errors:
-        FF00138 bad id (400), FF10109 unknown (404).
+        """Does the newest attempt of an operation again, as a new operation. 202. A repeated call makes a further attempt. One
+        whose connector is away stays Initialized, with the reason, and is carried out when it is back. Errors: FF00138 bad id
+        (400), FF10109 unknown (404).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -21,8 +21,9 @@ class OperationServiceStub:
     GetOperation: _aio.UnaryUnaryMultiCallable[_operation_service_pb2.GetOperationRequest, _operation_service_pb2.GetOperationResponse]
     """One operation. Errors: FF00138 bad id (400), FF00164 unknown (404)."""
     RetryOperation: _aio.UnaryUnaryMultiCallable[_operation_service_pb2.RetryOperationRequest, _operation_service_pb2.RetryOperationResponse]
-    """Does the newest attempt of an operation again, as a new operation. 202. A repeated call makes a further attempt. Errors:
-    FF00138 bad id (400), FF10109 unknown (404).
+    """Does the newest attempt of an operation again, as a new operation. 202. A repeated call makes a further attempt. One
+    whose connector is away stays Initialized, with the reason, and is carried out when it is back. Errors: FF00138 bad id
+    (400), FF10109 unknown (404).
     """
 
 class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -50,8 +51,9 @@ class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operation_service_pb2.RetryOperationRequest,
         context: _aio.ServicerContext[_operation_service_pb2.RetryOperationRequest, _abc.Awaitable[_operation_service_pb2.RetryOperationResponse]],
     ) -> _abc.Awaitable[_operation_service_pb2.RetryOperationResponse]:
-        """Does the newest attempt of an operation again, as a new operation. 202. A repeated call makes a further attempt. Errors:
-        FF00138 bad id (400), FF10109 unknown (404).
+        """Does the newest attempt of an operation again, as a new operation. 202. A repeated call makes a further attempt. One
+        whose connector is away stays Initialized, with the reason, and is carried out when it is back. Errors: FF00138 bad id
+        (400), FF10109 unknown (404).
         """
 
 def add_OperationServiceServicer_to_server(servicer: OperationServiceServicer, server: _aio.Server) -> None: ...
