@@ -70,6 +70,12 @@ proto-check: setup-dev ## fail when generated code is not current
 	@.venv/bin/python scripts/generate_protos.py --check
 	@.venv/bin/python -m scripts.generate_go_template --check
 
+.PHONY: proto-release
+proto-release: setup-dev ## freeze the connector protocol as it is (see RELEASE.md)
+	@if [ -f proto/released.binpb ]; then buf breaking --against proto/released.binpb; fi
+	@buf build --path proto/photinus/connector/v1 --exclude-source-info -o proto/released.binpb
+	@echo "proto/released.binpb is the connector protocol as it is now"
+
 .PHONY: lock
 lock: setup-python ## lock the dependencies again (UPGRADE=1: newest versions)
 	@scripts/lock
