@@ -6,12 +6,13 @@ acked, or after its answer when it has no updates; an unfinished one never.
 """
 
 import asyncio
+import functools
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from photinus.connector.v1 import common_pb2 as common
 from photinus.connector.v1 import event_pb2 as events
@@ -26,6 +27,7 @@ from photinus_sdk.sqlite_writer import SqliteWriter
 BEGUN = 0
 UPDATE_BYTES_MAX = 512 << 10
 RETENTION_DEFAULT_S = 7 * 24 * 3600
+P = ParamSpec("P")
 R = TypeVar("R")
 
 SCHEMA = """
@@ -44,6 +46,18 @@ CREATE TABLE IF NOT EXISTS kit_updates (
 CREATE INDEX IF NOT EXISTS kit_updates_stream ON kit_updates (stream, id);
 """
 OPERATION = "key, method, state, external_id, output_json, error, created_ns, updated_ns"
+
+
+def _in_transaction(
+    method: "Callable[Concatenate[SqliteJournal, sqlite3.Connection, P], R]",
+) -> "Callable[Concatenate[SqliteJournal, P], Coroutine[Any, Any, R]]":
+    """Makes a function of the connection one that is awaited until its transaction is committed."""
+
+    @functools.wraps(method)
+    async def run(self: "SqliteJournal", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await self.write(lambda db: method(self, db, *args, **kwargs))
+
+    return run
 
 
 class SqliteJournal:
@@ -80,17 +94,7 @@ class SqliteJournal:
         self._store_id = ""
 
     async def open(self) -> None:
-        """Reads the store's id, making it the first time. The kit calls this first."""
-
-        def job(db: sqlite3.Connection) -> str:
-            db.execute(
-                "INSERT INTO kit_meta VALUES ('store_id', ?) ON CONFLICT DO NOTHING",
-                (str(uuid.uuid4()),),
-            )
-            (value,) = db.execute("SELECT value FROM kit_meta WHERE name = 'store_id'").fetchone()
-            return str(value)
-
-        self._store_id = await self._writer.write(job)
+        self._store_id = await self._own_id()
 
     @property
     def store_id(self) -> str:
@@ -103,81 +107,71 @@ class SqliteJournal:
     async def raise_epoch(self, stream: StreamKey, epoch: int) -> int:
         return await self._epochs.rise(stream, epoch)
 
-    async def begin(self, stream: StreamKey, key: str, method: str, fingerprint: bytes) -> Begun:
-        def job(db: sqlite3.Connection) -> Begun:
-            now = self._now_ns()
-            self._purge(db, now)
-            row = db.execute(
-                f"SELECT fingerprint, answer, {OPERATION} FROM kit_operations"  # noqa: S608 - our own constants
-                " WHERE stream = ? AND key = ?",
-                (stream.text, key),
-            ).fetchone()
-            if row is None:
-                db.execute(
-                    "INSERT INTO kit_operations (stream, key, method, fingerprint, state,"
-                    " created_ns, updated_ns) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (stream.text, key, method, fingerprint, BEGUN, now, now),
-                )
-                return Begun()
-            known, answer, *columns = row
-            operation = operation_of(columns)
-            if known and (known != fingerprint or operation.method != method):
-                raise Conflict(
-                    f"The key {key} was used for another {operation.method}", reason="KEY_REUSED"
-                )
-            if operation.state == BEGUN:
-                return Begun(retried=True)
-            return Begun(answer=answer or b"", operation=operation)
-
-        return await self._writer.write(job)
-
-    async def accept(
-        self, stream: StreamKey, key: str, answer: bytes, kept: common.Submission
-    ) -> None:
-        def job(db: sqlite3.Connection) -> None:
-            db.execute(
-                "UPDATE kit_operations SET answer = ?, updated_ns = ?,"
-                " state = CASE state WHEN 0 THEN ? ELSE state END,"
-                " external_id = CASE external_id WHEN '' THEN ? ELSE external_id END,"
-                " output_json = CASE output_json WHEN '' THEN ? ELSE output_json END"
-                " WHERE stream = ? AND key = ?",
-                (
-                    answer,
-                    self._now_ns(),
-                    common.OPERATION_STATE_PENDING,
-                    kept.external_id,
-                    kept.output_json,
-                    stream.text,
-                    key,
-                ),
-            )
-            if kept.state in TERMINAL:
-                update = events.OperationUpdate(
-                    idempotency_key=key,
-                    state=kept.state,
-                    external_id=kept.external_id,
-                    output_json=kept.output_json,
-                )
-                self.update_in(db, stream, update)
-
-        await self._writer.write(job)
-
-    async def settle(self, stream: StreamKey, key: str, answer: bytes) -> None:
+    @_in_transaction
+    def begin(
+        self, db: sqlite3.Connection, stream: StreamKey, key: str, method: str, fingerprint: bytes
+    ) -> Begun:
         now = self._now_ns()
-        await self._writer.write(
-            lambda db: db.execute(
-                "UPDATE kit_operations SET answer = ?, state = ?, updated_ns = ?, kept_from_ns = ?"
-                " WHERE stream = ? AND key = ?",
-                (answer, common.OPERATION_STATE_SUCCEEDED, now, now, stream.text, key),
+        self._purge(db, now)
+        row = db.execute(
+            f"SELECT fingerprint, answer, {OPERATION} FROM kit_operations"  # noqa: S608 - our own constants
+            " WHERE stream = ? AND key = ?",
+            (stream.text, key),
+        ).fetchone()
+        if row is None:
+            db.execute(
+                "INSERT INTO kit_operations (stream, key, method, fingerprint, state, created_ns,"
+                " updated_ns) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (stream.text, key, method, fingerprint, BEGUN, now, now),
             )
+            return Begun()
+        known, answer, *columns = row
+        operation = operation_of(columns)
+        if known and (known != fingerprint or operation.method != method):
+            raise Conflict(
+                f"The key {key} was used for another {operation.method}", reason="KEY_REUSED"
+            )
+        if operation.state == BEGUN:
+            return Begun(retried=True)
+        return Begun(answer=answer or b"", operation=operation)
+
+    @_in_transaction
+    def accept(
+        self,
+        db: sqlite3.Connection,
+        stream: StreamKey,
+        key: str,
+        answer: bytes,
+        kept: common.Submission,
+    ) -> None:
+        found, output, pending = kept.external_id, kept.output_json, common.OPERATION_STATE_PENDING
+        # What an update said before the answer came stays.
+        db.execute(
+            "UPDATE kit_operations SET answer = ?, updated_ns = ?, state = max(state, ?),"
+            " external_id = coalesce(nullif(external_id, ''), ?),"
+            " output_json = coalesce(nullif(output_json, ''), ?) WHERE stream = ? AND key = ?",
+            (answer, self._now_ns(), pending, found, output, stream.text, key),
+        )
+        if kept.state in TERMINAL:
+            update = events.OperationUpdate(
+                idempotency_key=key, state=kept.state, external_id=found, output_json=output
+            )
+            self.update_in(db, stream, update)
+
+    @_in_transaction
+    def settle(self, db: sqlite3.Connection, stream: StreamKey, key: str, answer: bytes) -> None:
+        now = self._now_ns()
+        db.execute(
+            "UPDATE kit_operations SET answer = ?, state = ?, updated_ns = ?, kept_from_ns = ?"
+            " WHERE stream = ? AND key = ?",
+            (answer, common.OPERATION_STATE_SUCCEEDED, now, now, stream.text, key),
         )
 
-    async def release(self, stream: StreamKey, key: str) -> None:
-        await self._writer.write(
-            lambda db: db.execute(
-                "DELETE FROM kit_operations WHERE stream = ? AND key = ? AND state = ?",
-                (stream.text, key, BEGUN),
-            )
+    @_in_transaction
+    def release(self, db: sqlite3.Connection, stream: StreamKey, key: str) -> None:
+        db.execute(
+            "DELETE FROM kit_operations WHERE stream = ? AND key = ? AND state = ?",
+            (stream.text, key, BEGUN),
         )
 
     async def update(self, stream: StreamKey, update: events.OperationUpdate) -> None:
@@ -187,41 +181,26 @@ class SqliteJournal:
         self, db: sqlite3.Connection, stream: StreamKey, update: events.OperationUpdate
     ) -> None:
         """As `update`, inside a transaction of the author; the key need not have been begun."""
-        now, key = self._now_ns(), update.idempotency_key
+        now, key, done = self._now_ns(), update.idempotency_key, common.OPERATION_STATE_SUCCEEDED
         kept = events.OperationUpdate()
         kept.CopyFrom(update)
         kept.error = cut(update.error, ERROR_BYTES_MAX)
-        if kept.ByteSize() > UPDATE_BYTES_MAX:
-            raise Exhausted(f"The update of {key} is larger than {UPDATE_BYTES_MAX} bytes")
+        check_size(kept)
+        known = (kept.state, kept.external_id, kept.output_json, kept.error)
         changed = db.execute(
             "INSERT INTO kit_operations (stream, key, method, fingerprint, state, external_id,"
             " output_json, error, created_ns, updated_ns) VALUES (?, ?, '', x'', ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (stream, key) DO UPDATE SET state = excluded.state,"
-            " external_id = CASE excluded.external_id WHEN '' THEN external_id"
-            " ELSE excluded.external_id END,"
-            " output_json = CASE excluded.output_json WHEN '' THEN output_json"
-            " ELSE excluded.output_json END,"
+            " external_id = coalesce(nullif(excluded.external_id, ''), external_id),"
+            " output_json = coalesce(nullif(excluded.output_json, ''), output_json),"
             " error = excluded.error, updated_ns = excluded.updated_ns WHERE state < ?",
-            (
-                stream.text,
-                key,
-                kept.state,
-                kept.external_id,
-                kept.output_json,
-                kept.error,
-                now,
-                now,
-                common.OPERATION_STATE_SUCCEEDED,
-            ),
+            (stream.text, key, *known, now, now, done),
         ).rowcount
         if changed:
-            db.execute(
-                "INSERT INTO kit_updates (stream, key, terminal, body) VALUES (?, ?, ?, ?)",
-                (stream.text, key, kept.state in TERMINAL, kept.SerializeToString()),
-            )
-            self._touched.add(stream.text)
+            self._queue(db, stream, key, kept, terminal=kept.state in TERMINAL)
 
-    async def tell(self, stream: StreamKey, event: events.Event) -> None:
+    @_in_transaction
+    def tell(self, db: sqlite3.Connection, stream: StreamKey, event: events.Event) -> None:
         """Queues an event without listener (TokenPoolEvent) for the stream, until the core acks it.
 
         The event brings its id: the same one again is the same event for the core.
@@ -229,100 +208,108 @@ class SqliteJournal:
         Raises:
             Exhausted: the event is too large.
         """
-        if event.ByteSize() > UPDATE_BYTES_MAX:
-            raise Exhausted(f"The event {event.id} is larger than {UPDATE_BYTES_MAX} bytes")
+        check_size(event)
+        # Without a key: it ends no operation. Its body is the whole event.
+        self._queue(db, stream, "", event, terminal=False)
 
-        def job(db: sqlite3.Connection) -> None:
-            # Without a key: it ends no operation. Its body is the whole event.
-            db.execute(
-                "INSERT INTO kit_updates (stream, key, terminal, body) VALUES (?, '', 0, ?)",
-                (stream.text, event.SerializeToString()),
-            )
-            self._touched.add(stream.text)
-
-        await self._writer.write(job)
-
-    async def get(
-        self, stream: StreamKey, key: str, *, begun: bool = False
+    @_in_transaction
+    def get(
+        self, db: sqlite3.Connection, stream: StreamKey, key: str, *, begun: bool = False
     ) -> operations.Operation | None:
-        def job(db: sqlite3.Connection) -> operations.Operation | None:
-            row = db.execute(
-                f"SELECT {OPERATION} FROM kit_operations"  # noqa: S608 - as above
-                " WHERE stream = ? AND key = ? AND state >= ?",
-                (stream.text, key, BEGUN if begun else common.OPERATION_STATE_PENDING),
-            ).fetchone()
-            return operation_of(row) if row else None
+        row = db.execute(
+            f"SELECT {OPERATION} FROM kit_operations"  # noqa: S608 - as above
+            " WHERE stream = ? AND key = ? AND state >= ?",
+            (stream.text, key, BEGUN if begun else common.OPERATION_STATE_PENDING),
+        ).fetchone()
+        return operation_of(row) if row else None
 
-        return await self._writer.write(job)
-
-    async def list_operations(
-        self, stream: StreamKey, state: common.OperationState.ValueType, limit: int, after: int
+    @_in_transaction
+    def list_operations(
+        self,
+        db: sqlite3.Connection,
+        stream: StreamKey,
+        state: common.OperationState.ValueType,
+        limit: int,
+        after: int,
     ) -> tuple[list[operations.Operation], int]:
-        def job(db: sqlite3.Connection) -> tuple[list[operations.Operation], int]:
-            rows = db.execute(
-                f"SELECT id, {OPERATION} FROM kit_operations WHERE stream = ?"  # noqa: S608 - as above
-                " AND id > ? AND state > ? AND (? = 0 OR state = ?) ORDER BY id LIMIT ?",
-                (stream.text, after, BEGUN, state, state, limit + 1),
-            ).fetchall()
-            page = rows[:limit]
-            return [operation_of(row[1:]) for row in page], page[-1][0] if len(rows) > limit else 0
+        rows = db.execute(
+            f"SELECT id, {OPERATION} FROM kit_operations WHERE stream = ?"  # noqa: S608 - as above
+            " AND id > ? AND state > ? AND (? = 0 OR state = ?) ORDER BY id LIMIT ?",
+            (stream.text, after, BEGUN, state, state, limit + 1),
+        ).fetchall()
+        page = rows[:limit]
+        return [operation_of(row[1:]) for row in page], page[-1][0] if len(rows) > limit else 0
 
-        return await self._writer.write(job)
+    @_in_transaction
+    def tombstone(
+        self, db: sqlite3.Connection, stream: StreamKey, key: str
+    ) -> common.OperationState.ValueType:
+        now, cancelled = self._now_ns(), common.OPERATION_STATE_CANCELLED
+        unknown = db.execute(
+            "INSERT INTO kit_operations (stream, key, method, fingerprint, state, created_ns,"
+            " updated_ns) VALUES (?, ?, '', x'', ?, ?, ?) ON CONFLICT DO NOTHING",
+            (stream.text, key, cancelled, now, now),
+        ).rowcount
+        if not unknown:
+            update = events.OperationUpdate(idempotency_key=key, state=cancelled)
+            self.update_in(db, stream, update)
+        (state,) = db.execute(
+            "SELECT state FROM kit_operations WHERE stream = ? AND key = ?", (stream.text, key)
+        ).fetchone()
+        return common.OperationState.ValueType(state)
 
-    async def tombstone(self, stream: StreamKey, key: str) -> common.OperationState.ValueType:
-        cancelled = common.OPERATION_STATE_CANCELLED
+    @_in_transaction
+    def updates(
+        self, db: sqlite3.Connection, stream: StreamKey, after: int, limit: int
+    ) -> list[StoredUpdate]:
+        rows = db.execute(
+            "SELECT id, key, body FROM kit_updates WHERE stream = ? AND id > ? ORDER BY id LIMIT ?",
+            (stream.text, after, limit),
+        )
+        return [
+            StoredUpdate(row, events.OperationUpdate.FromString(body))
+            if key
+            else StoredUpdate(row, event=events.Event.FromString(body))
+            for row, key, body in rows
+        ]
 
-        def job(db: sqlite3.Connection) -> common.OperationState.ValueType:
-            now = self._now_ns()
-            unknown = db.execute(
-                "INSERT INTO kit_operations (stream, key, method, fingerprint, state, created_ns,"
-                " updated_ns) VALUES (?, ?, '', x'', ?, ?, ?) ON CONFLICT DO NOTHING",
-                (stream.text, key, cancelled, now, now),
-            ).rowcount
-            if not unknown:
-                update = events.OperationUpdate(idempotency_key=key, state=cancelled)
-                self.update_in(db, stream, update)
-            (state,) = db.execute(
-                "SELECT state FROM kit_operations WHERE stream = ? AND key = ?", (stream.text, key)
-            ).fetchone()
-            return common.OperationState.ValueType(state)
-
-        return await self.write(job)
-
-    async def updates(self, stream: StreamKey, after: int, limit: int) -> list[StoredUpdate]:
-        def job(db: sqlite3.Connection) -> list[StoredUpdate]:
-            rows = db.execute(
-                "SELECT id, key, body FROM kit_updates WHERE stream = ? AND id > ?"
-                " ORDER BY id LIMIT ?",
-                (stream.text, after, limit),
-            )
-            return [
-                StoredUpdate(row, events.OperationUpdate.FromString(body))
-                if key
-                else StoredUpdate(row, event=events.Event.FromString(body))
-                for row, key, body in rows
-            ]
-
-        return await self._writer.write(job)
-
-    async def updates_acked(self, stream: StreamKey, through: int) -> None:
-        def job(db: sqlite3.Connection) -> None:
-            db.execute(
-                "UPDATE kit_operations SET kept_from_ns = ? WHERE stream = ? AND key IN (SELECT key"
-                " FROM kit_updates WHERE stream = ? AND id <= ? AND terminal)",
-                (self._now_ns(), stream.text, stream.text, through),
-            )
-            db.execute(
-                "DELETE FROM kit_updates WHERE stream = ? AND id <= ?", (stream.text, through)
-            )
-
-        await self._writer.write(job)
+    @_in_transaction
+    def updates_acked(self, db: sqlite3.Connection, stream: StreamKey, through: int) -> None:
+        db.execute(
+            "UPDATE kit_operations SET kept_from_ns = ? WHERE stream = ? AND key IN (SELECT key"
+            " FROM kit_updates WHERE stream = ? AND id <= ? AND terminal)",
+            (self._now_ns(), stream.text, stream.text, through),
+        )
+        db.execute("DELETE FROM kit_updates WHERE stream = ? AND id <= ?", (stream.text, through))
 
     def changed(self, stream: StreamKey) -> asyncio.Event:
         return self._changed.setdefault(stream.text, asyncio.Event())
 
     async def aclose(self) -> None:
         await self._writer.aclose()
+
+    @_in_transaction
+    def _own_id(self, db: sqlite3.Connection) -> str:
+        """The store's id, made the first time."""
+        made = "INSERT INTO kit_meta VALUES ('store_id', ?) ON CONFLICT DO NOTHING"
+        db.execute(made, (str(uuid.uuid4()),))
+        (value,) = db.execute("SELECT value FROM kit_meta WHERE name = 'store_id'").fetchone()
+        return str(value)
+
+    def _queue(
+        self,
+        db: sqlite3.Connection,
+        stream: StreamKey,
+        key: str,
+        body: events.OperationUpdate | events.Event,
+        *,
+        terminal: bool,
+    ) -> None:
+        db.execute(
+            "INSERT INTO kit_updates (stream, key, terminal, body) VALUES (?, ?, ?, ?)",
+            (stream.text, key, terminal, body.SerializeToString()),
+        )
+        self._touched.add(stream.text)
 
     def _purge(self, db: sqlite3.Connection, now: int) -> None:
         db.execute(
@@ -337,3 +324,9 @@ class SqliteJournal:
             stream = self._touched.pop()
             if stream in self._changed:
                 self._changed[stream].set()
+
+
+def check_size(body: events.OperationUpdate | events.Event) -> None:
+    """Raises Exhausted for what is too large to be kept and sent."""
+    if body.ByteSize() > UPDATE_BYTES_MAX:
+        raise Exhausted(f"An update may have {UPDATE_BYTES_MAX} bytes, not {body.ByteSize()}")
