@@ -118,6 +118,7 @@ def test_a_command_runs_with_the_members_around_it(tmp_path: Path) -> None:
     "arguments",
     [
         *(["--cluster"], ["--fresh"], ["--replicas", "2"], ["--members", "0"], ["--members", "99"]),
+        ["--dir", "somewhere"],
         ["--", "no-such-command"],
     ],
 )

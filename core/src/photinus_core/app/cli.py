@@ -193,7 +193,8 @@ def _up(parsed: argparse.Namespace) -> int:
         made = commands.up(parsed.dir, parsed.members, plan, parsed.plugins, fresh=parsed.fresh)
         return _run(made)
     lasting = ("cluster", "replicas", "postgres", "zookeeper", "plugins", "fresh")
-    if any(getattr(parsed, name) for name in lasting):
+    elsewhere = parsed.dir != DEFAULT_DIRECTORY.absolute()
+    if elsewhere or any(getattr(parsed, name) for name in lasting):
         raise StartError("--in-memory keeps nothing: it goes with --members alone")
     from photinus_core.app import memory_command  # noqa: PLC0415 - see above
 
