@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from photinus_core.host import Category, InstanceConfig, TlsFiles
+from photinus_core.host import Category, InstanceConfig, TlsFiles, process
 from photinus_core.host.one_time_tls import ONE_TIME_NAME, OneTimeTls
 from photinus_core.sequencing.connector_life import SECOND_NS, LifeLimits
 from photinus_sdk import ConnectorServer
@@ -61,7 +61,7 @@ async def test_a_launched_connector_on_tcp_serves_its_core_alone(run_dir: Path) 
         address = shown(host, "ledger0").address
         assert address.startswith("127.0.0.1:")
         assert await host.blockchain("ledger0").network_version("") == 2
-        assert not (run_dir / "ledger0" / "tls").exists(), "keys do not stay on disk"
+        assert not (run_dir / "ledger0" / process.TLS_FOLDER).exists(), "keys do not stay on disk"
         assert not await answers(address, None, "")
         other = OneTimeTls.make()
         stranger = grpc.ssl_channel_credentials(other.ca, other.core_key, other.core_certificate)
@@ -170,4 +170,4 @@ async def test_a_child_that_never_says_where_it_is_leaves_no_keys(
 ) -> None:
     async with asyncio.timeout(60), hosting(run_dir, launched(sys.executable, "-c", "")) as host:
         await until_state(host, "ledger0", "failed")
-        assert not (run_dir / "ledger0" / "tls").exists()
+        assert not (run_dir / "ledger0" / process.TLS_FOLDER).exists()

@@ -59,7 +59,10 @@ class SocketDirectory:
     def _sockets(self) -> dict[str, str]:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            mode = stat.S_IMODE(self.path.stat().st_mode)
+            directory = self.path.stat()
+            mode = stat.S_IMODE(directory.st_mode)
+            if directory.st_uid not in {os.geteuid(), 0}:
+                raise Rejected("FF19215", self.path, "it belongs to another user")
             if mode & 0o022:
                 reason = f"others may write to it (mode {mode:o}); type: chmod 700 {self.path}"
                 raise Rejected("FF19215", self.path, reason)

@@ -28,7 +28,8 @@ TERM_WAIT_S: Final = 5.0
 KILL_WAIT_S: Final = 5.0
 LINE_BYTES_MAX: Final = 64 << 10
 SHOWN_CHARS_MAX: Final = 200
-TLS_FOLDER: Final = "tls"
+TLS_FOLDER: Final = ".one-time-tls"
+"""In the connector's data directory, under a name that no instance can have."""
 PROTOCOL: Final = "v1"
 
 _PASSED_ON: Final = (
