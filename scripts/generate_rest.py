@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,11 @@ def dump(document: dict[str, Any]) -> str:
 def read_routes() -> list[Route]:
     """The route table; ids and paths are unique."""
     table = yaml.safe_load(TABLE.read_text())
-    routes = [_route(row, table["filters"]) for row in table["routes"]]
+    routes = []
+    for row in table["routes"]:
+        routes.append(route := _route(row, table["filters"]))
+        if route.filters:
+            routes.append(_with_json_query(route))
     for key in ([route.id for route in routes], [(r.method, r.path) for r in routes]):
         if len(set(key)) != len(key):
             sys.exit("generate_rest: the route table holds an id or a path twice")
@@ -76,6 +81,18 @@ def _route(row: dict[str, Any], filters: dict[str, list[str]]) -> Route:
         handler=row.get("handler", ""),
         deprecated=row.get("deprecated", False),
         per_namespace=row.get("scope", "namespace") == "namespace",
+    )
+
+
+def _with_json_query(route: Route) -> Route:
+    """The twin of a list: its query is the JSON body of a POST to `query` below it."""
+    return replace(
+        route,
+        id="query" + route.id.removeprefix("get"),
+        method="POST",
+        path=f"{route.path}/query",
+        body="query",
+        filters=(),
     )
 
 

@@ -14,6 +14,8 @@ from typing import Any, Final
 from google.protobuf import descriptor_pb2
 from photinus.options.v1 import json_pb2
 
+from scripts import json_query
+
 Json = dict[str, Any]
 Field = descriptor_pb2.FieldDescriptorProto
 Message = descriptor_pb2.DescriptorProto
@@ -159,7 +161,7 @@ class Document:
             operation["deprecated"] = True
         if route.body:
             field = next(field for field in request.field if field.name == route.body)
-            content = {"application/json": {"schema": self._reference(field.type_name)}}
+            content = {"application/json": {"schema": self._taken(field.type_name)}}
             if route.handler == "upload":
                 content["multipart/form-data"] = {"schema": _upload_form()}
             operation["requestBody"] = {"required": True, "content": content}
@@ -172,7 +174,7 @@ class Document:
             found.append(_path_parameter(name, self._comment(request, fields[bound])))
         taken = {"namespace", route.body, *route.parameters.values()}
         for field in request.field:
-            if field.type_name == QUERY:
+            if field.type_name == QUERY and field.name not in taken:
                 found += [_query_parameter(name, FILTER) for name in sorted(route.filters)]
                 found += [_query_parameter(name, text) for name, text in LIST_PARAMETERS.items()]
             elif field.name not in taken and field.type != Field.TYPE_MESSAGE:
@@ -215,6 +217,15 @@ class Document:
         if len(shown) == 1 and _options(shown[0]).inline:
             return self._reference(shown[0].type_name)
         return self._reference(type_name)
+
+    def _taken(self, type_name: str) -> Json:
+        """The schema of a request's body."""
+        if type_name != QUERY:
+            return self._reference(type_name)
+        fields = {field.name: field for field in self._protos.messages[QUERY].field}
+        text = self._comment(self._protos.messages[QUERY], fields["json"])
+        self._schemas |= json_query.schemas(text)
+        return {"$ref": "#/components/schemas/JSONQuery"}
 
     def _reference(self, type_name: str) -> Json:
         name = type_name.rsplit(".", 1)[1].removesuffix("Response")

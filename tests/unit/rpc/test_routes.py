@@ -83,9 +83,30 @@ def test_every_route_is_bound_twice() -> None:
         if route.handler in ("download", "alias"):
             continue
         path = re.sub(r"{[^}]*}", "{}", route.path)
+        if route.filters:
+            assert ("POST", f"/api/v1{path}/query") in bound
+            assert ("POST", f"/api/v1/namespaces/{{}}{path}/query") in bound
         assert (route.http_method, f"/api/v1{path}") in bound
         if route.scope == "namespace":
             assert (route.http_method, f"/api/v1/namespaces/{{}}{path}") in bound
+
+
+def test_every_list_takes_its_query_as_json() -> None:
+    lists = [route for route in golden.routes() if route.filters]
+    assert lists
+    for route in lists:
+        path = re.sub(r":\w+}", "}", route.path) + "/query"
+        listing = DOCUMENT["paths"][path.removesuffix("/query")]["get"]
+        operation = DOCUMENT["paths"][path]["post"]
+        assert operation["operationId"] == route.id.replace("get", "query", 1)
+        assert DOCUMENT["paths"][f"/namespaces/{{ns}}{path}"]["post"]["requestBody"]
+        (schema,) = operation["requestBody"]["content"].values()
+        assert schema == {"schema": {"$ref": "#/components/schemas/JSONQuery"}}
+        assert operation["responses"] == listing["responses"]
+        kept = [p["name"] for p in operation["parameters"]]
+        assert not {"limit", "sort", "count"} & set(kept), "the body says it"
+        flags = {p["name"] for p in listing["parameters"] if p["name"].startswith("fetch")}
+        assert flags <= set(kept)
 
 
 def test_every_reference_of_the_document_is_there() -> None:

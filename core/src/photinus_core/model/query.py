@@ -259,6 +259,8 @@ class FilterBuilder:
     ) -> Query:
         """Makes a query; `-` before a field of `sort` makes it descending.
 
+        Of a field that is named twice in `sort` the first counts.
+
         Raises:
             Rejected: FF00142 unknown sort field, FF00191, FF00192, FF19012 too many conditions.
         """
@@ -266,14 +268,16 @@ class FilterBuilder:
         if count_conditions(where) > CONDITIONS_MAX:
             raise Rejected("FF19012", CONDITIONS_MAX)
         known = fields_of(self._collection)
-        keys = tuple(SortKey(name.removeprefix("-"), name.startswith("-")) for name in sort)
-        for key in keys:
+        keys: dict[str, SortKey] = {}
+        for name in sort:
+            key = SortKey(name.removeprefix("-"), name.startswith("-"))
             if key.field not in known:
                 raise Rejected("FF00142", key.field)
+            keys.setdefault(key.field, key)
         skip, limit = check_paging(
             skip, self._limits.default_limit if limit is None else limit, self._limits
         )
-        return Query(self._collection, where, keys, skip, limit, count)
+        return Query(self._collection, where, tuple(keys.values()), skip, limit, count)
 
     def _make(
         self,

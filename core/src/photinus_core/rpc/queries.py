@@ -1,4 +1,4 @@
-"""Turns the API's `Query` into the core's, in both of its forms."""
+"""Turns the API's `Query` into the core's, in all of its forms."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from photinus.api.v1 import common_pb2
 
 from photinus_core.model.errors import Rejected
 from photinus_core.model.fields import fields_of
+from photinus_core.model.json_query import parse_json_query
 from photinus_core.model.query import (
+    CONDITIONS_MAX,
     AllOf,
     AnyOf,
     Filter,
@@ -42,9 +44,13 @@ def read_query(table: Table, query: common_pb2.Query, limits: QueryLimits) -> Qu
     Raises:
         Rejected: an FF00 code, what is wrong with it.
     """
+    if query.json:
+        return parse_json_query(table, query.json, limits)
     if query.raw or not query.ByteSize():
         return parse_query_string(table, query.raw, limits)
     builder = FilterBuilder(table, limits)
+    if len(query.filters) > CONDITIONS_MAX:
+        raise Rejected("FF19012", CONDITIONS_MAX)
     limit = query.limit if query.HasField("limit") else None
     where = AllOf(tuple(_condition(table, f) for f in query.filters))
     return builder.query(
@@ -59,7 +65,11 @@ def _condition(table: Table, given: common_pb2.Filter) -> Filter:
         raise Rejected("FF19002", "operator", f"{given.operator} is not known")
     if kind is None:
         raise Rejected("FF00142", given.field)
+    if len(given.values) > CONDITIONS_MAX:
+        raise Rejected("FF19012", CONDITIONS_MAX)
     if operator is Operator.ABSENT:
+        if given.values:
+            raise Rejected("FF19002", "values", "must be empty with OPERATOR_NULL")
         return make_condition(table, given.field, operator, None, negated=given.negate)
     made = tuple(
         make_condition(

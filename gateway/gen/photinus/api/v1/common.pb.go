@@ -56,7 +56,7 @@ const (
 	Operator_OPERATOR_LESS Operator = 7
 	// The field is less than the value or equal.
 	Operator_OPERATOR_LESS_OR_EQUAL Operator = 8
-	// The field has no value; `values` is empty.
+	// The field has no value; `values` is empty (FF19002).
 	Operator_OPERATOR_NULL Operator = 9
 )
 
@@ -115,13 +115,13 @@ func (Operator) EnumDescriptor() ([]byte, []int) {
 	return file_photinus_api_v1_common_proto_rawDescGZIP(), []int{0}
 }
 
-// Which rows of a collection, in which order. The two forms exclude each other: when `raw` is set the other fields are
-// ignored.
+// Which rows of a collection, in which order. There are three forms of one grammar, of which a query uses one: `json` if
+// it is set, else `raw`, else the other fields.
 type Query struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The query string as a REST client sent it, percent-encoded, without the question mark, at most 8 KiB. The grammar is
-	// FireFly's (`tag=@abc&sort=-created&limit=10&count`); unknown parameters are ignored. Errors: FF00142, FF00143, FF00191,
-	// FF00192, FF00193.
+	// The query string as a REST client sent it, percent-encoded, without the question mark. The grammar is FireFly's
+	// (`tag=@abc&sort=-created&limit=10&count`); unknown parameters are ignored. Errors: FF00143, FF00144, FF00145, FF00191,
+	// FF00192, FF00193, FF00135 a value longer than 8192 characters, FF19012 more than 100 conditions.
 	Raw string `protobuf:"bytes,1,opt,name=raw,proto3" json:"raw,omitempty"`
 	// Conditions; all must hold.
 	Filters []*Filter `protobuf:"bytes,2,rep,name=filters,proto3" json:"filters,omitempty"`
@@ -129,10 +129,19 @@ type Query struct {
 	Limit *uint32 `protobuf:"varint,3,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
 	// Rows to leave out at the start; at most 1000 (configurable).
 	Skip uint32 `protobuf:"varint,4,opt,name=skip,proto3" json:"skip,omitempty"`
-	// Field names in order of weight, `-` in front for descending. Empty: newest first.
+	// Field names in order of weight, `-` in front for descending. Of a field named twice the first counts. Empty: newest
+	// first. Errors: FF00142 unknown field.
 	Sort []string `protobuf:"bytes,5,rep,name=sort,proto3" json:"sort,omitempty"`
 	// Count all matching rows and return the number in `total`. Costs a second statement.
-	Count         bool `protobuf:"varint,6,opt,name=count,proto3" json:"count,omitempty"`
+	Count bool `protobuf:"varint,6,opt,name=count,proto3" json:"count,omitempty"`
+	// A JSON object in the form of FireFly's libraries, `{"equal": [{"field": "tag", "value": "a"}], "limit": 10}`: lists of
+	// conditions by operator (`equal`, `eq`, `neq`, `contains`, `startsWith`, `endsWith`, `lessThan`, `lt`,
+	// `lessThanOrEqual`, `lte`, `greaterThan`, `gt`, `greaterThanOrEqual`, `gte`, `in`, `nin`, `null`) that must all hold,
+	// `or` with a list of such objects of which one must hold, `sort`, `skip`, `limit`, `count`. A condition has `field`,
+	// `value` (for `in` and `nin` `values`, for `null` neither), `not` and `caseInsensitive`. Errors: as `raw`, and FF19001
+	// no JSON, FF19002 unknown or of the wrong type, FF00142 unknown field, FF00240 modifier of an operator that takes none,
+	// FF00241 value that is neither text nor number nor boolean, FF19005 more than 16 levels.
+	Json          string `protobuf:"bytes,7,opt,name=json,proto3" json:"json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -207,6 +216,13 @@ func (x *Query) GetCount() bool {
 		return x.Count
 	}
 	return false
+}
+
+func (x *Query) GetJson() string {
+	if x != nil {
+		return x.Json
+	}
+	return ""
 }
 
 // One condition on one field.
@@ -405,14 +421,16 @@ var File_photinus_api_v1_common_proto protoreflect.FileDescriptor
 
 const file_photinus_api_v1_common_proto_rawDesc = "" +
 	"\n" +
-	"\x1cphotinus/api/v1/common.proto\x12\x0fphotinus.api.v1\x1a\x1ephotinus/options/v1/json.proto\"\xaf\x01\n" +
+	"\x1cphotinus/api/v1/common.proto\x12\x0fphotinus.api.v1\x1a\x1ephotinus/options/v1/json.proto\"\xcf\x01\n" +
 	"\x05Query\x12\x10\n" +
 	"\x03raw\x18\x01 \x01(\tR\x03raw\x121\n" +
 	"\afilters\x18\x02 \x03(\v2\x17.photinus.api.v1.FilterR\afilters\x12\x19\n" +
 	"\x05limit\x18\x03 \x01(\rH\x00R\x05limit\x88\x01\x01\x12\x12\n" +
 	"\x04skip\x18\x04 \x01(\rR\x04skip\x12\x12\n" +
 	"\x04sort\x18\x05 \x03(\tR\x04sort\x12\x14\n" +
-	"\x05count\x18\x06 \x01(\bR\x05countB\b\n" +
+	"\x05count\x18\x06 \x01(\bR\x05count\x12\x12\n" +
+	"\x04json\x18\a \x01(\tR\x04json:\n" +
+	"\xb2\xbb\x18\x06\x12\x04jsonB\b\n" +
 	"\x06_limit\"\xa6\x01\n" +
 	"\x06Filter\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x125\n" +

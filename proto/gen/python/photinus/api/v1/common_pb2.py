@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from photinus.options.v1 import json_pb2 as photinus_dot_options_dot_v1_dot_json__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cphotinus/api/v1/common.proto\x12\x0fphotinus.api.v1\x1a\x1ephotinus/options/v1/json.proto\"\x87\x01\n\x05Query\x12\x0b\n\x03raw\x18\x01 \x01(\t\x12(\n\x07\x66ilters\x18\x02 \x03(\x0b\x32\x17.photinus.api.v1.Filter\x12\x12\n\x05limit\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04skip\x18\x04 \x01(\r\x12\x0c\n\x04sort\x18\x05 \x03(\t\x12\r\n\x05\x63ount\x18\x06 \x01(\x08\x42\x08\n\x06_limit\"y\n\x06\x46ilter\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12+\n\x08operator\x18\x02 \x01(\x0e\x32\x19.photinus.api.v1.Operator\x12\x0e\n\x06values\x18\x03 \x03(\t\x12\x0e\n\x06negate\x18\x04 \x01(\x08\x12\x13\n\x0bignore_case\x18\x05 \x01(\x08\"2\n\x0eTransactionRef\x12\x14\n\x04type\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\n\n\x02id\x18\x02 \x01(\t\"&\n\nMessageRef\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04hash\x18\x02 \x01(\t*\xf8\x01\n\x08Operator\x12\x18\n\x14OPERATOR_UNSPECIFIED\x10\x00\x12\x12\n\x0eOPERATOR_EQUAL\x10\x01\x12\x15\n\x11OPERATOR_CONTAINS\x10\x02\x12\x18\n\x14OPERATOR_STARTS_WITH\x10\x03\x12\x16\n\x12OPERATOR_ENDS_WITH\x10\x04\x12\x14\n\x10OPERATOR_GREATER\x10\x05\x12\x1d\n\x19OPERATOR_GREATER_OR_EQUAL\x10\x06\x12\x11\n\rOPERATOR_LESS\x10\x07\x12\x1a\n\x16OPERATOR_LESS_OR_EQUAL\x10\x08\x12\x11\n\rOPERATOR_NULL\x10\tBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cphotinus/api/v1/common.proto\x12\x0fphotinus.api.v1\x1a\x1ephotinus/options/v1/json.proto\"\xa1\x01\n\x05Query\x12\x0b\n\x03raw\x18\x01 \x01(\t\x12(\n\x07\x66ilters\x18\x02 \x03(\x0b\x32\x17.photinus.api.v1.Filter\x12\x12\n\x05limit\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04skip\x18\x04 \x01(\r\x12\x0c\n\x04sort\x18\x05 \x03(\t\x12\r\n\x05\x63ount\x18\x06 \x01(\x08\x12\x0c\n\x04json\x18\x07 \x01(\t:\n\xb2\xbb\x18\x06\x12\x04jsonB\x08\n\x06_limit\"y\n\x06\x46ilter\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12+\n\x08operator\x18\x02 \x01(\x0e\x32\x19.photinus.api.v1.Operator\x12\x0e\n\x06values\x18\x03 \x03(\t\x12\x0e\n\x06negate\x18\x04 \x01(\x08\x12\x13\n\x0bignore_case\x18\x05 \x01(\x08\"2\n\x0eTransactionRef\x12\x14\n\x04type\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\n\n\x02id\x18\x02 \x01(\t\"&\n\nMessageRef\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04hash\x18\x02 \x01(\t*\xf8\x01\n\x08Operator\x12\x18\n\x14OPERATOR_UNSPECIFIED\x10\x00\x12\x12\n\x0eOPERATOR_EQUAL\x10\x01\x12\x15\n\x11OPERATOR_CONTAINS\x10\x02\x12\x18\n\x14OPERATOR_STARTS_WITH\x10\x03\x12\x16\n\x12OPERATOR_ENDS_WITH\x10\x04\x12\x14\n\x10OPERATOR_GREATER\x10\x05\x12\x1d\n\x19OPERATOR_GREATER_OR_EQUAL\x10\x06\x12\x11\n\rOPERATOR_LESS\x10\x07\x12\x1a\n\x16OPERATOR_LESS_OR_EQUAL\x10\x08\x12\x11\n\rOPERATOR_NULL\x10\tBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,16 +33,18 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'photinus.api.v1.common_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'ZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1'
+  _globals['_QUERY']._loaded_options = None
+  _globals['_QUERY']._serialized_options = b'\262\273\030\006\022\004json'
   _globals['_TRANSACTIONREF'].fields_by_name['type']._loaded_options = None
   _globals['_TRANSACTIONREF'].fields_by_name['type']._serialized_options = b'\252\273\030\002 \002'
-  _globals['_OPERATOR']._serialized_start=435
-  _globals['_OPERATOR']._serialized_end=683
+  _globals['_OPERATOR']._serialized_start=461
+  _globals['_OPERATOR']._serialized_end=709
   _globals['_QUERY']._serialized_start=82
-  _globals['_QUERY']._serialized_end=217
-  _globals['_FILTER']._serialized_start=219
-  _globals['_FILTER']._serialized_end=340
-  _globals['_TRANSACTIONREF']._serialized_start=342
-  _globals['_TRANSACTIONREF']._serialized_end=392
-  _globals['_MESSAGEREF']._serialized_start=394
-  _globals['_MESSAGEREF']._serialized_end=432
+  _globals['_QUERY']._serialized_end=243
+  _globals['_FILTER']._serialized_start=245
+  _globals['_FILTER']._serialized_end=366
+  _globals['_TRANSACTIONREF']._serialized_start=368
+  _globals['_TRANSACTIONREF']._serialized_end=418
+  _globals['_MESSAGEREF']._serialized_start=420
+  _globals['_MESSAGEREF']._serialized_end=458
 # @@protoc_insertion_point(module_scope)

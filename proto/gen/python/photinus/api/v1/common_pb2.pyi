@@ -55,7 +55,7 @@ class _OperatorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operator.Val
     OPERATOR_LESS_OR_EQUAL: _Operator.ValueType  # 8
     """The field is less than the value or equal."""
     OPERATOR_NULL: _Operator.ValueType  # 9
-    """The field has no value; `values` is empty."""
+    """The field has no value; `values` is empty (FF19002)."""
 
 class Operator(_Operator, metaclass=_OperatorEnumTypeWrapper):
     """How a filter compares."""
@@ -79,13 +79,13 @@ OPERATOR_LESS: Operator.ValueType  # 7
 OPERATOR_LESS_OR_EQUAL: Operator.ValueType  # 8
 """The field is less than the value or equal."""
 OPERATOR_NULL: Operator.ValueType  # 9
-"""The field has no value; `values` is empty."""
+"""The field has no value; `values` is empty (FF19002)."""
 Global___Operator: _TypeAlias = Operator  # noqa: Y015
 
 @_typing.final
 class Query(_message.Message):
-    """Which rows of a collection, in which order. The two forms exclude each other: when `raw` is set the other fields are
-    ignored.
+    """Which rows of a collection, in which order. There are three forms of one grammar, of which a query uses one: `json` if
+    it is set, else `raw`, else the other fields.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -96,10 +96,11 @@ class Query(_message.Message):
     SKIP_FIELD_NUMBER: _builtins.int
     SORT_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
+    JSON_FIELD_NUMBER: _builtins.int
     raw: _builtins.str
-    """The query string as a REST client sent it, percent-encoded, without the question mark, at most 8 KiB. The grammar is
-    FireFly's (`tag=@abc&sort=-created&limit=10&count`); unknown parameters are ignored. Errors: FF00142, FF00143, FF00191,
-    FF00192, FF00193.
+    """The query string as a REST client sent it, percent-encoded, without the question mark. The grammar is FireFly's
+    (`tag=@abc&sort=-created&limit=10&count`); unknown parameters are ignored. Errors: FF00143, FF00144, FF00145, FF00191,
+    FF00192, FF00193, FF00135 a value longer than 8192 characters, FF19012 more than 100 conditions.
     """
     limit: _builtins.int
     """Most rows to return; 25 when absent, at most 1000 (configurable)."""
@@ -107,13 +108,24 @@ class Query(_message.Message):
     """Rows to leave out at the start; at most 1000 (configurable)."""
     count: _builtins.bool
     """Count all matching rows and return the number in `total`. Costs a second statement."""
+    json: _builtins.str
+    """A JSON object in the form of FireFly's libraries, `{"equal": [{"field": "tag", "value": "a"}], "limit": 10}`: lists of
+    conditions by operator (`equal`, `eq`, `neq`, `contains`, `startsWith`, `endsWith`, `lessThan`, `lt`,
+    `lessThanOrEqual`, `lte`, `greaterThan`, `gt`, `greaterThanOrEqual`, `gte`, `in`, `nin`, `null`) that must all hold,
+    `or` with a list of such objects of which one must hold, `sort`, `skip`, `limit`, `count`. A condition has `field`,
+    `value` (for `in` and `nin` `values`, for `null` neither), `not` and `caseInsensitive`. Errors: as `raw`, and FF19001
+    no JSON, FF19002 unknown or of the wrong type, FF00142 unknown field, FF00240 modifier of an operator that takes none,
+    FF00241 value that is neither text nor number nor boolean, FF19005 more than 16 levels.
+    """
     @_builtins.property
     def filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Filter]:
         """Conditions; all must hold."""
 
     @_builtins.property
     def sort(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Field names in order of weight, `-` in front for descending. Empty: newest first."""
+        """Field names in order of weight, `-` in front for descending. Of a field named twice the first counts. Empty: newest
+        first. Errors: FF00142 unknown field.
+        """
 
     def __init__(
         self,
@@ -124,10 +136,11 @@ class Query(_message.Message):
         skip: _builtins.int = ...,
         sort: _abc.Iterable[_builtins.str] | None = ...,
         count: _builtins.bool = ...,
+        json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "count", b"count", "filters", b"filters", "limit", b"limit", "raw", b"raw", "skip", b"skip", "sort", b"sort"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "count", b"count", "filters", b"filters", "json", b"json", "limit", b"limit", "raw", b"raw", "skip", b"skip", "sort", b"sort"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
