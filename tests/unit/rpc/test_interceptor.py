@@ -5,13 +5,18 @@ Method: handlers as gRPC knows them, wrapped, and called with a context that rec
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
+from urllib.parse import quote
 
 import grpc
 import pytest
-from photinus_core.model.errors import NotFound
+from photinus_core.model.errors import NotFound, Rejected
 from photinus_core.rpc.errors import ErrorInterceptor
+
+TRAILER_BYTES_MAX: Final = 8 * 1024
+"""Above this gRPC's clients begin to refuse answers."""
 
 
 class Aborted(grpc.aio.AbortError):
@@ -24,13 +29,32 @@ class Recorder:
     def __init__(self) -> None:
         self.written: list[Any] = []
         self.ended = ""
+        self.details = b""
 
     async def write(self, response: Any) -> None:
         self.written.append(response)
 
     async def abort(self, code: grpc.StatusCode, details: str, trailing: Any = ()) -> None:
         self.ended = f"{code.name} {details}"
+        self.details = b"".join(value for _, value in trailing)
         raise Aborted
+
+
+@pytest.mark.parametrize("character", ["x", "%", "\n", "ü", "\U0001f600"])
+async def test_an_error_fits_into_a_trailer(character: str) -> None:
+    """An error that named 2,000 emoji was a broken stream for gRPC clients."""
+
+    async def method(request: int, context: Any) -> None:
+        raise Rejected("FF00142", character * 10_000)
+
+    handler = await wrapped(grpc.unary_unary_rpc_method_handler(method))
+    context = Recorder()
+    with pytest.raises(Aborted):
+        await handler.unary_unary(1, context)
+    assert context.ended.startswith(f"INVALID_ARGUMENT FF00142: Unknown filter '{character * 300}")
+    text = context.ended.removeprefix("INVALID_ARGUMENT ")
+    encoded = len(quote(text, safe=" !\"#$&'()*+,/:;<=>?@[]^`{|}"))
+    assert encoded + len(base64.b64encode(context.details)) < TRAILER_BYTES_MAX
 
 
 async def wrapped(handler: Any) -> Any:

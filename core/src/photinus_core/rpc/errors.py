@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 DOMAIN: Final = "photinus"
 DETAILS_KEY: Final = "grpc-status-details-bin"
 HTTP_CODE_KEY: Final = "x-http-code"
+STATUS_CHARS_MAX: Final = 4096
+"""Longest text of a status once it is percent-encoded. It travels twice in the trailer, of which clients take 8 KiB."""
 
 Context: TypeAlias = "ServicerContext[Any, Any]"
 
@@ -48,6 +50,17 @@ def translated(failure: Exception) -> PhotinusError:
     return InternalBug("FF19000", type(failure).__name__)
 
 
+def fitting(text: str) -> str:
+    """Cuts a text to what clients take in a status: beyond, they see a broken stream instead."""
+    size = 0
+    for at, character in enumerate(text):
+        is_plain = " " <= character <= "~" and character != "%"
+        size += 1 if is_plain else 3 * len(character.encode(errors="replace"))
+        if size > STATUS_CHARS_MAX:
+            return text[:at]
+    return text
+
+
 async def abort(context: Context, failure: Exception) -> NoReturn:
     """Ends a call with an error."""
     error = translated(failure)
@@ -57,7 +70,7 @@ async def abort(context: Context, failure: Exception) -> NoReturn:
     )
     packed = AnyMessage()
     packed.Pack(info)
-    text = str(error)
+    text = fitting(str(error))
     status = status_pb2.Status(code=code.value[0], message=text, details=[packed])
     await context.abort(code, text, ((DETAILS_KEY, status.SerializeToString()),))
 
