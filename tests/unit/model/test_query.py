@@ -184,7 +184,9 @@ def test_paging_and_count() -> None:
     assert (default.skip, default.limit, default.count) == (0, 25, False)
     given_ = parse_query_string("messages", "skip=5&limit=7&count")
     assert (given_.skip, given_.limit, given_.count) == (5, 7, True)
-    assert parse_query_string("messages", "count=false").count is False
+    assert parse_query_string("messages", "count=TRUE").count is True
+    for other in ("false", "0", "1", "banana"):
+        assert parse_query_string("messages", f"count={other}").count is False
     assert parse_query_string("messages", "limit=0").limit == 1000
     assert parse_query_string("messages", "limit=0", QueryLimits(limit_max=50)).limit == 50
 

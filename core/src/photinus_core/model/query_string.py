@@ -212,5 +212,6 @@ def _number(controls: dict[str, list[str]], name: str, default: int) -> int:
 
 
 def _is_on(controls: dict[str, list[str]], name: str) -> bool:
+    """Reads a flag as FireFly does, and as the gateway does those of calls: no value, or `true`."""
     values = controls.get(name)
-    return values is not None and values[0].lower() not in _FALSE
+    return values is not None and values[0].lower() in ("", "true")
