@@ -4,7 +4,7 @@ Sources put events in; batches, with the checkpoints that belong behind their la
 A position without events (`Passed`) goes into Progress, but never overtakes events of its listener.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -40,10 +40,21 @@ class _Run:
 
 
 @dataclass(slots=True)
-class _Position:
+class _Source:
+    """How far a source is, beside its queued events.
+
+    Attributes:
+        checkpoint, final_block: To be told by Progress, once batch `behind_seq` is acked.
+        behind_seq: Last batch with events in front of that position.
+        last_seq: Last batch with events of the source.
+        catching_up: Whether it says that it is behind.
+    """
+
     checkpoint: bytes | None = None
     final_block: int | None = None
     behind_seq: int = 0
+    last_seq: int = 0
+    catching_up: bool = False
 
 
 @dataclass(slots=True)
@@ -59,9 +70,7 @@ class Outgoing:
     window_bytes: int
     _queue: deque[_Run | tuple[str, Passed]] = field(default_factory=deque)
     _queued_events: int = 0
-    _positions: dict[str, _Position] = field(default_factory=dict)
-    _last_seq: dict[str, int] = field(default_factory=dict)
-    _catching_up: dict[str, bool] = field(default_factory=dict)
+    _sources: defaultdict[str, _Source] = field(default_factory=lambda: defaultdict(_Source))
     _gap_possible: bool = False
     _changed: bool = False
 
@@ -104,8 +113,7 @@ class Outgoing:
         """Forgets what was not sent of a listener."""
         self._queue = deque(entry for entry in self._queue if _source_of(entry) != listener_id)
         self._queued_events = sum(run.left for run in self._queue if isinstance(run, _Run))
-        for known in (self._positions, self._last_seq, self._catching_up):
-            known.pop(listener_id, None)
+        self._sources.pop(listener_id, None)
 
     def clear(self) -> None:
         """Forgets everything that was not sent."""
@@ -141,10 +149,9 @@ class Outgoing:
             run.sent += count
             room, left = room - count, left - size
             self._queued_events -= count
-            self._last_seq[run.listener_id] = seq
-            if run.listener_id in self._positions:
-                # Overtaken by these events: its checkpoint would take the core back.
-                self._positions[run.listener_id].checkpoint = None
+            source = self._sources[run.listener_id]
+            # Overtaken by these events: an earlier checkpoint would take the core back.
+            source.last_seq, source.checkpoint = seq, None
             more = run.fragment or bool(run.left)
             if run.left:
                 break
@@ -164,16 +171,17 @@ class Outgoing:
         """Positions that pass no unacked event, and whether listeners are behind."""
         self._settle()
         progress = events.Progress(
-            catching_up=any(self._catching_up.values()), gap_possible=self._gap_possible
+            catching_up=any(source.catching_up for source in self._sources.values()),
+            gap_possible=self._gap_possible,
         )
-        for listener_id, position in self._positions.items():
-            if position.behind_seq > acked_seq:
+        for listener_id, source in self._sources.items():
+            if source.behind_seq > acked_seq:
                 continue
-            if position.checkpoint is not None:
-                progress.checkpoints[listener_id] = position.checkpoint
-                position.checkpoint = None
-            if position.final_block is not None:
-                progress.final_blocks[listener_id] = position.final_block
+            if source.checkpoint is not None:
+                progress.checkpoints[listener_id] = source.checkpoint
+                source.checkpoint = None
+            if source.final_block is not None:
+                progress.final_blocks[listener_id] = source.final_block
         self._gap_possible = self._changed = False
         return progress
 
@@ -202,17 +210,15 @@ class Outgoing:
             self._take_position(*passed)
 
     def _take_position(self, listener_id: str, passed: Passed) -> None:
-        position = self._positions.setdefault(listener_id, _Position())
+        source = self._sources[listener_id]
         if passed.checkpoint is not None:
-            position.checkpoint = passed.checkpoint
+            source.checkpoint = passed.checkpoint
         if passed.final_block is not None:
-            position.final_block = passed.final_block
-        position.behind_seq = self._last_seq.get(listener_id, 0)
-        if passed.catching_up != self._catching_up.get(listener_id, False):
-            self._changed = True
-        self._catching_up[listener_id] = passed.catching_up
-        if passed.gap_possible:
-            self._gap_possible = self._changed = True
+            source.final_block = passed.final_block
+        source.behind_seq = source.last_seq
+        self._gap_possible |= passed.gap_possible
+        self._changed |= passed.gap_possible or passed.catching_up != source.catching_up
+        source.catching_up = passed.catching_up
 
 
 def _source_of(entry: _Run | tuple[str, Passed]) -> str:
