@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from tests.robustness.fault_proxy import Slowness
+from tests.robustness.processes import has_ended, send_signal
 from tests.robustness.records import Fault, History
 from tests.robustness.schedule import PlannedFault
 from tests.robustness.site import Site
 
+STOP_WAIT_S: Final = 45.0
+"""Longer than a service manager waits: a stopped process may be frozen, or on a busy machine."""
 SLOW_DELAY_MAX_S: Final = 0.5
 SLOW_BYTES_PER_S_MIN: Final = 20_000
 SLOW_BYTES_PER_S_MAX: Final = 200_000
@@ -55,6 +59,8 @@ class Faults:
                 detail = await self._site.restart_zookeeper(fault.seconds)
             case ["kill", _]:
                 detail = await self._kill(target, fault.seconds)
+            case ["stop", _]:
+                detail = await self._stop(target, fault.seconds)
             case ["freeze", _]:
                 detail = await self._freeze(target, fault.seconds)
             case _:
@@ -80,6 +86,19 @@ class Faults:
         await asyncio.sleep(seconds)
         await self._site.release(target)
         return f"process {pid}" if pid is not None else "it was not running"
+
+    async def _stop(self, target: str, seconds: float) -> str:
+        """Asks a process to end, as a service manager does, and insists when it does not."""
+        pid, began = self._site.stop(target), time.monotonic()
+        if pid is None:
+            return "it was not running"
+        ended = await has_ended(pid, STOP_WAIT_S)
+        took = f"after {time.monotonic() - began:.1f} s" if ended else "not by itself"
+        if not ended:
+            send_signal(pid, signal.SIGKILL)
+        await asyncio.sleep(seconds)
+        await self._site.release(target)
+        return f"process {pid} ended {took}"
 
     async def _freeze(self, target: str, seconds: float) -> str:
         pid = self._site.freeze(target)

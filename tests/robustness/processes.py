@@ -120,6 +120,24 @@ def send_signal(pid: int, number: signal.Signals) -> None:
         return
 
 
+async def has_ended(pid: int, timeout_s: float) -> bool:
+    """Waits until a process, of whomever, is no more; False when the time is up."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            while _runs(pid):
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def descendants(pid: int) -> list[psutil.Process]:
     """All that a process has started and that still runs."""
     try:

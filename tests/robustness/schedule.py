@@ -28,7 +28,7 @@ class PlannedFault:
     Attributes:
         at: Seconds after the start.
         target: A process, a link, or `leader/<member>`, which is found when the time has come.
-        seconds: How long it lasts; for a kill, how long the process stays away.
+        seconds: How long it lasts; for a kill or a stop, how long the process stays away.
     """
 
     at: float
@@ -43,7 +43,7 @@ def targets(topology: Topology) -> Mapping[str, Sequence[str]]:
     leaders = [f"leader/{m}" for m in members]
     followers = [f"follower/{m}" for m in members] if topology.replicas > 1 else []
     found: dict[str, Sequence[str]] = {}
-    for verb in ("kill", "freeze"):
+    for verb in ("kill", "stop", "freeze"):
         found[f"{verb} leader"] = leaders
         found[f"{verb} follower"] = followers
         found[f"{verb} connector"] = topology.connectors

@@ -114,12 +114,19 @@ class Site:
             name: Name of a process.
             hold: Keep it down until `release`; what a core launched comes back when the core wants.
         """
+        return self._end(name, signal.SIGKILL, hold=hold)
+
+    def stop(self, name: str) -> int | None:
+        """SIGTERM; otherwise as `kill` with `hold`."""
+        return self._end(name, signal.SIGTERM, hold=True)
+
+    def _end(self, name: str, number: signal.Signals, *, hold: bool) -> int | None:
         pid = self.pid(name)
         if pid is not None:
             service = self._services.get(name)
             if service is not None:
                 service.killed, service.held = True, hold
-            send_signal(pid, signal.SIGKILL)
+            send_signal(pid, number)
         return pid
 
     async def release(self, name: str) -> None:

@@ -41,7 +41,8 @@ def test_targets_exist_and_are_hit_once_at_a_time(topology: Topology) -> None:
 
 
 def test_cluster_has_more_to_break() -> None:
-    more = {"kill follower", "freeze follower", "restart database", "kill ZooKeeper"}
+    followers = {"kill follower", "stop follower", "freeze follower"}
+    more = followers | {"restart database", "kill ZooKeeper"}
     assert set(targets(CLUSTER)) - set(targets(ALONE)) == more
     assert set(targets(ALONE)) <= set(targets(CLUSTER))
 
