@@ -6,7 +6,14 @@ import hashlib
 import json
 from itertools import count
 
-from photinus_core.model.events import EventType, NewEvent, Subscription, SubscriptionFilter
+from photinus_core.model.events import (
+    DeadLetter,
+    DeadLetterState,
+    EventType,
+    NewEvent,
+    Subscription,
+    SubscriptionFilter,
+)
 from photinus_core.model.ids import Did, Hash32, Namespace, Nanoseconds, Uuid, new_uuid
 from photinus_core.model.ledger import (
     BlockchainEvent,
@@ -259,6 +266,23 @@ def make_event(
 ) -> NewEvent:
     return NewEvent(
         new_uuid(), kind, namespace, new_uuid(), Nanoseconds(1), new_uuid(), new_uuid(), "topic1"
+    )
+
+
+def make_dead_letter(subscription: Uuid, event: Uuid) -> DeadLetter:
+    return DeadLetter(
+        id=new_uuid(),
+        namespace=NS,
+        subscription=subscription,
+        event=event,
+        event_sequence=1,
+        event_type=EventType.MESSAGE_CONFIRMED,
+        state=DeadLetterState.PARKED,
+        attempts=1,
+        status=500,
+        error="it answered 500",
+        created=Nanoseconds(1),
+        updated=Nanoseconds(1),
     )
 
 

@@ -42,6 +42,7 @@ from tests.support.store_records import (
     make_batch,
     make_blockchain_event,
     make_data,
+    make_dead_letter,
     make_event,
     make_identity,
     make_message,
@@ -238,6 +239,7 @@ async def _fill(store: Store) -> None:
         await tx.upsert_identity(identity := make_identity("o"))
         await tx.insert_verifiers([make_verifier(identity.base.id, "0x1")])
         await tx.save_subscription(make_subscription("s"), 0)
+        await tx.save_dead_letters([make_dead_letter(new_uuid(), new_uuid())])
         tx.append_events([make_event()])
         await _fill_rest(tx)
 

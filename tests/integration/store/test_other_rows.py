@@ -19,6 +19,7 @@ from photinus_core.ports.store import Fence, OperationChange, Store
 from tests.support.store_records import (
     NS,
     make_blockchain_event,
+    make_dead_letter,
     make_identity,
     make_operation,
     make_subscription,
@@ -241,6 +242,35 @@ async def test_an_offset_under_an_older_epoch_does_not_move(store: Store) -> Non
         assert (await tx.offset(one.id), await tx.offset(two.id)) == (3, 5)
         await tx.set_offset(one.id, 6, new)
         assert await tx.offset(one.id) == 6
+
+
+async def test_dead_letters_are_queued_and_go_with_their_subscription(store: Store) -> None:
+    one, two, event = make_subscription("one"), make_subscription("two"), new_uuid()
+    first, other = make_dead_letter(one.id, event), make_dead_letter(two.id, event)
+    second = make_dead_letter(one.id, new_uuid())
+    async with store.write(NS) as tx:
+        await tx.save_subscription(one, None)
+        await tx.save_dead_letters([first, second, other])
+        assert await tx.dead_letter_count(one.id) == 2
+        assert await tx.dead_letter(two.id, first.id) is None, "it is another subscription's"
+        assert await tx.queued_dead_letters(one.id, 10) == []
+        assert await tx.queue_dead_letters(one.id, new_uuid(), Nanoseconds(5)) == 0
+        assert await tx.queue_dead_letters(one.id, first.id, Nanoseconds(5)) == 1
+        queued = await tx.queued_dead_letters(one.id, 10)
+        assert [letter.id for letter in queued] == [first.id]
+        again = make_dead_letter(one.id, event)
+        await tx.save_dead_letters([msgspec.structs.replace(again, attempts=7)])
+        kept = await tx.dead_letter(one.id, first.id)
+        assert kept is not None
+        assert (kept.attempts, kept.state) == (7, "parked")
+        assert await tx.queue_dead_letters(one.id, None, Nanoseconds(6)) == 2
+        assert len(await tx.queued_dead_letters(one.id, 1)) == 1
+        assert not await tx.delete_dead_letter(two.id, first.id)
+        assert await tx.delete_dead_letter(one.id, first.id)
+        assert await tx.delete_subscription(one.id)
+    async with store.read(NS) as reader:
+        assert await reader.dead_letter_count(one.id) == 0
+        assert await reader.dead_letter(two.id, other.id) == other
 
 
 async def test_a_subscriptions_name_is_taken_once(store: Store) -> None:

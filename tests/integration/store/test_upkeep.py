@@ -30,6 +30,7 @@ from tests.support.store_records import (
     make_batch,
     make_blockchain_event,
     make_data,
+    make_dead_letter,
     make_event,
     make_message,
     make_operation,
@@ -114,6 +115,16 @@ async def test_without_subscriptions_all_old_events_go(store: Store) -> None:
         left = await reader.events_after(0, 10)
     assert [e.created for e in left] == [NOW] * 3
     assert [b.sequence - a.sequence for a, b in pairwise(left)] == [1, 1]
+
+
+async def test_events_of_dead_letters_stay(store: Store) -> None:
+    kept, free = event(OLD), event(OLD)
+    async with store.write(NS) as tx:
+        tx.append_events([kept, free])
+        await tx.save_dead_letters([make_dead_letter(new_uuid(), kept.id)])
+    assert await prune(store, Prunable.EVENTS) == (1, 1)
+    async with store.read(NS) as reader:
+        assert list(await reader.events([kept.id, free.id])) == [kept.id]
 
 
 async def test_looking_deletes_nothing_and_stops_where_all_is_young(store: Store) -> None:

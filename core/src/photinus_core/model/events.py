@@ -93,3 +93,31 @@ class Subscription(msgspec.Struct, frozen=True):
     batch_timeout_ms: int
     created: Nanoseconds
     updated: Nanoseconds | None = None
+
+
+class DeadLetterState(StrEnum):
+    """Where a dead letter stands."""
+
+    PARKED = "parked"
+    QUEUED = "queued"
+    """To be tried again, by the replica that serves the subscription."""
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """An event that a webhook did not take, kept until it does or somebody drops it."""
+
+    id: Uuid
+    namespace: Namespace
+    subscription: Uuid
+    event: Uuid
+    event_sequence: int
+    event_type: EventType
+    state: DeadLetterState
+    attempts: int
+    """Calls so far, the repeated ones of one delivery counted each."""
+    status: int
+    """HTTP status of the last answer; 0 when there was none."""
+    error: str
+    """Why the last call failed."""
+    created: Nanoseconds
+    updated: Nanoseconds

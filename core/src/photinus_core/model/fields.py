@@ -82,6 +82,11 @@ FIELDS: Final[Mapping[str, Mapping[str, FieldType]]] = MappingProxyType(
         "subscriptions": _fields(
             "id name transport events", json="filters options", times="created"
         ),
+        "deadletters": _fields(
+            "id subscription event state",
+            integers="attempts status",
+            times="created updated",
+        ),
         "events": _fields(
             "id type reference correlator tx topic", integers="sequence", times="created"
         ),

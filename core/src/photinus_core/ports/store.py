@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from photinus_core.model.events import Event, NewEvent, Subscription
+from photinus_core.model.events import DeadLetter, Event, NewEvent, Subscription
 from photinus_core.model.ids import Epoch, Hash32, Namespace, Nanoseconds, Uuid
 from photinus_core.model.ledger import (
     BlockchainEvent,
@@ -55,6 +55,7 @@ class Table(StrEnum):
     GROUPS = "groups"
     EVENTS = "events"
     SUBSCRIPTIONS = "subscriptions"
+    DEAD_LETTERS = "deadletters"
     TRANSACTIONS = "transactions"
     OPERATIONS = "operations"
     BLOCKCHAIN_EVENTS = "blockchainevents"
@@ -426,6 +427,18 @@ class EventReads(Protocol):
         """Stored offset of a subscription: all events up to it are acked."""
         ...
 
+    async def dead_letter(self, subscription: Uuid, letter: Uuid) -> DeadLetter | None:
+        """Finds a dead letter of a subscription."""
+        ...
+
+    async def queued_dead_letters(self, subscription: Uuid, limit: int) -> list[DeadLetter]:
+        """Dead letters of a subscription that are to be tried again, oldest first."""
+        ...
+
+    async def dead_letter_count(self, subscription: Uuid) -> int:
+        """How many dead letters a subscription has."""
+        ...
+
 
 class UpkeepReads(Protocol):
     """What operators ask."""
@@ -666,7 +679,7 @@ class EventWrites(Protocol):
         ...
 
     async def delete_subscription(self, subscription: Uuid) -> bool:
-        """Deletes a subscription and its offset; False when there was none."""
+        """Deletes a subscription, its offset and dead letters; False when there was none."""
         ...
 
     async def set_offset(self, subscription: Uuid, offset: int, fence: Fence | None = None) -> None:
@@ -675,6 +688,20 @@ class EventWrites(Protocol):
         Of one that is served under a lease only while the fence's epoch is the current one; else
         nothing happens, and the other offsets of the transaction are stored.
         """
+        ...
+
+    async def save_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Stores dead letters; of an event that a subscription has one of, that one is replaced."""
+        ...
+
+    async def queue_dead_letters(
+        self, subscription: Uuid, letter: Uuid | None, now: Nanoseconds
+    ) -> int:
+        """Has one dead letter of a subscription tried again, or all; gives how many there are."""
+        ...
+
+    async def delete_dead_letter(self, subscription: Uuid, letter: Uuid) -> bool:
+        """Deletes a dead letter; False when there was none."""
         ...
 
 

@@ -203,6 +203,9 @@ class EventWriting(WriteSession):
 
     async def delete_subscription(self, subscription: Uuid) -> bool:
         self.later("DELETE FROM offsets WHERE namespace = $1 AND subscription = $2", subscription)
+        self.later(
+            "DELETE FROM dead_letters WHERE namespace = $1 AND subscription = $2", subscription
+        )
         deleted = await self.fetch(
             "DELETE FROM subscriptions WHERE namespace = $1 AND id = $2 RETURNING id", subscription
         )

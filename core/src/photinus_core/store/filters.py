@@ -21,9 +21,17 @@ from photinus_core.model.query import (
     Operator,
     Page,
     Query,
+    SortKey,
 )
 from photinus_core.ports.store import Table
-from photinus_core.store import batch_reads, event_rows, ledger_rows, message_reads, network_rows
+from photinus_core.store import (
+    batch_reads,
+    dead_letter_rows,
+    event_rows,
+    ledger_rows,
+    message_reads,
+    network_rows,
+)
 from photinus_core.store.session import Row, Session
 
 _COMPARISONS: Final = {
@@ -47,6 +55,7 @@ class Listing:
         decode: Reads a row of these columns.
         renamed: Columns of fields that are not called like them.
         indexed: Columns whose index leaves out absent values: equality says so, to use it.
+        nullable: Columns that may be NULL.
         order: What orders by age.
         visible: Which rows are listed at all: received data and batches nobody has decided on are
             not, for anyone can send them under an id that another uses (hard case 16). Messages are:
@@ -58,6 +67,7 @@ class Listing:
     decode: Callable[[Row], Any]
     renamed: Mapping[str, str] = field(default_factory=dict)
     indexed: frozenset[str] = frozenset()
+    nullable: frozenset[str] = frozenset()
     order: str = "sequence"
     visible: str = "TRUE"
 
@@ -81,6 +91,7 @@ LISTINGS: Final[Mapping[Table, Listing]] = MappingProxyType(
                 "txparent.id": "txparent_id",
             },
             frozenset({"cid", "group_hash", "batch", "idempotency_key", "tag"}),
+            frozenset({"confirmed"}),
         ),
         Table.DATA: Listing(
             "data",
@@ -96,6 +107,7 @@ LISTINGS: Final[Mapping[Table, Listing]] = MappingProxyType(
                 "blob.size": "blob_size",
             },
             frozenset({"blob_hash", "blob_path"}),
+            frozenset({"value"}),
             visible="visible = TRUE",
         ),
         Table.DATATYPES: Listing(
@@ -115,6 +127,7 @@ LISTINGS: Final[Mapping[Table, Listing]] = MappingProxyType(
                 "tx.type": "tx_type",
                 "tx.id": "tx_id",
             },
+            nullable=frozenset({"confirmed"}),
             visible="(own = TRUE OR confirmed IS NOT NULL)",
         ),
         Table.PINS: Listing(
@@ -138,6 +151,11 @@ LISTINGS: Final[Mapping[Table, Listing]] = MappingProxyType(
             event_rows.SUBSCRIPTION_COLUMNS,
             event_rows.decode_subscription,
             {"filters": "filter_json", "options": "options_json"},
+        ),
+        Table.DEAD_LETTERS: Listing(
+            "dead_letters",
+            dead_letter_rows.DEAD_LETTER_COLUMNS,
+            dead_letter_rows.decode_dead_letter,
         ),
         Table.TRANSACTIONS: Listing(
             "transactions",
@@ -271,18 +289,25 @@ def to_sql(table: Table, query: Query) -> Statements:
     where = f"namespace = $1 AND {listing.visible} AND ({conditions.write(query.where)})"
     total = f"SELECT count(*) FROM {listing.table} WHERE {where}"
     total_args = tuple(conditions.args)
-    order = [
-        f"{column} {'DESC' if key.descending else 'ASC'}"
-        for key in query.sort
-        if not (column := listing.column(key.field)).startswith("'")
-    ]
-    order.append(f"{listing.order} DESC")
+    order = [_sort_term(listing, key) for key in query.sort]
+    order = [term for term in order if term] + [f"{listing.order} DESC"]
     page = (
         f"SELECT {listing.columns} FROM {listing.table} WHERE {where} "
         f"ORDER BY {', '.join(order)} "
         f"LIMIT {conditions.parameter(query.limit)} OFFSET {conditions.parameter(query.skip)}"
     )
     return Statements(page, tuple(conditions.args), total, total_args)
+
+
+def _sort_term(listing: Listing, key: SortKey) -> str:
+    column = listing.column(key.field)
+    if column.startswith("'"):
+        return ""
+    direction = "DESC" if key.descending else "ASC"
+    if column not in listing.nullable:
+        return f"{column} {direction}"
+    # PostgreSQL's order, and so FireFly's; SQLite has it the other way round.
+    return f"{column} {direction} NULLS {'FIRST' if key.descending else 'LAST'}"
 
 
 class Querying(Session):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from photinus_core.store.batch_reads import BatchReading
 from photinus_core.store.batch_writes import BatchWriting
+from photinus_core.store.dead_letter_rows import DeadLetterReading, DeadLetterWriting
 from photinus_core.store.event_rows import EventReading, EventWriting
 from photinus_core.store.filters import Querying
 from photinus_core.store.ledger_rows import LedgerReading, LedgerWriting
@@ -19,6 +20,7 @@ class ReadStatements(
     NetworkReading,
     LedgerReading,
     EventReading,
+    DeadLetterReading,
     UpkeepReading,
     Querying,
 ):
@@ -32,6 +34,7 @@ class WriteStatements(
     NetworkWriting,
     LedgerWriting,
     EventWriting,
+    DeadLetterWriting,
     UpkeepWriting,
 ):
     """Everything `ports.WriteTransaction` does, over `session.WriteSession`."""

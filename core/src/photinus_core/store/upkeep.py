@@ -66,9 +66,14 @@ _NAMED: Final = (
     "AND e.tx_id = t.id AND e.tx_id <> '')"
 )
 
+# A dead letter is tried again with the event as it is.
+_PARKED: Final = (
+    "EXISTS (SELECT 1 FROM dead_letters d WHERE d.namespace = t.namespace AND d.event = t.id)"
+)
+
 _COLLECTIONS: Final = MappingProxyType(
     {
-        Prunable.EVENTS: _Collection("events", "created", "FALSE"),
+        Prunable.EVENTS: _Collection("events", "created", _PARKED),
         Prunable.BLOCKCHAIN_EVENTS: _Collection("blockchain_events", "timestamp", _UNDECIDED),
         Prunable.OPERATIONS: _Collection(
             "operations", "updated", f"{_UNFINISHED} OR {_OPEN_BATCH}"
