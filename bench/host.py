@@ -47,6 +47,7 @@ READY_S: Final = 60.0
 GONE_S: Final = 60.0
 POLL_S: Final = 0.002
 AIM_EVENTS: Final = 50_000
+AIM_BATCH: Final = 200
 AIM_KILLED_S: Final = 1.0
 AIM_HUNG_S: Final = 3.0
 ZEROS: Final = "0" * 64
@@ -107,6 +108,9 @@ def main() -> int:
     """Runs the measurements as the arguments say."""
     parser = argparse.ArgumentParser(prog="bench.host", description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each run")
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="of each run of events; the best counts"
+    )
     parser.add_argument("--batches", type=int, nargs="*", default=[50, 200, 500])
     parser.add_argument("--callers", type=int, nargs="*", default=[1, 64])
     parser.add_argument("--losses", type=int, default=4, help="how often the process is lost")
@@ -128,9 +132,9 @@ async def _run(arguments: argparse.Namespace) -> int:
     try:
         if arguments.only in (None, "events"):
             report["events"] = [
-                await _events(place, size, arguments.seconds, fresh=fresh)
+                await _events(place, size, arguments.seconds, arguments.rounds, fresh=fresh)
                 for place in places
-                for size, fresh in [*((n, False) for n in arguments.batches), (200, True)]
+                for size, fresh in [*((n, False) for n in arguments.batches), (AIM_BATCH, True)]
             ]
         if arguments.only in (None, "calls"):
             report["calls"] = [run for place in places for run in await _calls(place, arguments)]
@@ -203,7 +207,26 @@ class _Cpu:
         return {role: round(1e6 * s / max(1, count), 1) for role, s in used.items()}
 
 
-async def _events(place: Placement, size: int, seconds: float, *, fresh: bool) -> dict[str, Any]:
+async def _events(
+    place: Placement, size: int, seconds: float, rounds: int, *, fresh: bool
+) -> dict[str, Any]:
+    """The best of some rounds: what others do on the machine only ever slows."""
+    every = [await _round(place, size, seconds, fresh=fresh) for _ in range(rounds)]
+    run = max(every, key=lambda each: int(each["per_second"]))
+    run["rounds_per_second"] = [each["per_second"] for each in every]
+    verdict, used = "", run["cpu_us_per_event"]
+    if size == AIM_BATCH and not fresh:
+        run["aim"] = AIM_EVENTS
+        verdict = "   aim reached" if run["per_second"] >= AIM_EVENTS else "   AIM MISSED"
+    _say(
+        f"events  {place.title:14} batches of {size:4}, made {run['made']:10} "
+        f"{run['per_second']:8,} /s   CPU core {used['core']:5} µs, "
+        f"connector {used['connector']:5} µs, {run['per_cpu_second']:,} /s of CPU{verdict}"
+    )
+    return run
+
+
+async def _round(place: Placement, size: int, seconds: float, *, fresh: bool) -> dict[str, Any]:
     """Events per second from the connector to the core's stream client, acked as they are taken."""
     options = ["--batch", str(size), *(["--fresh"] if fresh else [])]
     async with _hosted(place, *options) as (host, _):
@@ -217,23 +240,14 @@ async def _events(place: Placement, size: int, seconds: float, *, fresh: bool) -
         took, count = time.perf_counter() - began, counter.events - first
         used = _Cpu.now().per(cpu, count)
         await stream.aclose()
-    run: dict[str, Any] = {
+    return {
         "placement": place.title,
         "batch": size,
         "made": "when found" if fresh else "beforehand",
         "per_second": round(count / took),
+        "per_cpu_second": round(1e6 / max(0.1, sum(used.values()))),
         "cpu_us_per_event": used,
     }
-    verdict = ""
-    if size == 200 and not fresh:
-        run["aim"] = AIM_EVENTS
-        verdict = "   aim reached" if run["per_second"] >= AIM_EVENTS else "   AIM MISSED"
-    _say(
-        f"events  {place.title:14} batches of {size:4}, made {run['made']:10} "
-        f"{run['per_second']:8,} /s   CPU core {used['core']:5} µs, "
-        f"connector {used['connector']:5} µs{verdict}"
-    )
-    return run
 
 
 async def _stream(host: ConnectorHost, counter: Counter) -> Any:
