@@ -11,6 +11,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
 from photinus_sdk.scaffold import create_project, offered
 
 LIMIT_S = 240
@@ -56,6 +57,7 @@ async def verify(contract: str, folder: Path) -> None:
     assert int(found[1]) > 45, said
 
 
+@pytest.mark.timeout(900)
 async def test_generated_projects_pass_their_tests(tmp_path: Path) -> None:
     """Two at a time: most of it is waiting, but the suite's patience ends somewhere."""
     room = asyncio.Semaphore(2)
