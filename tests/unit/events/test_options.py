@@ -55,6 +55,6 @@ def test_options_are_shown_sorted_with_their_unknown_members() -> None:
         '{"url":"http://x","batch":true,"readAhead":9,"headers":{"b":1, "a":2}}'
     )
     assert show_options(options, 112) == (
-        '{"batch":true,"firstEvent":"112","headers":{"b":1,"a":2},"readAhead":9,"url":"http://x",'
+        '{"batch":true,"batchTimeout":"50ms","firstEvent":"112","headers":{"b":1,"a":2},"readAhead":9,"url":"http://x",'
         '"withData":false}'
     )

@@ -17,6 +17,7 @@ from photinus_core.namespaces.settings import NamespaceSettings
 from photinus_core.ports.clock import SystemClock
 from photinus_core.ports.elector import Lease
 from photinus_core.ports.scope import Scope
+from photinus_core.rpc.subscribing import shown
 
 WAIT_S = 10.0
 
@@ -44,7 +45,9 @@ async def test_a_database_that_is_away_ends_no_namespace() -> None:
     elector: Any = LateElector()
     store: Any = SimpleNamespace()
     scope = Scope(store, SystemClock(), name, "default")
-    runtime: Any = NamespaceRuntime(scope, NamespaceSettings(name), elector, NamespaceConnectors())
+    runtime: Any = NamespaceRuntime(
+        scope, NamespaceSettings(name), elector, NamespaceConnectors(), shown
+    )
     led: asyncio.Queue[tuple[int, str]] = asyncio.Queue(1)
 
     async def lead(_services: object, lease: Lease, _key: object) -> None:

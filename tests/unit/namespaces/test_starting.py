@@ -35,6 +35,7 @@ from photinus_core.ports.elector import Lease
 from photinus_core.ports.scope import Scope
 from photinus_core.rpc.services.messages import MessageServicer
 from photinus_core.rpc.services.namespaces import NamespaceServicer
+from photinus_core.rpc.subscribing import shown
 from photinus_core.store import SqliteStore
 
 NS = Namespace("alpha")
@@ -77,6 +78,7 @@ async def running(
         settings(member.key),
         elector or LocalElector(store),
         NamespaceConnectors(member.blockchain, member.data_exchange, member.shared_storage),
+        shown,
     )
     life = asyncio.create_task(runtime.run())
     try:
@@ -194,6 +196,10 @@ async def test_whoever_leads_has_no_trouble_with_elections(
 async def test_a_gateway_namespace_stands_in_no_election(store: SqliteStore) -> None:
     elector: Any = NeverElected("FF19130: nobody asked")
     runtime = NamespaceRuntime(
-        Scope(store, SystemClock(), NS, NS), NamespaceSettings(NS), elector, NamespaceConnectors()
+        Scope(store, SystemClock(), NS, NS),
+        NamespaceSettings(NS),
+        elector,
+        NamespaceConnectors(),
+        shown,
     )
     assert await elections(runtime) == []

@@ -29,6 +29,7 @@ from photinus_core.ports.clock import SystemClock
 from photinus_core.ports.elector import Elector
 from photinus_core.ports.scope import Scope
 from photinus_core.ports.store import Store
+from photinus_core.rpc.subscribing import shown
 from photinus_core.store import SqliteStore
 
 CORE_VERSION: Final = version("photinus-core")
@@ -126,6 +127,7 @@ class Assembly:
             namespace,
             self.electors[namespace.database.name],
             _connectors(namespace, settings, host),
+            shown,
         )
 
 

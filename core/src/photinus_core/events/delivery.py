@@ -14,26 +14,28 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from photinus_core.events.enrichment import EnrichedEvent, enrich
 from photinus_core.events.filters import EventFilter, compile_filter
 from photinus_core.events.offsets import OffsetWriter
-from photinus_core.events.subscriptions import ephemeral, resolve_first_event
+from photinus_core.events.subscriptions import WEBSOCKETS, ephemeral, resolve_first_event
 from photinus_core.events.turns import SubscriptionTurns
 from photinus_core.model.errors import Deposed, Rejected, Unavailable
 from photinus_core.model.events import Event, Subscription
 from photinus_core.model.ids import Namespace, Nanoseconds, Uuid, new_uuid
 from photinus_core.ports.clock import Clock
 from photinus_core.ports.elector import Lease
-from photinus_core.ports.leases import certain, fence_of
-from photinus_core.ports.store import Notification, Store
+from photinus_core.ports.leases import certain, fence_of, under
+from photinus_core.ports.store import Fence, Notification, Store
 from photinus_core.ports.tasks import Background, Wake
 from photinus_core.sequencing.delivery import Delivery, Send
 
 log: Final = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PAGE: Final = 200
 """Most events read at once."""
@@ -90,12 +92,15 @@ class DeliveryService:
         finally:
             unsubscribe()
 
-    def start_durable(self, name: str, deliver: Deliver, *, autoack: bool = False) -> Connection:
+    def start_durable(
+        self, name: str, deliver: Deliver, *, autoack: bool = False, transport: str = WEBSOCKETS
+    ) -> Connection:
         """Starts a durable subscription by name.
 
-        It need not exist yet: delivery begins when it is made. Call `run` on what is returned.
+        It need not exist yet: delivery begins when it is made. One of another transport counts as
+        none. Call `run` on what is returned.
         """
-        return Connection(self, deliver, autoack=autoack, name=name)
+        return Connection(self, deliver, autoack=autoack, name=name, transport=transport)
 
     def start_ephemeral(
         self, filter_json: str, options_json: str, deliver: Deliver, *, autoack: bool = False
@@ -166,12 +171,14 @@ class Connection:
         autoack: bool,
         name: str = "",
         own: Subscription | None = None,
+        transport: str = WEBSOCKETS,
     ) -> None:
         self._service = service
         self._deliver = deliver
         self._autoack = autoack
         self._name = name
         self._own = own
+        self._transport = transport
         self.started: Final = service.clock.now()
         self._subscription: Subscription | None = own
         self._machine: Delivery[Event] | None = None
@@ -200,6 +207,24 @@ class Connection:
     def is_ephemeral(self) -> bool:
         """Whether it ends with the connection."""
         return self._own is not None
+
+    @property
+    def is_served(self) -> bool:
+        """Whether it is this connection's turn."""
+        return self._machine is not None
+
+    @property
+    def fence(self) -> Fence | None:
+        """What keeps a transport's transactions from counting when its turn is over."""
+        return None if self._lease is None else fence_of(self._lease)
+
+    async def in_turn(self, work: Coroutine[Any, Any, T]) -> T:
+        """Does a transport's work for what it was given, and ends it when its turn is over.
+
+        Raises:
+            Deposed: the turn is over.
+        """
+        return await work if self._lease is None else await under(self._lease, work)
 
     async def run(self) -> None:
         """Delivers until cancelled. What is out and not acked then is delivered again later."""
@@ -313,7 +338,8 @@ class Connection:
 
     async def _find(self) -> Subscription | None:
         async with self._service.store.read(self._service.namespace) as reader:
-            return await reader.subscription_by_name(self._name)
+            found = await reader.subscription_by_name(self._name)
+        return found if found is not None and found.transport == self._transport else None
 
     async def _has_changed(self, subscription: Subscription) -> bool:
         if not self._changed:

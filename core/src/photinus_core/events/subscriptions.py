@@ -8,12 +8,18 @@ a number, and not moved by later changes.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
 
+from photinus_core.events.durations import milliseconds_of
 from photinus_core.events.filters import compile_filter, parse_filter
+from photinus_core.events.webhook_options import (
+    WEBHOOK_DEFAULTS,
+    WebhookSettings,
+    read_webhook_options,
+)
 from photinus_core.model import canonical, names
 from photinus_core.model.errors import Conflict, Exhausted, NotFound, Rejected
 from photinus_core.model.events import Subscription, SubscriptionFilter
@@ -83,12 +89,18 @@ class SubscriptionService:
     """Durable subscriptions of one namespace."""
 
     def __init__(
-        self, store: Store, namespace: Namespace, clock: Clock, limit: int = SUBSCRIPTIONS_MAX
+        self,
+        store: Store,
+        namespace: Namespace,
+        clock: Clock,
+        limit: int = SUBSCRIPTIONS_MAX,
+        webhooks: WebhookSettings = WEBHOOK_DEFAULTS,
     ) -> None:
         self._store = store
         self._namespace = namespace
         self._clock = clock
         self._limit = limit
+        self._webhooks = webhooks
 
     async def create(self, wanted: SubscriptionInput) -> Subscription:
         """Makes a subscription.
@@ -96,7 +108,8 @@ class SubscriptionService:
         Raises:
             Conflict: FF10193, the name is taken.
             Rejected: FF00140 name, FF10172 transport, FF10171 filter, FF10191 or FF10192 first
-                event, FF10244 or FF10460 options that do not go together, FF19010 read-ahead.
+                event, FF10244 or FF10460 options that do not go together, FF19010 read-ahead;
+                of webhooks FF10242, FF10243, FF10455 and those of `read_webhook_options`.
             Exhausted: FF19009, there are too many.
         """
         made, _ = await self._save(wanted, may_replace=False)
@@ -144,8 +157,7 @@ class SubscriptionService:
         transport = check_transport(wanted.transport)
         filters, filter_json = parse_filter(wanted.filter_json)
         compile_filter(filters)
-        options = parse_options(wanted.options_json)
-        check_options(options, transport)
+        given = parse_options(wanted.options_json)
         now = self._clock.now()
         async with self._store.write(self._namespace) as tx:
             existing = await tx.subscription_by_name(wanted.name)
@@ -153,6 +165,9 @@ class SubscriptionService:
                 raise Conflict("FF10193", "subscription", self._namespace, wanted.name)
             if existing is None and len(await tx.subscriptions()) >= self._limit:
                 raise Exhausted("FF19009", self._limit, "subscriptions")
+            if existing is not None:
+                transport = existing.transport
+            options = settle_options(given, transport, self._webhooks)
             if existing is None:
                 first = await resolve_first_event(tx, options.first_event)
             else:
@@ -161,7 +176,7 @@ class SubscriptionService:
                 id=new_uuid() if existing is None else existing.id,
                 namespace=self._namespace,
                 name=wanted.name,
-                transport=transport if existing is None else existing.transport,
+                transport=transport,
                 filter=filters,
                 filter_json=filter_json,
                 options_json=show_options(options, first),
@@ -187,8 +202,7 @@ def ephemeral(
     """
     filters, shown = parse_filter(filter_json)
     compile_filter(filters)
-    options = parse_options(options_json)
-    check_options(options, WEBSOCKETS)
+    options = settle_options(parse_options(options_json), WEBSOCKETS)
     subscription_id = new_uuid()
     made = Subscription(
         id=subscription_id,
@@ -228,32 +242,27 @@ def check_transport(transport: str) -> str:
     return transport or WEBSOCKETS
 
 
-def check_options(options: Options, transport: str) -> None:
-    """Checks options against each other and the transport.
+def settle_options(
+    options: Options, transport: str, webhooks: WebhookSettings = WEBHOOK_DEFAULTS
+) -> Options:
+    """Checks options against each other and the transport, and fills in what that decides.
 
     Raises:
-        Rejected: FF10244 data over WebSockets, FF10242 no URL, FF10460 batches with replies.
+        Rejected: FF10244 data over WebSockets, FF10460 batches with data; those of
+            `read_webhook_options`.
     """
+    if options.batch and options.with_data:
+        raise Rejected("FF10460")
     if transport == WEBSOCKETS and options.with_data:
         raise Rejected("FF10244")
-    if transport == WEBHOOKS and dict(options.other).get("url", '""') in {'""', "null"}:
-        raise Rejected("FF10242")
-    if transport == WEBHOOKS and options.batch and dict(options.other).get("reply") == "true":
-        raise Rejected("FF10460")
+    if transport == WEBHOOKS:
+        read_webhook_options(dict(options.other), webhooks)
+        if "withData" not in options.said:
+            options = replace(options, with_data=not options.batch)
+    return options
 
 
 _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+")
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
-_UNIT_MS: Final = {
-    "ns": 1e-6,
-    "us": 1e-3,
-    "µs": 1e-3,
-    "ms": 1.0,
-    "s": 1e3,
-    "m": 6e4,
-    "h": 3.6e6,
-}
 
 
 def parse_options(text: str) -> Options:
@@ -324,12 +333,7 @@ def _milliseconds(value: object) -> int:
     if value is None or value == "":
         return BATCH_TIMEOUT_MS
     text = str(value)
-    if re.fullmatch(r"\d{1,12}", text, re.ASCII):
-        found = float(text)
-    elif _DURATION.fullmatch(text):
-        found = sum(float(n) * _UNIT_MS[unit] for n, unit in _DURATION_PART.findall(text))
-    else:
-        raise Rejected("FF00137", text[:100])
+    found = milliseconds_of(text)
     if found > BATCH_TIMEOUT_MS_MAX:
         raise Rejected("FF19010", "options.batchTimeout", 0, BATCH_TIMEOUT_MS_MAX, text[:100])
     return round(found)
@@ -340,12 +344,13 @@ def show_options(options: Options, first_event: int) -> str:
     members = dict(options.other)
     members["firstEvent"] = f'"{first_event}"'
     members["withData"] = "true" if options.with_data else "false"
-    if "readAhead" in options.said:
+    if "readAhead" in options.said or options.batch:
         members["readAhead"] = str(options.read_ahead)
     if "batch" in options.said:
         members["batch"] = "true" if options.batch else "false"
-    if options.batch_timeout:
-        members["batchTimeout"] = canonical.quote(options.batch_timeout)
+    if options.batch_timeout or options.batch:
+        shown = options.batch_timeout or f"{BATCH_TIMEOUT_MS}ms"
+        members["batchTimeout"] = canonical.quote(shown)
     written = ",".join(f"{canonical.quote(name)}:{members[name]}" for name in sorted(members))
     return f"{{{written}}}"
 

@@ -270,7 +270,7 @@ _DELIVERY: Final = (
         "Subscription name '{}' is invalid according to multiparty network rules in effect (network version={})",
     ),
     ("FF10455", 400, "Unknown TLS configuration: {}"),
-    ("FF10460", 400, "Webhook subscriptions that batch cannot reply"),
+    ("FF10460", 400, "Batches cannot be combined with withData"),
     (
         "FF10462",
         400,

@@ -24,6 +24,7 @@ _REQUESTS: Final = (
     ("FF19014", 503, "The core cannot be reached: {}"),
     ("FF19015", 400, "Key '{}' cannot be used: {}"),
     ("FF19016", 503, "The configuration of a namespace in use here was changed; connect again"),
+    ("FF19017", 400, "Webhooks to host '{}' are not allowed here (events.webhooks.allowedHosts)"),
 )
 
 _DATABASE: Final = (

@@ -16,14 +16,18 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from photinus_core.data.datatypes import DatatypeDefiner
+from photinus_core.data.inputs import DataInput
 from photinus_core.data.schemas import compile_schema
 from photinus_core.data.service import DataService
+from photinus_core.events.dead_letters import DeadLetterService
 from photinus_core.events.delivery import DeliveryService
 from photinus_core.events.explain import Explainer
 from photinus_core.events.subscriptions import SubscriptionService
 from photinus_core.events.turns import SubscriptionTurns
 from photinus_core.events.waiting import OutcomeWaiter
 from photinus_core.events.wakeups import WakeupKind
+from photinus_core.events.webhook_requests import Reply
+from photinus_core.events.webhooks import Show, WebhookParts, Webhooks
 from photinus_core.identity.registration import (
     IdentityRegistration,
     NetworkAccess,
@@ -32,10 +36,11 @@ from photinus_core.identity.registration import (
 )
 from photinus_core.identity.resolution import IdentityResolver
 from photinus_core.messaging.groups import GroupResolver
+from photinus_core.messaging.inputs import MessageInput
 from photinus_core.messaging.receipts import ReceiptService
 from photinus_core.messaging.sender import MessageSender
 from photinus_core.model import canonical
-from photinus_core.model.errors import NotReady, PhotinusError, Rejected, Unavailable
+from photinus_core.model.errors import Conflict, NotReady, PhotinusError, Rejected, Unavailable
 from photinus_core.model.ids import Nanoseconds, Uuid
 from photinus_core.model.ledger import NamespaceRow, Operation
 from photinus_core.model.messages import Message
@@ -96,6 +101,7 @@ class NamespaceRuntime:
         settings: NamespaceSettings,
         elector: Elector,
         connectors: NamespaceConnectors,
+        show: Show,
     ) -> None:
         self.settings = settings
         self.scope = scope
@@ -125,7 +131,17 @@ class NamespaceRuntime:
         )
         self.waiting = OutcomeWaiter(scope.store, scope.namespace, scope.clock)
         self.subscriptions = SubscriptionService(
-            scope.store, scope.namespace, scope.clock, settings.subscriptions_max
+            scope.store,
+            scope.namespace,
+            scope.clock,
+            settings.subscriptions_max,
+            settings.webhooks,
+        )
+        self.dead_letters = DeadLetterService(scope.store, scope.namespace, scope.clock)
+        self._webhooks = Webhooks(
+            WebhookParts(
+                self.delivery, self.dead_letters, settings.webhooks, show, self._send_reply
+            )
         )
         self._multiparty = self._multiparty_services(connectors)
         self.registration = self._registration()
@@ -246,6 +262,30 @@ class NamespaceRuntime:
         async with self.scope.store.write(self.scope.namespace) as tx:
             await tx.insert_wakeups([Wakeup(WakeupKind.REMOVED, "")])
 
+    async def _send_reply(self, reply: Reply) -> None:
+        """Sends a webhook's reply; one that was sent before is not sent again.
+
+        Raises:
+            PhotinusError: it cannot be sent.
+        """
+        message = MessageInput(
+            data=(DataInput(value=reply.value),),
+            cid=reply.cid,
+            tag=reply.tag,
+            topics=reply.topics,
+            txtype=reply.txtype,
+            group_hash=reply.group,
+            idempotency_key=reply.key,
+        )
+        try:
+            if reply.group is None:
+                await self.sender.broadcast(message)
+            else:
+                await self.sender.private(message)
+        except Conflict as failure:
+            if failure.code != "FF10430":
+                raise
+
     async def live_status(self, operation: Operation) -> str:
         """What the ledger says of an operation now, as JSON text, or why it cannot; empty for others."""
         services = self._multiparty
@@ -269,6 +309,7 @@ class NamespaceRuntime:
             self._error = ""
             self._started.set()
             log.info("namespace %s started", self.settings.name)
+            work.start("webhooks", self._webhooks.run())
             if self._multiparty is not None and key_type is not None:
                 await self._lead_whenever_elected(self._multiparty, key_type)
             await asyncio.Event().wait()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from photinus_core.events.webhook_options import WEBHOOK_DEFAULTS, WebhookSettings
 from photinus_core.messaging.sender import BatchLimits
 from photinus_core.model.ids import Namespace
 from photinus_core.model.query import DEFAULT_LIMITS, QueryLimits
@@ -72,6 +73,7 @@ class NamespaceSettings:
     batch: BatchLimits = BatchLimits()
     queries: QueryLimits = DEFAULT_LIMITS
     subscriptions_max: int = 500
+    webhooks: WebhookSettings = WEBHOOK_DEFAULTS
     start_retry: StartRetry = StartRetry()
 
     @property

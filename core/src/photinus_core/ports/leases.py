@@ -5,14 +5,17 @@ The fence in the database is what keeps a deposed leader from writing; resting s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar
 
 from photinus_core.model.errors import Deposed
 from photinus_core.model.ids import Epoch, Namespace
 from photinus_core.ports.elector import Lease
 from photinus_core.ports.store import Fence, Notification, Reader, Store, WriteTransaction
-from photinus_core.ports.tasks import wait_any
+from photinus_core.ports.tasks import run_before, wait_any
+
+T = TypeVar("T")
 
 
 async def certain(lease: Lease) -> None:
@@ -27,6 +30,20 @@ async def certain(lease: Lease) -> None:
         await wait_any(lease.running, lease.lost)
     if lease.lost.is_set():
         raise Deposed("FF19120", lease.role, lease.epoch)
+
+
+async def under(lease: Lease, work: Coroutine[Any, Any, T]) -> T:
+    """Runs work that began when the lease was certain; ends it when the lease is lost.
+
+    Raises:
+        Deposed: FF19120, the lease is lost.
+    """
+    try:
+        await certain(lease)
+    except BaseException:
+        work.close()
+        raise
+    return await run_before(lease.lost, work, Deposed("FF19120", lease.role, lease.epoch))
 
 
 def fence_of(lease: Lease) -> Fence:

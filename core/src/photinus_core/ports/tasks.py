@@ -88,6 +88,22 @@ async def run_to_end(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
+async def run_before(event: asyncio.Event, work: Coroutine[Any, Any, T], late: Exception) -> T:
+    """Runs work; when an event is set before its end, ends it and raises what was given."""
+    task = asyncio.ensure_future(work)
+    wait = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait([task, wait], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise late
+    finally:
+        wait.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+
+
 async def wait_any(*events: asyncio.Event) -> None:
     """Waits until one of some events is set."""
     waits = [asyncio.ensure_future(event.wait()) for event in events]

@@ -19,6 +19,7 @@ from photinus.api.v1 import event_service_pb2 as pb
 from photinus_core.events.delivery import Connection, Delivered, DeliveryService
 from photinus_core.events.enrichment import EnrichedEvent
 from photinus_core.model.errors import NotFound, PhotinusError, Rejected, Unavailable
+from photinus_core.model.events import Subscription
 from photinus_core.model.ids import Nanoseconds, Uuid, new_uuid, parse_uuid
 from photinus_core.namespaces.node import Node
 from photinus_core.ports.tasks import Background
@@ -199,10 +200,7 @@ class EventStream:
         raise Rejected("FF10175")
 
     async def _deliver(self, delivered: Delivered) -> None:
-        subscription = delivered.subscription
-        ref = subscription_pb2.SubscriptionRef(
-            id=subscription.id, namespace=subscription.namespace, name=subscription.name
-        )
+        ref = _ref_of(delivered.subscription)
         events = [
             event_pb2.EventDelivery(event=enriched(e), subscription=ref) for e in delivered.events
         ]
@@ -212,6 +210,19 @@ class EventStream:
             batch = event_pb2.EventBatch(id=delivered.batch, subscription=ref, events=events)
             response = pb.SubscribeResponse(event_batch=batch)
         await self._out.put(response)
+
+
+def _ref_of(subscription: Subscription) -> subscription_pb2.SubscriptionRef:
+    return subscription_pb2.SubscriptionRef(
+        id=subscription.id, namespace=subscription.namespace, name=subscription.name
+    )
+
+
+def shown(subscription: Subscription, record: EnrichedEvent) -> str:
+    """FireFly's JSON of an event as one subscription gets it; what webhooks are sent."""
+    return fireflyjson.encode(
+        event_pb2.EventDelivery(event=enriched(record), subscription=_ref_of(subscription))
+    )
 
 
 def enriched(record: EnrichedEvent) -> event_pb2.Event:

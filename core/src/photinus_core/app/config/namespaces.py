@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from photinus_core.app.config.settings import PluginSettings
 from photinus_core.app.config.tree import Node, is_number
+from photinus_core.app.config.webhooks import read_tls_sets, read_webhooks
+from photinus_core.events.webhook_options import WebhookSettings
 from photinus_core.messaging.sender import BatchLimits
 from photinus_core.model.errors import PhotinusError, Rejected
 from photinus_core.model.ids import Namespace
@@ -22,7 +24,7 @@ from photinus_core.namespaces.settings import (
 )
 
 DEFAULT_NAMESPACE: Final = "default"
-READ_IN_PART: Final = ("broadcast", "privatemessaging", "subscription")
+READ_IN_PART: Final = ("broadcast", "events", "privatemessaging", "subscription")
 """Sections of FireFly's engine of which some keys have a meaning here; the rest is accepted."""
 
 WITHOUT_EFFECT: Final = (
@@ -31,7 +33,6 @@ WITHOUT_EFFECT: Final = (
     "blobreceiver",
     "download",
     "event",
-    "events",
     "histograms",
     "message",
     "opupdate",
@@ -51,6 +52,7 @@ def read_namespaces(
         _queries(root),
         root.section("subscription").integer("max", 500, 0, 100_000),
         _start_retry(section),
+        read_webhooks(root),
     )
     old_org, old_node = root.section("org"), root.section("node")
     made: dict[str, NamespaceSettings] = {}
@@ -121,6 +123,7 @@ class _Shared:
     queries: QueryLimits
     subscriptions_max: int
     start_retry: StartRetry
+    webhooks: WebhookSettings
 
 
 class _Entry:
@@ -145,10 +148,9 @@ class _Entry:
         multiparty = self._multiparty(name)
         chosen = self._chosen(name, multiparty is not None)
         entry.get("remoteName")
-        for ignored in ("asset", "tlsConfigs"):
-            found = entry.get(ignored)
-            if found is not None:
-                found.plain()
+        found = entry.get("asset")
+        if found is not None:
+            found.plain()
         settings = NamespaceSettings(
             name=Namespace(name),
             description=entry.text("description"),
@@ -163,6 +165,7 @@ class _Entry:
             queries=shared.queries,
             subscriptions_max=shared.subscriptions_max,
             start_retry=shared.start_retry,
+            webhooks=replace(shared.webhooks, tls_sets=read_tls_sets(entry)),
         )
         entry.check_unknown()
         return settings if name else None
