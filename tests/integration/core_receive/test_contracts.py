@@ -4,8 +4,10 @@ Method: the chain's events are handed over with their removal, or beyond a final
 connector would.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -26,6 +28,8 @@ from tests.integration.core_receive.senders import (
     claim_node,
     claim_org,
 )
+
+WAIT_S = 30.0
 
 
 @pytest.fixture
@@ -120,6 +124,34 @@ async def test_undecided_events_that_were_taken_back_are_forgotten(
     await alice.take([replace(event, removed=True)])
     await alice.wait_state(after)
     assert await alice.order() == after.ids
+
+
+@pytest.mark.parametrize("kind", ["pin", "action"])
+async def test_what_is_taken_back_while_it_is_decided_is_not_decided(
+    alice: Member, chain: Chain, bob: Org, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine decides from memory; by the time of its commit the rows are gone."""
+    sent, after = broadcast(bob, "lost"), broadcast(bob, "after")
+    event = chain.pin(sent) if kind == "pin" else chain.terminate(bob.key)
+    aggregator: Any = alice.aggregator
+    commit, raced = aggregator._commit, asyncio.Event()
+
+    async def late(state: object, decisions: object) -> None:
+        if not raced.is_set():
+            raced.set()
+            await alice.take([replace(event, removed=True)])
+        await commit(state, decisions)
+
+    monkeypatch.setattr(aggregator, "_commit", late)
+    await alice.take([event])
+    await asyncio.wait_for(raced.wait(), WAIT_S)
+    await alice.take([chain.pin(after)])
+    await alice.wait_state(after)
+    assert await alice.state(sent.ids[0]) != "confirmed"
+    assert alice.switched == []
+    await alice.take([chain.pin(sent)])
+    await alice.wait_state(sent)
+    assert await alice.order() == [*after.ids, *sent.ids]
 
 
 async def test_a_pin_and_its_removal_in_one_batch_leave_nothing(

@@ -326,10 +326,13 @@ class Aggregator:
             contracts=self._settings.contracts,
             wakeups_through=state.feed.wakeups_settled,
         )
-        async with context.store.write(context.namespace, context.fence) as tx:
-            row = await commit.write(tx, wanted)
-            if row is not None:
-                await self._settings.contract_ending(tx)
+        try:
+            async with context.store.write(context.namespace, context.fence) as tx:
+                row = await commit.write(tx, wanted)
+                if row is not None:
+                    await self._settings.contract_ending(tx)
+        except commit.TakenBackError:
+            raise _StartOverError("what was decided on was taken back meanwhile") from None
         self._settings.batches_decided(
             {
                 Uuid(decision.batch.id)

@@ -81,11 +81,18 @@ class _Rows:
 PinTable = Mapping[Position, Mapping[int, Pin]]
 
 
+class TakenBackError(Exception):
+    """What was decided on is not stored any more: a reorganisation has removed it meanwhile."""
+
+
 async def write(tx: WriteTransaction, commit: Commit) -> NamespaceRow | None:
     """Writes a commit.
 
     Returns:
         The namespace's row when a contract ended; else None.
+
+    Raises:
+        TakenBackError: a pin or an action is gone; nothing must be written.
     """
     if commit.decisions:
         await _write_messages(tx, commit)
@@ -134,7 +141,9 @@ async def _pins(tx: WriteTransaction, decisions: Iterable[Decision]) -> PinTable
 def _add_message(rows: _Rows, commit: Commit, decision: MessageDecision, pins: PinTable) -> None:
     event = decision.position._replace(pin=0)
     here = pins.get(event, {})
-    rows.dispatched.extend(here[index].sequence for index in decision.pins if index in here)
+    if not here.keys() >= set(decision.pins):
+        raise TakenBackError
+    rows.dispatched.extend(here[index].sequence for index in decision.pins)
     for update in decision.next_pins:
         row = next_pin_row(commit.namespace, update)
         rows.next_pins[row.context, row.identity] = row
@@ -204,7 +213,9 @@ async def _write_actions(
     row, changed = await tx.namespace_row(), None
     for action in actions:
         note = notes.get(action.action.position)
-        if note is None or not action.applied or row is None:
+        if note is None:
+            raise TakenBackError
+        if not action.applied or row is None:
             continue
         row = changed = _switch(row, note, commit.contracts)
     await tx.delete_notes(
