@@ -1,9 +1,9 @@
 """A connector for tests that misbehaves as a process of its own, launched by a core.
 
-    python -m tests.support.rude prints|stays|crashes
+    python -m tests.support.rude prints|floods|stays|crashes
 
-`prints` tells its configuration to everybody, `stays` neither drains nor ends when it is told,
-`crashes` does so while it is configured.
+`prints` tells its configuration to everybody, `floods` has much to say, `stays` neither drains nor
+ends when it is told, `crashes` does so while it is configured.
 """
 
 import asyncio
@@ -28,6 +28,7 @@ SCHEMA = json.dumps(
     }
 )
 CRASHED = 7
+LINES = 30_000
 
 
 async def prints(request: connector.ConfigureRequest) -> None:
@@ -35,6 +36,12 @@ async def prints(request: connector.ConfigureRequest) -> None:
     print(f"my configuration is {request.config_json}", flush=True)
     entry = {"level": "error", "message": request.config_json, "exception": request.config_json}
     print(json.dumps(entry), file=sys.stderr, flush=True)
+
+
+async def floods(_: connector.ConfigureRequest) -> None:
+    """Does not stop talking for a while."""
+    for number in range(LINES):
+        print(f"line {number}", flush=True)
 
 
 async def crashes(_: connector.ConfigureRequest) -> None:
@@ -55,7 +62,7 @@ async def main(behaviour: str) -> None:
         liar.drain = stays
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     else:
-        liar.configure = {"prints": prints, "crashes": crashes}[behaviour]
+        liar.configure = {"prints": prints, "floods": floods, "crashes": crashes}[behaviour]
     folder = Path(os.environ["PHOTINUS_DATA_DIR"])
     (folder / "liar.sock").unlink(missing_ok=True)
     async with liar.served(folder) as address:

@@ -39,6 +39,7 @@ from tests.support.host import StoringHandler, hosting, shown, stream_of, until_
 from tests.support.huge import Huge
 from tests.support.ledger import Ledger
 from tests.support.liar import CutError, Liar, LiarStream
+from tests.support.rude import LINES
 from tests.support.waiting import until
 
 NS = Namespace("ns1")
@@ -355,6 +356,19 @@ async def test_secrets_a_process_prints_do_not_reach_our_log(
     lines = [r for r in caplog.records if r.name == "photinus.connector.bad"]
     assert any(r.getMessage().startswith("my configuration is {") for r in lines)
     assert all(secret not in str(vars(record)) for record in lines)
+
+
+async def test_a_process_that_floods_the_log_is_cut(
+    run_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with beside_an_honest_one(run_dir, rude("floods")) as host:
+        await host.wait_ready("bad", 60)
+        await host.remove("bad")
+    lines = [r.getMessage() for r in caplog.records if r.name == "photinus.connector.bad"]
+    dropped = [line for line in lines if "lines were dropped: too many in a second" in line]
+    assert dropped
+    assert sum(int(line.split()[0]) for line in dropped) + len(lines) - len(dropped) == LINES
 
 
 async def test_a_process_that_never_drains_is_ended(

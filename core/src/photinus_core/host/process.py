@@ -27,6 +27,8 @@ TERM_WAIT_S: Final = 5.0
 """From SIGTERM to SIGKILL."""
 KILL_WAIT_S: Final = 5.0
 LINE_BYTES_MAX: Final = 64 << 10
+LINES_A_SECOND_MAX: Final = 1000
+"""What is printed beyond is dropped, so that one connector does not fill the log of all."""
 SHOWN_CHARS_MAX: Final = 200
 TLS_FOLDER: Final = ".one-time-tls"
 """In the connector's data directory, under a name that no instance can have."""
@@ -209,6 +211,8 @@ class ChildProcess:
 
     async def _pump(self, pipe: asyncio.StreamReader) -> None:
         """Carries the child's lines to our log, for as long as there are any."""
+        loop = asyncio.get_running_loop()
+        second, count = loop.time(), 0
         while True:
             try:
                 line = await pipe.readline()
@@ -216,8 +220,16 @@ class ChildProcess:
                 # Longer than the limit: the reader has dropped what it held of it.
                 self._log.warning("a line longer than %d bytes was dropped", LINE_BYTES_MAX)
                 continue
+            if loop.time() >= second + 1 or not line:
+                if count > LINES_A_SECOND_MAX:
+                    dropped = count - LINES_A_SECOND_MAX
+                    self._log.warning("%d lines were dropped: too many in a second", dropped)
+                second, count = loop.time(), 0
             if not line:
                 return
+            count += 1
+            if count > LINES_A_SECOND_MAX:
+                continue
             level, message, extra = _parsed(line.decode(errors="replace").rstrip())
             clean = self._redactor.clean
             extra = {key: clean(value) for key, value in extra.items()}

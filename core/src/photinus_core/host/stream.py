@@ -154,6 +154,7 @@ class StreamClient:
         self._closing = False
         self._state = "waiting for the connector"
         self._batches = self._events = 0
+        self._skipped = 0
         self._position = ""
         self._catching_up = False
         self._final_blocks: dict[str, int] = {}
@@ -416,9 +417,10 @@ class StreamClient:
             known, unknown = convert.connector_events(e for batch in batches for e in batch.events)
         except ValueError as odd:
             raise BrokenRuleError(f"an event that nobody can read: {odd}") from odd
-        if unknown:
+        if unknown and not self._skipped:
             shown = [event[:100] for event in unknown[:5]]
-            log.warning("%s: skipped events of unknown kinds: %s", self._where, shown)
+            log.warning("%s: skips events of kinds it does not know: %s", self._where, shown)
+        self._skipped += len(unknown)
         checkpoints = {
             name: value for batch in batches for name, value in batch.checkpoints.items()
         }
