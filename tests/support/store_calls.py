@@ -9,6 +9,7 @@ from photinus_core.model.ids import Nanoseconds, new_uuid
 from photinus_core.model.ledger import OperationType, ReceivedBatchKey
 from photinus_core.model.messages import MessageState
 from photinus_core.model.network import IdentityType, VerifierType
+from photinus_core.model.query import Condition, Operator, Query
 from photinus_core.model.query_string import parse_query_string
 from photinus_core.ports.store import Decision, OperationChange, Prunable, Table, WriteTransaction
 
@@ -30,11 +31,13 @@ ID, HASH = new_uuid(), new_hash()
 MESSAGE = make_message(make_data())
 BATCH = make_batch(MESSAGE)
 
+MESSAGES_OF_DATA = Query(Table.MESSAGES, Condition("data", Operator.EQUAL, ID))
+
 CALLS: dict[str, Call] = {
     "messages": lambda tx: tx.messages([ID]),
     "ready_messages": lambda tx: tx.ready_messages(0, 10),
     "batch_messages": lambda tx: tx.batch_messages(ID),
-    "messages_of_data": lambda tx: tx.messages_of_data(ID, 10),
+    "messages of data": lambda tx: tx.query(Table.MESSAGES, MESSAGES_OF_DATA),
     "received_messages": lambda tx: tx.received_messages([ReceivedBatchKey(BATCH.id, BATCH.hash)]),
     "data": lambda tx: tx.data([ID]),
     "received_data": lambda tx: tx.received_data([(ID, HASH)]),

@@ -8,8 +8,9 @@ import pytest
 from photinus_core.model.errors import Conflict
 from photinus_core.model.ids import Namespace, Nanoseconds, new_uuid
 from photinus_core.model.ledger import ReceivedBatchKey
-from photinus_core.model.messages import MessageState
-from photinus_core.ports.store import Decision, MessageWrite, Store
+from photinus_core.model.messages import Data, MessageState
+from photinus_core.model.query import Condition, Operator, Query
+from photinus_core.ports.store import Decision, MessageWrite, Store, Table
 
 from tests.support.store_records import (
     NS,
@@ -133,6 +134,11 @@ async def test_finishing_a_batch_moves_only_undecided_messages(store: Store) -> 
     assert found[two.message.header.id].confirmed == 7
 
 
+def of_data(data: Data) -> Query:
+    """Messages that hold a data item."""
+    return Query("messages", Condition("data", Operator.EQUAL, data.id))
+
+
 async def test_received_messages_answer_by_id_only_once_decided(store: Store) -> None:
     data = make_data()
     message = make_message(data, state=MessageState.PENDING)
@@ -144,7 +150,7 @@ async def test_received_messages_answer_by_id_only_once_decided(store: Store) ->
     async with store.read(NS) as reader:
         assert await reader.messages([message.header.id]) == {}
         assert await reader.data([data.id]) == {}
-        assert await reader.messages_of_data(data.id, 5) == []
+        assert (await reader.query(Table.MESSAGES, of_data(data))).items == []
         assert [m.header for m in (await reader.received_messages([key]))[key]] == [message.header]
         assert await reader.received_data([(data.id, data.hash)]) == {(data.id, data.hash): data}
     async with store.write(NS) as tx:
@@ -154,9 +160,8 @@ async def test_received_messages_answer_by_id_only_once_decided(store: Store) ->
     async with store.read(NS) as reader:
         assert (await reader.messages([message.header.id]))[message.header.id].state == "confirmed"
         assert await reader.data([data.id]) == {data.id: data}
-        assert [m.header.id for m in await reader.messages_of_data(data.id, 5)] == [
-            message.header.id
-        ]
+        holding = (await reader.query(Table.MESSAGES, of_data(data))).items
+        assert [m.header.id for m in holding] == [message.header.id]
 
 
 async def test_a_squatted_id_does_not_block_the_true_message(store: Store) -> None:

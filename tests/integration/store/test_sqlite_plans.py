@@ -19,7 +19,7 @@ from tests.support.store_records import NS
 # Sorted by something no index has, on purpose: few rows by then.
 SORTS = {
     "messages",
-    "messages_of_data",
+    "messages of data",
     "data",
     "blobs",
     "batches",

@@ -195,10 +195,6 @@ class MessageReads(Protocol):
         """Messages assigned to a batch of this member, in manifest order (order of sequence)."""
         ...
 
-    async def messages_of_data(self, data: Uuid, limit: int) -> list[Message]:
-        """Messages that refer to a data item, newest first."""
-        ...
-
     async def data(self, ids: Sequence[Uuid]) -> dict[Uuid, Data]:
         """Finds data items by id."""
         ...

@@ -14,6 +14,7 @@ from typing import Any, Final, assert_never
 from photinus_core.model.errors import InternalBug
 from photinus_core.model.fields import FieldType, fields_of
 from photinus_core.model.query import (
+    CONDITIONS_MAX,
     AllOf,
     AnyOf,
     Condition,
@@ -56,6 +57,7 @@ class Listing:
         renamed: Columns of fields that are not called like them.
         indexed: Columns whose index leaves out absent values: equality says so, to use it.
         nullable: Columns that may be NULL.
+        related: What else the core itself narrows a list by, with the name of a condition that no client can make.
         order: What orders by age.
         visible: Which rows are listed at all: received data and batches nobody has decided on are
             not, for anyone can send them under an id that another uses (hard case 16). Messages are:
@@ -68,6 +70,7 @@ class Listing:
     renamed: Mapping[str, str] = field(default_factory=dict)
     indexed: frozenset[str] = frozenset()
     nullable: frozenset[str] = frozenset()
+    related: Mapping[str, str] = field(default_factory=dict)
     order: str = "sequence"
     visible: str = "TRUE"
 
@@ -92,6 +95,10 @@ LISTINGS: Final[Mapping[Table, Listing]] = MappingProxyType(
             },
             frozenset({"cid", "group_hash", "batch", "idempotency_key", "tag"}),
             frozenset({"confirmed"}),
+            {
+                "data": "id IN (SELECT message_id FROM message_data WHERE namespace = $1 AND data_id = {}) "
+                "AND (own = TRUE OR state IN ('confirmed', 'rejected', 'cancelled'))"
+            },
         ),
         Table.DATA: Listing(
             "data",
@@ -214,6 +221,12 @@ class _Conditions:
                 return self._condition(where)
             case AllOf(parts):
                 return " AND ".join(map(self._nested, parts)) if parts else "TRUE"
+            case AnyOf(parts) if len(parts) > CONDITIONS_MAX:
+                # Only the core asks for so many. SQLite nests each one deeper than the last, to a limit.
+                starts = range(0, len(parts), CONDITIONS_MAX)
+                return self.write(
+                    AnyOf(tuple(AnyOf(parts[n : n + CONDITIONS_MAX]) for n in starts))
+                )
             case AnyOf(parts):
                 return " OR ".join(map(self._nested, parts)) if parts else "FALSE"
             case _:
@@ -223,6 +236,8 @@ class _Conditions:
         return f"({self.write(where)})"
 
     def _condition(self, condition: Condition) -> str:
+        if condition.field in self._listing.related:
+            return self._listing.related[condition.field].format(self.parameter(condition.value))
         column = self._listing.column(condition.field)
         is_text = self._fields[condition.field].is_text
         if condition.operator is Operator.ABSENT:

@@ -173,17 +173,6 @@ class MessageReading(Session):
         )
         return [decode_message(row) for row in rows]
 
-    async def messages_of_data(self, data: Uuid, limit: int) -> list[Message]:
-        rows = await self.fetch(
-            f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE namespace = $1 AND id IN "
-            "(SELECT message_id FROM message_data WHERE namespace = $1 AND data_id = $2) "
-            "AND (own = TRUE OR state IN ('confirmed', 'rejected', 'cancelled')) "
-            "ORDER BY sequence DESC LIMIT $3",
-            data,
-            limit,
-        )
-        return [decode_message(row) for row in rows]
-
     async def received_messages(
         self, keys: Sequence[ReceivedBatchKey]
     ) -> dict[ReceivedBatchKey, list[Message]]:

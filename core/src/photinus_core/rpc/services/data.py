@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Final
 
 import msgspec
 from photinus.api.v1 import (
@@ -18,14 +17,12 @@ from photinus_core.model import canonical
 from photinus_core.model.errors import NotFound, Rejected
 from photinus_core.model.ids import parse_uuid
 from photinus_core.model.messages import Data, DatatypeRef
-from photinus_core.model.query import AnyOf, Condition, Operator
+from photinus_core.model.query import Condition, Operator
 from photinus_core.ports.store import Table
 from photinus_core.rpc import convert
 from photinus_core.rpc.errors import Context, set_http_status
 from photinus_core.rpc.services.base import Servicer, one_by_id, total_of
 from photinus_core.rpc.services.messages import data_input
-
-MESSAGES_OF_DATA_MAX: Final = 1_000
 
 
 class DataServicer(Servicer, data_service_pb2_grpc.DataServiceServicer):
@@ -97,10 +94,8 @@ class DataServicer(Servicer, data_service_pb2_grpc.DataServiceServicer):
     ) -> pb.ListDataMessagesResponse:
         self.namespace(request).require_multiparty()
         item = await self._item(request)
-        async with self.namespace(request).reader() as reader:
-            holders = await reader.messages_of_data(item.id, MESSAGES_OF_DATA_MAX)
-        among = AnyOf(tuple(Condition("id", Operator.EQUAL, m.header.id) for m in holders))
-        page = await self.page(request, request.query, Table.MESSAGES, among)
+        holding = Condition("data", Operator.EQUAL, item.id)
+        page = await self.page(request, request.query, Table.MESSAGES, holding)
         items = [convert.message(m) for m in page.items]
         return pb.ListDataMessagesResponse(items=items, **total_of(page))
 

@@ -10,7 +10,7 @@ from photinus_core.messaging.inputs import GroupInput, MemberInput, MessageInput
 from photinus_core.model.errors import NotFound, Rejected
 from photinus_core.model.ids import parse_hash, parse_uuid
 from photinus_core.model.messages import DatatypeRef, Message, MessageType
-from photinus_core.model.query import Condition, Operator
+from photinus_core.model.query import AnyOf, Condition, Operator
 from photinus_core.namespaces.runtime import NamespaceRuntime
 from photinus_core.ports.store import Table
 from photinus_core.rpc import convert
@@ -123,7 +123,8 @@ class MessageServicer(Servicer, message_service_pb2_grpc.MessageServiceServicer)
         self, request: pb.ListMessageEventsRequest, context: Context
     ) -> pb.ListMessageEventsResponse:
         message = await self._message(request)
-        about = Condition("reference", Operator.EQUAL, message.header.id)
+        things = (message.header.id, *(ref.id for ref in message.data))
+        about = AnyOf(tuple(Condition("reference", Operator.EQUAL, thing) for thing in things))
         page = await self.page(request, request.query, Table.EVENTS, about)
         return pb.ListMessageEventsResponse(
             items=[convert.event(e) for e in page.items], **total_of(page)
