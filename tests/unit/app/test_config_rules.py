@@ -302,6 +302,7 @@ VALUES = [
     ("api: {requestMaxTimeout: 5 parsecs}", "FF19305"),
     ("api: {maxFilterLimit: 0}", "FF19305"),
     ("api: {maxFilterLimit: many}", "FF19305"),
+    ("api: {maxFilterSkip: -1}", "FF19305"),
     ("api: {maxFilterLimit: 10, defaultFilterLimit: 11}", "FF19305"),
     ("api: {passthroughHeaders: a}", "FF19305"),
     ("broadcast: {batch: {payloadLimit: large}}", "FF19305"),
@@ -384,7 +385,13 @@ def test_truth_in_any_spelling(word: str) -> None:
 
 def test_a_small_most_lowers_the_default_page() -> None:
     queries = read(f"api: {{maxFilterLimit: 10}}\n{GOOD}").namespaces[0].queries
-    assert (queries.default_limit, queries.limit_max) == (10, 10)
+    assert (queries.default_limit, queries.limit_max, queries.skip_max) == (10, 10, 10)
+
+
+def test_how_far_a_list_can_be_skipped_has_a_key_of_its_own() -> None:
+    """FireFly has one key for the page and for the skip."""
+    queries = read(f"api: {{maxFilterSkip: 50000}}\n{GOOD}").namespaces[0].queries
+    assert (queries.limit_max, queries.skip_max) == (1000, 50_000)
 
 
 def test_sections_of_the_gateway_are_warned_about() -> None:

@@ -88,7 +88,7 @@ _COMMON: Final = (
     ("FF00192", 400, "Your query exceeds the maximum filter limit ({:,})"),
     ("FF00193", 400, "Operation '{}' on '{}' does not support modifiers"),
     ("FF00203", 400, "Expected 'namespace:' prefix on ID '{}'"),
-    ("FF00240", 400, "Operation '{}' in a JSON query supports neither 'not' nor 'caseInsensitive'"),
+    ("FF00240", 400, "Operation '{}' in a JSON query does not support '{}'"),
     ("FF00241", 400, "A value in a JSON query must be a string, a number or a boolean"),
 )
 

@@ -145,7 +145,8 @@ def _listen(grpc: Node, api: Node) -> ListenSettings:
     for key in ("requestTimeout", "requestMaxTimeout"):
         api.duration_s(key, 0.0)
     api.list("passthroughHeaders")
-    for key in ("defaultFilterLimit", "maxFilterLimit"):  # read with the namespaces
+    # Read with the namespaces:
+    for key in ("defaultFilterLimit", "maxFilterLimit", "maxFilterSkip"):
         api.text(key)
     grpc.check_unknown()
     api.check_unknown()

@@ -94,7 +94,9 @@ def _queries(root: Node) -> QueryLimits:
     limit_max = api.integer("maxFilterLimit", DEFAULT_LIMITS.limit_max, 1, 1_000_000)
     usual = min(DEFAULT_LIMITS.default_limit, limit_max)
     default = api.integer("defaultFilterLimit", usual, 1, limit_max)
-    return QueryLimits(default, limit_max, limit_max)
+    # FireFly has one key for both; it stays the default.
+    skip_max = api.integer("maxFilterSkip", limit_max, 0, 1_000_000_000)
+    return QueryLimits(default, limit_max, skip_max)
 
 
 def _batch(root: Node) -> BatchLimits:
