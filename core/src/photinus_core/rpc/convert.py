@@ -23,7 +23,7 @@ from photinus.api.v1 import (
     transaction_pb2,
 )
 
-from photinus_core.model.events import Event, NewEvent, Subscription
+from photinus_core.model.events import DeadLetter, Event, NewEvent, Subscription
 from photinus_core.model.ids import Nanoseconds, Uuid
 from photinus_core.model.ledger import BlockchainEvent, Operation, Transaction
 from photinus_core.model.messages import (
@@ -340,6 +340,24 @@ class _Filter(msgspec.Struct):
 
 
 _CORE_OPTIONS: Final = frozenset({"firstEvent", "readAhead", "withData", "batch", "batchTimeout"})
+
+
+def dead_letter(record: DeadLetter) -> subscription_pb2.DeadLetter:
+    """A dead letter."""
+    return subscription_pb2.DeadLetter(
+        id=record.id,
+        namespace=record.namespace,
+        subscription=record.subscription,
+        event=record.event,
+        event_sequence=record.event_sequence,
+        event_type=record.event_type,
+        state=record.state,
+        attempts=record.attempts,
+        status=record.status,
+        error=record.error,
+        created=timestamp(record.created),
+        updated=timestamp(record.updated),
+    )
 
 
 def subscription(record: Subscription) -> subscription_pb2.Subscription:

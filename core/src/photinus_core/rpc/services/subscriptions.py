@@ -7,6 +7,7 @@ from photinus.api.v1 import subscription_service_pb2 as pb
 
 from photinus_core.events.subscriptions import SubscriptionInput
 from photinus_core.model.ids import parse_uuid
+from photinus_core.model.query import FilterBuilder
 from photinus_core.ports.store import Table
 from photinus_core.rpc import convert, fireflyjson
 from photinus_core.rpc.errors import Context, set_http_status
@@ -67,3 +68,37 @@ class SubscriptionServicer(Servicer, subscription_service_pb2_grpc.SubscriptionS
         await self.namespace(request).subscriptions.delete(parse_uuid(request.id))
         set_http_status(context, 204)
         return pb.DeleteSubscriptionResponse()
+
+    async def ListDeadLetters(
+        self, request: pb.ListDeadLettersRequest, context: Context
+    ) -> pb.ListDeadLettersResponse:
+        one = FilterBuilder(Table.DEAD_LETTERS).equal(
+            "subscription", parse_uuid(request.subscription)
+        )
+        page = await self.page(request, request.query, Table.DEAD_LETTERS, one)
+        items = [convert.dead_letter(letter) for letter in page.items]
+        return pb.ListDeadLettersResponse(items=items, **total_of(page))
+
+    async def RetryDeadLetter(
+        self, request: pb.RetryDeadLetterRequest, context: Context
+    ) -> pb.RetryDeadLetterResponse:
+        letters = self.namespace(request).dead_letters
+        queued = await letters.retry(parse_uuid(request.subscription), parse_uuid(request.id))
+        set_http_status(context, 202)
+        return pb.RetryDeadLetterResponse(dead_letter=convert.dead_letter(queued))
+
+    async def RetryDeadLetters(
+        self, request: pb.RetryDeadLettersRequest, context: Context
+    ) -> pb.RetryDeadLettersResponse:
+        letters = self.namespace(request).dead_letters
+        queued = await letters.retry_all(parse_uuid(request.subscription))
+        set_http_status(context, 202)
+        return pb.RetryDeadLettersResponse(queued=queued)
+
+    async def DeleteDeadLetter(
+        self, request: pb.DeleteDeadLetterRequest, context: Context
+    ) -> pb.DeleteDeadLetterResponse:
+        letters = self.namespace(request).dead_letters
+        await letters.drop(parse_uuid(request.subscription), parse_uuid(request.id))
+        set_http_status(context, 204)
+        return pb.DeleteDeadLetterResponse()

@@ -637,6 +637,152 @@ func (x *SubscriptionOptions) GetOther() string {
 	return ""
 }
 
+// An event that a webhook did not take, of a subscription with the option `deadLetter`. It is kept, the event with it,
+// until the webhook takes it or somebody drops it.
+type DeadLetter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Namespace.
+	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Id of the subscription.
+	Subscription string `protobuf:"bytes,3,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	// Id of the event.
+	Event string `protobuf:"bytes,4,opt,name=event,proto3" json:"event,omitempty"`
+	// Sequence of the event.
+	EventSequence int64 `protobuf:"varint,5,opt,name=event_sequence,json=eventSequence,proto3" json:"event_sequence,omitempty"`
+	// Type of the event.
+	EventType string `protobuf:"bytes,6,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
+	// `parked`, or `queued` while it is about to be tried again.
+	State string `protobuf:"bytes,7,opt,name=state,proto3" json:"state,omitempty"`
+	// How often the webhook was called for it.
+	Attempts uint32 `protobuf:"varint,8,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// HTTP status of the last answer; absent when there was none.
+	Status uint32 `protobuf:"varint,9,opt,name=status,proto3" json:"status,omitempty"`
+	// Why the last call failed.
+	Error string `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
+	// When it was parked first.
+	Created *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=created,proto3" json:"created,omitempty"`
+	// When it was last called for, or asked to be.
+	Updated       *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=updated,proto3" json:"updated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLetter) Reset() {
+	*x = DeadLetter{}
+	mi := &file_photinus_api_v1_subscription_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLetter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLetter) ProtoMessage() {}
+
+func (x *DeadLetter) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_subscription_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLetter.ProtoReflect.Descriptor instead.
+func (*DeadLetter) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_subscription_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DeadLetter) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetSubscription() string {
+	if x != nil {
+		return x.Subscription
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetEventSequence() int64 {
+	if x != nil {
+		return x.EventSequence
+	}
+	return 0
+}
+
+func (x *DeadLetter) GetEventType() string {
+	if x != nil {
+		return x.EventType
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *DeadLetter) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *DeadLetter) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetCreated() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Created
+	}
+	return nil
+}
+
+func (x *DeadLetter) GetUpdated() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Updated
+	}
+	return nil
+}
+
 var File_photinus_api_v1_subscription_proto protoreflect.FileDescriptor
 
 const file_photinus_api_v1_subscription_proto_rawDesc = "" +
@@ -693,7 +839,23 @@ const file_photinus_api_v1_subscription_proto_rawDesc = "" +
 	"\x06_batchB\r\n" +
 	"\v_read_aheadB\f\n" +
 	"\n" +
-	"_with_dataBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3"
+	"_with_data\"\xd8\x03\n" +
+	"\n" +
+	"DeadLetter\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12$\n" +
+	"\tnamespace\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\tnamespace\x12*\n" +
+	"\fsubscription\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\fsubscription\x12\x1c\n" +
+	"\x05event\x18\x04 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\x05event\x12/\n" +
+	"\x0eevent_sequence\x18\x05 \x01(\x03B\b\xaa\xbb\x18\x04\x18\x01 \x02R\reventSequence\x12%\n" +
+	"\n" +
+	"event_type\x18\x06 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\teventType\x12\x1c\n" +
+	"\x05state\x18\a \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\x05state\x12\"\n" +
+	"\battempts\x18\b \x01(\rB\x06\xaa\xbb\x18\x02 \x02R\battempts\x12\x16\n" +
+	"\x06status\x18\t \x01(\rR\x06status\x12\x1c\n" +
+	"\x05error\x18\n" +
+	" \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\x05error\x12<\n" +
+	"\acreated\x18\v \x01(\v2\x1a.google.protobuf.TimestampB\x06\xaa\xbb\x18\x02 \x03R\acreated\x12<\n" +
+	"\aupdated\x18\f \x01(\v2\x1a.google.protobuf.TimestampB\x06\xaa\xbb\x18\x02 \x03R\aupdatedBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3"
 
 var (
 	file_photinus_api_v1_subscription_proto_rawDescOnce sync.Once
@@ -707,7 +869,7 @@ func file_photinus_api_v1_subscription_proto_rawDescGZIP() []byte {
 	return file_photinus_api_v1_subscription_proto_rawDescData
 }
 
-var file_photinus_api_v1_subscription_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_photinus_api_v1_subscription_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_photinus_api_v1_subscription_proto_goTypes = []any{
 	(*Subscription)(nil),          // 0: photinus.api.v1.Subscription
 	(*SubscriptionStatus)(nil),    // 1: photinus.api.v1.SubscriptionStatus
@@ -717,22 +879,25 @@ var file_photinus_api_v1_subscription_proto_goTypes = []any{
 	(*TransactionFilter)(nil),     // 5: photinus.api.v1.TransactionFilter
 	(*BlockchainEventFilter)(nil), // 6: photinus.api.v1.BlockchainEventFilter
 	(*SubscriptionOptions)(nil),   // 7: photinus.api.v1.SubscriptionOptions
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(*DeadLetter)(nil),            // 8: photinus.api.v1.DeadLetter
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
 }
 var file_photinus_api_v1_subscription_proto_depIdxs = []int32{
-	3, // 0: photinus.api.v1.Subscription.filter:type_name -> photinus.api.v1.SubscriptionFilter
-	7, // 1: photinus.api.v1.Subscription.options:type_name -> photinus.api.v1.SubscriptionOptions
-	8, // 2: photinus.api.v1.Subscription.created:type_name -> google.protobuf.Timestamp
-	8, // 3: photinus.api.v1.Subscription.updated:type_name -> google.protobuf.Timestamp
-	1, // 4: photinus.api.v1.Subscription.status:type_name -> photinus.api.v1.SubscriptionStatus
-	4, // 5: photinus.api.v1.SubscriptionFilter.message:type_name -> photinus.api.v1.MessageFilter
-	5, // 6: photinus.api.v1.SubscriptionFilter.transaction:type_name -> photinus.api.v1.TransactionFilter
-	6, // 7: photinus.api.v1.SubscriptionFilter.blockchain_event:type_name -> photinus.api.v1.BlockchainEventFilter
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	3,  // 0: photinus.api.v1.Subscription.filter:type_name -> photinus.api.v1.SubscriptionFilter
+	7,  // 1: photinus.api.v1.Subscription.options:type_name -> photinus.api.v1.SubscriptionOptions
+	9,  // 2: photinus.api.v1.Subscription.created:type_name -> google.protobuf.Timestamp
+	9,  // 3: photinus.api.v1.Subscription.updated:type_name -> google.protobuf.Timestamp
+	1,  // 4: photinus.api.v1.Subscription.status:type_name -> photinus.api.v1.SubscriptionStatus
+	4,  // 5: photinus.api.v1.SubscriptionFilter.message:type_name -> photinus.api.v1.MessageFilter
+	5,  // 6: photinus.api.v1.SubscriptionFilter.transaction:type_name -> photinus.api.v1.TransactionFilter
+	6,  // 7: photinus.api.v1.SubscriptionFilter.blockchain_event:type_name -> photinus.api.v1.BlockchainEventFilter
+	9,  // 8: photinus.api.v1.DeadLetter.created:type_name -> google.protobuf.Timestamp
+	9,  // 9: photinus.api.v1.DeadLetter.updated:type_name -> google.protobuf.Timestamp
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_photinus_api_v1_subscription_proto_init() }
@@ -748,7 +913,7 @@ func file_photinus_api_v1_subscription_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_photinus_api_v1_subscription_proto_rawDesc), len(file_photinus_api_v1_subscription_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

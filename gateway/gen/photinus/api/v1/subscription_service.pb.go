@@ -538,6 +538,437 @@ func (*DeleteSubscriptionResponse) Descriptor() ([]byte, []int) {
 	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{9}
 }
 
+// Request of ListDeadLetters.
+type ListDeadLettersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Namespace; empty for the default one.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Id of the subscription.
+	Subscription string `protobuf:"bytes,2,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	// Which ones.
+	Query         *Query `protobuf:"bytes,3,opt,name=query,proto3" json:"query,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDeadLettersRequest) Reset() {
+	*x = ListDeadLettersRequest{}
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDeadLettersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDeadLettersRequest) ProtoMessage() {}
+
+func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDeadLettersRequest.ProtoReflect.Descriptor instead.
+func (*ListDeadLettersRequest) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ListDeadLettersRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ListDeadLettersRequest) GetSubscription() string {
+	if x != nil {
+		return x.Subscription
+	}
+	return ""
+}
+
+func (x *ListDeadLettersRequest) GetQuery() *Query {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
+// Response of ListDeadLetters.
+type ListDeadLettersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The dead letters.
+	Items []*DeadLetter `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	// All that match, when the query asked for it.
+	Total         *int64 `protobuf:"varint,2,opt,name=total,proto3,oneof" json:"total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDeadLettersResponse) Reset() {
+	*x = ListDeadLettersResponse{}
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDeadLettersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDeadLettersResponse) ProtoMessage() {}
+
+func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDeadLettersResponse.ProtoReflect.Descriptor instead.
+func (*ListDeadLettersResponse) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListDeadLettersResponse) GetItems() []*DeadLetter {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *ListDeadLettersResponse) GetTotal() int64 {
+	if x != nil && x.Total != nil {
+		return *x.Total
+	}
+	return 0
+}
+
+// Request of RetryDeadLetter.
+type RetryDeadLetterRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Namespace; empty for the default one.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Id of the subscription.
+	Subscription string `protobuf:"bytes,2,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	// Id of the dead letter.
+	Id            string `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryDeadLetterRequest) Reset() {
+	*x = RetryDeadLetterRequest{}
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryDeadLetterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryDeadLetterRequest) ProtoMessage() {}
+
+func (x *RetryDeadLetterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryDeadLetterRequest.ProtoReflect.Descriptor instead.
+func (*RetryDeadLetterRequest) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RetryDeadLetterRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *RetryDeadLetterRequest) GetSubscription() string {
+	if x != nil {
+		return x.Subscription
+	}
+	return ""
+}
+
+func (x *RetryDeadLetterRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// Response of RetryDeadLetter.
+type RetryDeadLetterResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The dead letter as it is now.
+	DeadLetter    *DeadLetter `protobuf:"bytes,1,opt,name=dead_letter,json=deadLetter,proto3" json:"dead_letter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryDeadLetterResponse) Reset() {
+	*x = RetryDeadLetterResponse{}
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryDeadLetterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryDeadLetterResponse) ProtoMessage() {}
+
+func (x *RetryDeadLetterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryDeadLetterResponse.ProtoReflect.Descriptor instead.
+func (*RetryDeadLetterResponse) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RetryDeadLetterResponse) GetDeadLetter() *DeadLetter {
+	if x != nil {
+		return x.DeadLetter
+	}
+	return nil
+}
+
+// Request of RetryDeadLetters.
+type RetryDeadLettersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Namespace; empty for the default one.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Id of the subscription.
+	Subscription  string `protobuf:"bytes,2,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryDeadLettersRequest) Reset() {
+	*x = RetryDeadLettersRequest{}
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryDeadLettersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryDeadLettersRequest) ProtoMessage() {}
+
+func (x *RetryDeadLettersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryDeadLettersRequest.ProtoReflect.Descriptor instead.
+func (*RetryDeadLettersRequest) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RetryDeadLettersRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *RetryDeadLettersRequest) GetSubscription() string {
+	if x != nil {
+		return x.Subscription
+	}
+	return ""
+}
+
+// Response of RetryDeadLetters.
+type RetryDeadLettersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many are tried again.
+	Queued        int64 `protobuf:"varint,1,opt,name=queued,proto3" json:"queued,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryDeadLettersResponse) Reset() {
+	*x = RetryDeadLettersResponse{}
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryDeadLettersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryDeadLettersResponse) ProtoMessage() {}
+
+func (x *RetryDeadLettersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryDeadLettersResponse.ProtoReflect.Descriptor instead.
+func (*RetryDeadLettersResponse) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RetryDeadLettersResponse) GetQueued() int64 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+// Request of DeleteDeadLetter.
+type DeleteDeadLetterRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Namespace; empty for the default one.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Id of the subscription.
+	Subscription string `protobuf:"bytes,2,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	// Id of the dead letter.
+	Id            string `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteDeadLetterRequest) Reset() {
+	*x = DeleteDeadLetterRequest{}
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteDeadLetterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteDeadLetterRequest) ProtoMessage() {}
+
+func (x *DeleteDeadLetterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteDeadLetterRequest.ProtoReflect.Descriptor instead.
+func (*DeleteDeadLetterRequest) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *DeleteDeadLetterRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *DeleteDeadLetterRequest) GetSubscription() string {
+	if x != nil {
+		return x.Subscription
+	}
+	return ""
+}
+
+func (x *DeleteDeadLetterRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// Response of DeleteDeadLetter.
+type DeleteDeadLetterResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteDeadLetterResponse) Reset() {
+	*x = DeleteDeadLetterResponse{}
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteDeadLetterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteDeadLetterResponse) ProtoMessage() {}
+
+func (x *DeleteDeadLetterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteDeadLetterResponse.ProtoReflect.Descriptor instead.
+func (*DeleteDeadLetterResponse) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{17}
+}
+
 var File_photinus_api_v1_subscription_service_proto protoreflect.FileDescriptor
 
 const file_photinus_api_v1_subscription_service_proto_rawDesc = "" +
@@ -570,13 +1001,43 @@ const file_photinus_api_v1_subscription_service_proto_rawDesc = "" +
 	"\x19DeleteSubscriptionRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"\x1c\n" +
-	"\x1aDeleteSubscriptionResponse2\xab\x04\n" +
+	"\x1aDeleteSubscriptionResponse\"\x88\x01\n" +
+	"\x16ListDeadLettersRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\"\n" +
+	"\fsubscription\x18\x02 \x01(\tR\fsubscription\x12,\n" +
+	"\x05query\x18\x03 \x01(\v2\x16.photinus.api.v1.QueryR\x05query\"~\n" +
+	"\x17ListDeadLettersResponse\x121\n" +
+	"\x05items\x18\x01 \x03(\v2\x1b.photinus.api.v1.DeadLetterR\x05items\x12\x19\n" +
+	"\x05total\x18\x02 \x01(\x03H\x00R\x05total\x88\x01\x01:\v\xb2\xbb\x18\a\n" +
+	"\x05itemsB\b\n" +
+	"\x06_total\"j\n" +
+	"\x16RetryDeadLetterRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\"\n" +
+	"\fsubscription\x18\x02 \x01(\tR\fsubscription\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\tR\x02id\"_\n" +
+	"\x17RetryDeadLetterResponse\x12D\n" +
+	"\vdead_letter\x18\x01 \x01(\v2\x1b.photinus.api.v1.DeadLetterB\x06\xaa\xbb\x18\x02(\x01R\n" +
+	"deadLetter\"[\n" +
+	"\x17RetryDeadLettersRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\"\n" +
+	"\fsubscription\x18\x02 \x01(\tR\fsubscription\"<\n" +
+	"\x18RetryDeadLettersResponse\x12 \n" +
+	"\x06queued\x18\x01 \x01(\x03B\b\xaa\xbb\x18\x04\x18\x01 \x02R\x06queued\"k\n" +
+	"\x17DeleteDeadLetterRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\"\n" +
+	"\fsubscription\x18\x02 \x01(\tR\fsubscription\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\tR\x02id\"\x1a\n" +
+	"\x18DeleteDeadLetterResponse2\xc9\a\n" +
 	"\x13SubscriptionService\x12j\n" +
 	"\x11ListSubscriptions\x12).photinus.api.v1.ListSubscriptionsRequest\x1a*.photinus.api.v1.ListSubscriptionsResponse\x12d\n" +
 	"\x0fGetSubscription\x12'.photinus.api.v1.GetSubscriptionRequest\x1a(.photinus.api.v1.GetSubscriptionResponse\x12m\n" +
 	"\x12CreateSubscription\x12*.photinus.api.v1.CreateSubscriptionRequest\x1a+.photinus.api.v1.CreateSubscriptionResponse\x12d\n" +
 	"\x0fPutSubscription\x12'.photinus.api.v1.PutSubscriptionRequest\x1a(.photinus.api.v1.PutSubscriptionResponse\x12m\n" +
-	"\x12DeleteSubscription\x12*.photinus.api.v1.DeleteSubscriptionRequest\x1a+.photinus.api.v1.DeleteSubscriptionResponseBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3"
+	"\x12DeleteSubscription\x12*.photinus.api.v1.DeleteSubscriptionRequest\x1a+.photinus.api.v1.DeleteSubscriptionResponse\x12d\n" +
+	"\x0fListDeadLetters\x12'.photinus.api.v1.ListDeadLettersRequest\x1a(.photinus.api.v1.ListDeadLettersResponse\x12d\n" +
+	"\x0fRetryDeadLetter\x12'.photinus.api.v1.RetryDeadLetterRequest\x1a(.photinus.api.v1.RetryDeadLetterResponse\x12g\n" +
+	"\x10RetryDeadLetters\x12(.photinus.api.v1.RetryDeadLettersRequest\x1a).photinus.api.v1.RetryDeadLettersResponse\x12g\n" +
+	"\x10DeleteDeadLetter\x12(.photinus.api.v1.DeleteDeadLetterRequest\x1a).photinus.api.v1.DeleteDeadLetterResponseBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3"
 
 var (
 	file_photinus_api_v1_subscription_service_proto_rawDescOnce sync.Once
@@ -590,7 +1051,7 @@ func file_photinus_api_v1_subscription_service_proto_rawDescGZIP() []byte {
 	return file_photinus_api_v1_subscription_service_proto_rawDescData
 }
 
-var file_photinus_api_v1_subscription_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_photinus_api_v1_subscription_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_photinus_api_v1_subscription_service_proto_goTypes = []any{
 	(*ListSubscriptionsRequest)(nil),   // 0: photinus.api.v1.ListSubscriptionsRequest
 	(*ListSubscriptionsResponse)(nil),  // 1: photinus.api.v1.ListSubscriptionsResponse
@@ -602,32 +1063,52 @@ var file_photinus_api_v1_subscription_service_proto_goTypes = []any{
 	(*PutSubscriptionResponse)(nil),    // 7: photinus.api.v1.PutSubscriptionResponse
 	(*DeleteSubscriptionRequest)(nil),  // 8: photinus.api.v1.DeleteSubscriptionRequest
 	(*DeleteSubscriptionResponse)(nil), // 9: photinus.api.v1.DeleteSubscriptionResponse
-	(*Query)(nil),                      // 10: photinus.api.v1.Query
-	(*Subscription)(nil),               // 11: photinus.api.v1.Subscription
+	(*ListDeadLettersRequest)(nil),     // 10: photinus.api.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),    // 11: photinus.api.v1.ListDeadLettersResponse
+	(*RetryDeadLetterRequest)(nil),     // 12: photinus.api.v1.RetryDeadLetterRequest
+	(*RetryDeadLetterResponse)(nil),    // 13: photinus.api.v1.RetryDeadLetterResponse
+	(*RetryDeadLettersRequest)(nil),    // 14: photinus.api.v1.RetryDeadLettersRequest
+	(*RetryDeadLettersResponse)(nil),   // 15: photinus.api.v1.RetryDeadLettersResponse
+	(*DeleteDeadLetterRequest)(nil),    // 16: photinus.api.v1.DeleteDeadLetterRequest
+	(*DeleteDeadLetterResponse)(nil),   // 17: photinus.api.v1.DeleteDeadLetterResponse
+	(*Query)(nil),                      // 18: photinus.api.v1.Query
+	(*Subscription)(nil),               // 19: photinus.api.v1.Subscription
+	(*DeadLetter)(nil),                 // 20: photinus.api.v1.DeadLetter
 }
 var file_photinus_api_v1_subscription_service_proto_depIdxs = []int32{
-	10, // 0: photinus.api.v1.ListSubscriptionsRequest.query:type_name -> photinus.api.v1.Query
-	11, // 1: photinus.api.v1.ListSubscriptionsResponse.items:type_name -> photinus.api.v1.Subscription
-	11, // 2: photinus.api.v1.GetSubscriptionResponse.subscription:type_name -> photinus.api.v1.Subscription
-	11, // 3: photinus.api.v1.CreateSubscriptionRequest.subscription:type_name -> photinus.api.v1.Subscription
-	11, // 4: photinus.api.v1.CreateSubscriptionResponse.subscription:type_name -> photinus.api.v1.Subscription
-	11, // 5: photinus.api.v1.PutSubscriptionRequest.subscription:type_name -> photinus.api.v1.Subscription
-	11, // 6: photinus.api.v1.PutSubscriptionResponse.subscription:type_name -> photinus.api.v1.Subscription
-	0,  // 7: photinus.api.v1.SubscriptionService.ListSubscriptions:input_type -> photinus.api.v1.ListSubscriptionsRequest
-	2,  // 8: photinus.api.v1.SubscriptionService.GetSubscription:input_type -> photinus.api.v1.GetSubscriptionRequest
-	4,  // 9: photinus.api.v1.SubscriptionService.CreateSubscription:input_type -> photinus.api.v1.CreateSubscriptionRequest
-	6,  // 10: photinus.api.v1.SubscriptionService.PutSubscription:input_type -> photinus.api.v1.PutSubscriptionRequest
-	8,  // 11: photinus.api.v1.SubscriptionService.DeleteSubscription:input_type -> photinus.api.v1.DeleteSubscriptionRequest
-	1,  // 12: photinus.api.v1.SubscriptionService.ListSubscriptions:output_type -> photinus.api.v1.ListSubscriptionsResponse
-	3,  // 13: photinus.api.v1.SubscriptionService.GetSubscription:output_type -> photinus.api.v1.GetSubscriptionResponse
-	5,  // 14: photinus.api.v1.SubscriptionService.CreateSubscription:output_type -> photinus.api.v1.CreateSubscriptionResponse
-	7,  // 15: photinus.api.v1.SubscriptionService.PutSubscription:output_type -> photinus.api.v1.PutSubscriptionResponse
-	9,  // 16: photinus.api.v1.SubscriptionService.DeleteSubscription:output_type -> photinus.api.v1.DeleteSubscriptionResponse
-	12, // [12:17] is the sub-list for method output_type
-	7,  // [7:12] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	18, // 0: photinus.api.v1.ListSubscriptionsRequest.query:type_name -> photinus.api.v1.Query
+	19, // 1: photinus.api.v1.ListSubscriptionsResponse.items:type_name -> photinus.api.v1.Subscription
+	19, // 2: photinus.api.v1.GetSubscriptionResponse.subscription:type_name -> photinus.api.v1.Subscription
+	19, // 3: photinus.api.v1.CreateSubscriptionRequest.subscription:type_name -> photinus.api.v1.Subscription
+	19, // 4: photinus.api.v1.CreateSubscriptionResponse.subscription:type_name -> photinus.api.v1.Subscription
+	19, // 5: photinus.api.v1.PutSubscriptionRequest.subscription:type_name -> photinus.api.v1.Subscription
+	19, // 6: photinus.api.v1.PutSubscriptionResponse.subscription:type_name -> photinus.api.v1.Subscription
+	18, // 7: photinus.api.v1.ListDeadLettersRequest.query:type_name -> photinus.api.v1.Query
+	20, // 8: photinus.api.v1.ListDeadLettersResponse.items:type_name -> photinus.api.v1.DeadLetter
+	20, // 9: photinus.api.v1.RetryDeadLetterResponse.dead_letter:type_name -> photinus.api.v1.DeadLetter
+	0,  // 10: photinus.api.v1.SubscriptionService.ListSubscriptions:input_type -> photinus.api.v1.ListSubscriptionsRequest
+	2,  // 11: photinus.api.v1.SubscriptionService.GetSubscription:input_type -> photinus.api.v1.GetSubscriptionRequest
+	4,  // 12: photinus.api.v1.SubscriptionService.CreateSubscription:input_type -> photinus.api.v1.CreateSubscriptionRequest
+	6,  // 13: photinus.api.v1.SubscriptionService.PutSubscription:input_type -> photinus.api.v1.PutSubscriptionRequest
+	8,  // 14: photinus.api.v1.SubscriptionService.DeleteSubscription:input_type -> photinus.api.v1.DeleteSubscriptionRequest
+	10, // 15: photinus.api.v1.SubscriptionService.ListDeadLetters:input_type -> photinus.api.v1.ListDeadLettersRequest
+	12, // 16: photinus.api.v1.SubscriptionService.RetryDeadLetter:input_type -> photinus.api.v1.RetryDeadLetterRequest
+	14, // 17: photinus.api.v1.SubscriptionService.RetryDeadLetters:input_type -> photinus.api.v1.RetryDeadLettersRequest
+	16, // 18: photinus.api.v1.SubscriptionService.DeleteDeadLetter:input_type -> photinus.api.v1.DeleteDeadLetterRequest
+	1,  // 19: photinus.api.v1.SubscriptionService.ListSubscriptions:output_type -> photinus.api.v1.ListSubscriptionsResponse
+	3,  // 20: photinus.api.v1.SubscriptionService.GetSubscription:output_type -> photinus.api.v1.GetSubscriptionResponse
+	5,  // 21: photinus.api.v1.SubscriptionService.CreateSubscription:output_type -> photinus.api.v1.CreateSubscriptionResponse
+	7,  // 22: photinus.api.v1.SubscriptionService.PutSubscription:output_type -> photinus.api.v1.PutSubscriptionResponse
+	9,  // 23: photinus.api.v1.SubscriptionService.DeleteSubscription:output_type -> photinus.api.v1.DeleteSubscriptionResponse
+	11, // 24: photinus.api.v1.SubscriptionService.ListDeadLetters:output_type -> photinus.api.v1.ListDeadLettersResponse
+	13, // 25: photinus.api.v1.SubscriptionService.RetryDeadLetter:output_type -> photinus.api.v1.RetryDeadLetterResponse
+	15, // 26: photinus.api.v1.SubscriptionService.RetryDeadLetters:output_type -> photinus.api.v1.RetryDeadLettersResponse
+	17, // 27: photinus.api.v1.SubscriptionService.DeleteDeadLetter:output_type -> photinus.api.v1.DeleteDeadLetterResponse
+	19, // [19:28] is the sub-list for method output_type
+	10, // [10:19] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_photinus_api_v1_subscription_service_proto_init() }
@@ -638,13 +1119,14 @@ func file_photinus_api_v1_subscription_service_proto_init() {
 	file_photinus_api_v1_common_proto_init()
 	file_photinus_api_v1_subscription_proto_init()
 	file_photinus_api_v1_subscription_service_proto_msgTypes[1].OneofWrappers = []any{}
+	file_photinus_api_v1_subscription_service_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_photinus_api_v1_subscription_service_proto_rawDesc), len(file_photinus_api_v1_subscription_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

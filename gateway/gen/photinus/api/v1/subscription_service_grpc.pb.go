@@ -26,6 +26,10 @@ const (
 	SubscriptionService_CreateSubscription_FullMethodName = "/photinus.api.v1.SubscriptionService/CreateSubscription"
 	SubscriptionService_PutSubscription_FullMethodName    = "/photinus.api.v1.SubscriptionService/PutSubscription"
 	SubscriptionService_DeleteSubscription_FullMethodName = "/photinus.api.v1.SubscriptionService/DeleteSubscription"
+	SubscriptionService_ListDeadLetters_FullMethodName    = "/photinus.api.v1.SubscriptionService/ListDeadLetters"
+	SubscriptionService_RetryDeadLetter_FullMethodName    = "/photinus.api.v1.SubscriptionService/RetryDeadLetter"
+	SubscriptionService_RetryDeadLetters_FullMethodName   = "/photinus.api.v1.SubscriptionService/RetryDeadLetters"
+	SubscriptionService_DeleteDeadLetter_FullMethodName   = "/photinus.api.v1.SubscriptionService/DeleteDeadLetter"
 )
 
 // SubscriptionServiceClient is the client API for SubscriptionService service.
@@ -39,13 +43,24 @@ type SubscriptionServiceClient interface {
 	// One subscription. Errors: FF00138 bad id (400), FF00164 unknown (404).
 	GetSubscription(ctx context.Context, in *GetSubscriptionRequest, opts ...grpc.CallOption) (*GetSubscriptionResponse, error)
 	// Creates a subscription; its first event is fixed now. 201. Errors: FF00140 name, FF10171 bad regular expression,
-	// FF10172 unknown transport, FF10192 bad first event, FF10460 batch with data (400); FF10193 the name exists (409).
+	// FF10172 unknown transport, FF10192 bad first event, FF10460 batch with data (400); FF10193 the name exists (409). Of
+	// webhooks also FF10242 no URL, FF10243 headers or query that are no texts, FF10455 unknown TLS configuration, FF19017
+	// a host that may not be called (400).
 	CreateSubscription(ctx context.Context, in *CreateSubscriptionRequest, opts ...grpc.CallOption) (*CreateSubscriptionResponse, error)
 	// Creates a subscription or replaces filter and options of the one with that name; the position of an existing one does
 	// not move. May be repeated. Errors: as CreateSubscription but for FF10193.
 	PutSubscription(ctx context.Context, in *PutSubscriptionRequest, opts ...grpc.CallOption) (*PutSubscriptionResponse, error)
 	// Deletes a subscription and its position. 204. Errors: FF00138 bad id (400), FF10109 unknown (404).
 	DeleteSubscription(ctx context.Context, in *DeleteSubscriptionRequest, opts ...grpc.CallOption) (*DeleteSubscriptionResponse, error)
+	// Events that the webhook of a subscription did not take. Errors: FF00138 bad id (400).
+	ListDeadLetters(ctx context.Context, in *ListDeadLettersRequest, opts ...grpc.CallOption) (*ListDeadLettersResponse, error)
+	// Has one event delivered again soon; it is gone from the list when the webhook takes it. 202. May be repeated. Errors:
+	// FF00138 bad id (400), FF00164 unknown (404).
+	RetryDeadLetter(ctx context.Context, in *RetryDeadLetterRequest, opts ...grpc.CallOption) (*RetryDeadLetterResponse, error)
+	// The same for all of a subscription. 202. May be repeated. Errors: as RetryDeadLetter.
+	RetryDeadLetters(ctx context.Context, in *RetryDeadLettersRequest, opts ...grpc.CallOption) (*RetryDeadLettersResponse, error)
+	// Drops an event: the webhook does not get it any more. 204. Errors: as RetryDeadLetter.
+	DeleteDeadLetter(ctx context.Context, in *DeleteDeadLetterRequest, opts ...grpc.CallOption) (*DeleteDeadLetterResponse, error)
 }
 
 type subscriptionServiceClient struct {
@@ -106,6 +121,46 @@ func (c *subscriptionServiceClient) DeleteSubscription(ctx context.Context, in *
 	return out, nil
 }
 
+func (c *subscriptionServiceClient) ListDeadLetters(ctx context.Context, in *ListDeadLettersRequest, opts ...grpc.CallOption) (*ListDeadLettersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListDeadLettersResponse)
+	err := c.cc.Invoke(ctx, SubscriptionService_ListDeadLetters_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *subscriptionServiceClient) RetryDeadLetter(ctx context.Context, in *RetryDeadLetterRequest, opts ...grpc.CallOption) (*RetryDeadLetterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetryDeadLetterResponse)
+	err := c.cc.Invoke(ctx, SubscriptionService_RetryDeadLetter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *subscriptionServiceClient) RetryDeadLetters(ctx context.Context, in *RetryDeadLettersRequest, opts ...grpc.CallOption) (*RetryDeadLettersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetryDeadLettersResponse)
+	err := c.cc.Invoke(ctx, SubscriptionService_RetryDeadLetters_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *subscriptionServiceClient) DeleteDeadLetter(ctx context.Context, in *DeleteDeadLetterRequest, opts ...grpc.CallOption) (*DeleteDeadLetterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteDeadLetterResponse)
+	err := c.cc.Invoke(ctx, SubscriptionService_DeleteDeadLetter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SubscriptionServiceServer is the server API for SubscriptionService service.
 // All implementations must embed UnimplementedSubscriptionServiceServer
 // for forward compatibility.
@@ -117,13 +172,24 @@ type SubscriptionServiceServer interface {
 	// One subscription. Errors: FF00138 bad id (400), FF00164 unknown (404).
 	GetSubscription(context.Context, *GetSubscriptionRequest) (*GetSubscriptionResponse, error)
 	// Creates a subscription; its first event is fixed now. 201. Errors: FF00140 name, FF10171 bad regular expression,
-	// FF10172 unknown transport, FF10192 bad first event, FF10460 batch with data (400); FF10193 the name exists (409).
+	// FF10172 unknown transport, FF10192 bad first event, FF10460 batch with data (400); FF10193 the name exists (409). Of
+	// webhooks also FF10242 no URL, FF10243 headers or query that are no texts, FF10455 unknown TLS configuration, FF19017
+	// a host that may not be called (400).
 	CreateSubscription(context.Context, *CreateSubscriptionRequest) (*CreateSubscriptionResponse, error)
 	// Creates a subscription or replaces filter and options of the one with that name; the position of an existing one does
 	// not move. May be repeated. Errors: as CreateSubscription but for FF10193.
 	PutSubscription(context.Context, *PutSubscriptionRequest) (*PutSubscriptionResponse, error)
 	// Deletes a subscription and its position. 204. Errors: FF00138 bad id (400), FF10109 unknown (404).
 	DeleteSubscription(context.Context, *DeleteSubscriptionRequest) (*DeleteSubscriptionResponse, error)
+	// Events that the webhook of a subscription did not take. Errors: FF00138 bad id (400).
+	ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error)
+	// Has one event delivered again soon; it is gone from the list when the webhook takes it. 202. May be repeated. Errors:
+	// FF00138 bad id (400), FF00164 unknown (404).
+	RetryDeadLetter(context.Context, *RetryDeadLetterRequest) (*RetryDeadLetterResponse, error)
+	// The same for all of a subscription. 202. May be repeated. Errors: as RetryDeadLetter.
+	RetryDeadLetters(context.Context, *RetryDeadLettersRequest) (*RetryDeadLettersResponse, error)
+	// Drops an event: the webhook does not get it any more. 204. Errors: as RetryDeadLetter.
+	DeleteDeadLetter(context.Context, *DeleteDeadLetterRequest) (*DeleteDeadLetterResponse, error)
 	mustEmbedUnimplementedSubscriptionServiceServer()
 }
 
@@ -148,6 +214,18 @@ func (UnimplementedSubscriptionServiceServer) PutSubscription(context.Context, *
 }
 func (UnimplementedSubscriptionServiceServer) DeleteSubscription(context.Context, *DeleteSubscriptionRequest) (*DeleteSubscriptionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteSubscription not implemented")
+}
+func (UnimplementedSubscriptionServiceServer) ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListDeadLetters not implemented")
+}
+func (UnimplementedSubscriptionServiceServer) RetryDeadLetter(context.Context, *RetryDeadLetterRequest) (*RetryDeadLetterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetryDeadLetter not implemented")
+}
+func (UnimplementedSubscriptionServiceServer) RetryDeadLetters(context.Context, *RetryDeadLettersRequest) (*RetryDeadLettersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetryDeadLetters not implemented")
+}
+func (UnimplementedSubscriptionServiceServer) DeleteDeadLetter(context.Context, *DeleteDeadLetterRequest) (*DeleteDeadLetterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteDeadLetter not implemented")
 }
 func (UnimplementedSubscriptionServiceServer) mustEmbedUnimplementedSubscriptionServiceServer() {}
 func (UnimplementedSubscriptionServiceServer) testEmbeddedByValue()                             {}
@@ -260,6 +338,78 @@ func _SubscriptionService_DeleteSubscription_Handler(srv interface{}, ctx contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SubscriptionService_ListDeadLetters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListDeadLettersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SubscriptionServiceServer).ListDeadLetters(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SubscriptionService_ListDeadLetters_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SubscriptionServiceServer).ListDeadLetters(ctx, req.(*ListDeadLettersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SubscriptionService_RetryDeadLetter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetryDeadLetterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SubscriptionServiceServer).RetryDeadLetter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SubscriptionService_RetryDeadLetter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SubscriptionServiceServer).RetryDeadLetter(ctx, req.(*RetryDeadLetterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SubscriptionService_RetryDeadLetters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetryDeadLettersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SubscriptionServiceServer).RetryDeadLetters(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SubscriptionService_RetryDeadLetters_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SubscriptionServiceServer).RetryDeadLetters(ctx, req.(*RetryDeadLettersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SubscriptionService_DeleteDeadLetter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteDeadLetterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SubscriptionServiceServer).DeleteDeadLetter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SubscriptionService_DeleteDeadLetter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SubscriptionServiceServer).DeleteDeadLetter(ctx, req.(*DeleteDeadLetterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SubscriptionService_ServiceDesc is the grpc.ServiceDesc for SubscriptionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -286,6 +436,22 @@ var SubscriptionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteSubscription",
 			Handler:    _SubscriptionService_DeleteSubscription_Handler,
+		},
+		{
+			MethodName: "ListDeadLetters",
+			Handler:    _SubscriptionService_ListDeadLetters_Handler,
+		},
+		{
+			MethodName: "RetryDeadLetter",
+			Handler:    _SubscriptionService_RetryDeadLetter_Handler,
+		},
+		{
+			MethodName: "RetryDeadLetters",
+			Handler:    _SubscriptionService_RetryDeadLetters_Handler,
+		},
+		{
+			MethodName: "DeleteDeadLetter",
+			Handler:    _SubscriptionService_DeleteDeadLetter_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -331,3 +331,75 @@ class SubscriptionOptions(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__with_data) -> _WhichOneofReturnType__with_data | None: ...
 
 Global___SubscriptionOptions: _TypeAlias = SubscriptionOptions  # noqa: Y015
+
+@_typing.final
+class DeadLetter(_message.Message):
+    """An event that a webhook did not take, of a subscription with the option `deadLetter`. It is kept, the event with it,
+    until the webhook takes it or somebody drops it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    SUBSCRIPTION_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    EVENT_SEQUENCE_FIELD_NUMBER: _builtins.int
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
+    UPDATED_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Id."""
+    namespace: _builtins.str
+    """Namespace."""
+    subscription: _builtins.str
+    """Id of the subscription."""
+    event: _builtins.str
+    """Id of the event."""
+    event_sequence: _builtins.int
+    """Sequence of the event."""
+    event_type: _builtins.str
+    """Type of the event."""
+    state: _builtins.str
+    """`parked`, or `queued` while it is about to be tried again."""
+    attempts: _builtins.int
+    """How often the webhook was called for it."""
+    status: _builtins.int
+    """HTTP status of the last answer; absent when there was none."""
+    error: _builtins.str
+    """Why the last call failed."""
+    @_builtins.property
+    def created(self) -> _timestamp_pb2.Timestamp:
+        """When it was parked first."""
+
+    @_builtins.property
+    def updated(self) -> _timestamp_pb2.Timestamp:
+        """When it was last called for, or asked to be."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+        subscription: _builtins.str = ...,
+        event: _builtins.str = ...,
+        event_sequence: _builtins.int = ...,
+        event_type: _builtins.str = ...,
+        state: _builtins.str = ...,
+        attempts: _builtins.int = ...,
+        status: _builtins.int = ...,
+        error: _builtins.str = ...,
+        created: _timestamp_pb2.Timestamp | None = ...,
+        updated: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "updated", b"updated"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "created", b"created", "error", b"error", "event", b"event", "event_sequence", b"event_sequence", "event_type", b"event_type", "id", b"id", "namespace", b"namespace", "state", b"state", "status", b"status", "subscription", b"subscription", "updated", b"updated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeadLetter: _TypeAlias = DeadLetter  # noqa: Y015

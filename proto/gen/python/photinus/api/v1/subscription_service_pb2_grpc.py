@@ -60,6 +60,26 @@ class SubscriptionServiceStub:
                 request_serializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.DeleteSubscriptionRequest.SerializeToString,
                 response_deserializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.DeleteSubscriptionResponse.FromString,
                 _registered_method=True)
+        self.ListDeadLetters = channel.unary_unary(
+                '/photinus.api.v1.SubscriptionService/ListDeadLetters',
+                request_serializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.ListDeadLettersRequest.SerializeToString,
+                response_deserializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.ListDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.RetryDeadLetter = channel.unary_unary(
+                '/photinus.api.v1.SubscriptionService/RetryDeadLetter',
+                request_serializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.RetryDeadLetterRequest.SerializeToString,
+                response_deserializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.RetryDeadLetterResponse.FromString,
+                _registered_method=True)
+        self.RetryDeadLetters = channel.unary_unary(
+                '/photinus.api.v1.SubscriptionService/RetryDeadLetters',
+                request_serializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.RetryDeadLettersRequest.SerializeToString,
+                response_deserializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.RetryDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.DeleteDeadLetter = channel.unary_unary(
+                '/photinus.api.v1.SubscriptionService/DeleteDeadLetter',
+                request_serializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.DeleteDeadLetterRequest.SerializeToString,
+                response_deserializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.DeleteDeadLetterResponse.FromString,
+                _registered_method=True)
 
 
 class SubscriptionServiceServicer:
@@ -82,7 +102,9 @@ class SubscriptionServiceServicer:
 
     def CreateSubscription(self, request, context):
         """Creates a subscription; its first event is fixed now. 201. Errors: FF00140 name, FF10171 bad regular expression,
-        FF10172 unknown transport, FF10192 bad first event, FF10460 batch with data (400); FF10193 the name exists (409).
+        FF10172 unknown transport, FF10192 bad first event, FF10460 batch with data (400); FF10193 the name exists (409). Of
+        webhooks also FF10242 no URL, FF10243 headers or query that are no texts, FF10455 unknown TLS configuration, FF19017
+        a host that may not be called (400).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,6 +120,35 @@ class SubscriptionServiceServicer:
 
     def DeleteSubscription(self, request, context):
         """Deletes a subscription and its position. 204. Errors: FF00138 bad id (400), FF10109 unknown (404).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeadLetters(self, request, context):
+        """Events that the webhook of a subscription did not take. Errors: FF00138 bad id (400).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryDeadLetter(self, request, context):
+        """Has one event delivered again soon; it is gone from the list when the webhook takes it. 202. May be repeated. Errors:
+        FF00138 bad id (400), FF00164 unknown (404).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryDeadLetters(self, request, context):
+        """The same for all of a subscription. 202. May be repeated. Errors: as RetryDeadLetter.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteDeadLetter(self, request, context):
+        """Drops an event: the webhook does not get it any more. 204. Errors: as RetryDeadLetter.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,6 +181,26 @@ def add_SubscriptionServiceServicer_to_server(servicer, server):
                     servicer.DeleteSubscription,
                     request_deserializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.DeleteSubscriptionRequest.FromString,
                     response_serializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.DeleteSubscriptionResponse.SerializeToString,
+            ),
+            'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadLetters,
+                    request_deserializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.ListDeadLettersRequest.FromString,
+                    response_serializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'RetryDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryDeadLetter,
+                    request_deserializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.RetryDeadLetterRequest.FromString,
+                    response_serializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.RetryDeadLetterResponse.SerializeToString,
+            ),
+            'RetryDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryDeadLetters,
+                    request_deserializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.RetryDeadLettersRequest.FromString,
+                    response_serializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.RetryDeadLettersResponse.SerializeToString,
+            ),
+            'DeleteDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteDeadLetter,
+                    request_deserializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.DeleteDeadLetterRequest.FromString,
+                    response_serializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.DeleteDeadLetterResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -268,6 +339,114 @@ class SubscriptionService:
             '/photinus.api.v1.SubscriptionService/DeleteSubscription',
             photinus_dot_api_dot_v1_dot_subscription__service__pb2.DeleteSubscriptionRequest.SerializeToString,
             photinus_dot_api_dot_v1_dot_subscription__service__pb2.DeleteSubscriptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/photinus.api.v1.SubscriptionService/ListDeadLetters',
+            photinus_dot_api_dot_v1_dot_subscription__service__pb2.ListDeadLettersRequest.SerializeToString,
+            photinus_dot_api_dot_v1_dot_subscription__service__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/photinus.api.v1.SubscriptionService/RetryDeadLetter',
+            photinus_dot_api_dot_v1_dot_subscription__service__pb2.RetryDeadLetterRequest.SerializeToString,
+            photinus_dot_api_dot_v1_dot_subscription__service__pb2.RetryDeadLetterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/photinus.api.v1.SubscriptionService/RetryDeadLetters',
+            photinus_dot_api_dot_v1_dot_subscription__service__pb2.RetryDeadLettersRequest.SerializeToString,
+            photinus_dot_api_dot_v1_dot_subscription__service__pb2.RetryDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/photinus.api.v1.SubscriptionService/DeleteDeadLetter',
+            photinus_dot_api_dot_v1_dot_subscription__service__pb2.DeleteDeadLetterRequest.SerializeToString,
+            photinus_dot_api_dot_v1_dot_subscription__service__pb2.DeleteDeadLetterResponse.FromString,
             options,
             channel_credentials,
             insecure,

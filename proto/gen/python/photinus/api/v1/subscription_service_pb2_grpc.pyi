@@ -22,7 +22,9 @@ class SubscriptionServiceStub:
     """One subscription. Errors: FF00138 bad id (400), FF00164 unknown (404)."""
     CreateSubscription: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.CreateSubscriptionRequest, _subscription_service_pb2.CreateSubscriptionResponse]
     """Creates a subscription; its first event is fixed now. 201. Errors: FF00140 name, FF10171 bad regular expression,
-    FF10172 unknown transport, FF10192 bad first event, FF10460 batch with data (400); FF10193 the name exists (409).
+    FF10172 unknown transport, FF10192 bad first event, FF10460 batch with data (400); FF10193 the name exists (409). Of
+    webhooks also FF10242 no URL, FF10243 headers or query that are no texts, FF10455 unknown TLS configuration, FF19017
+    a host that may not be called (400).
     """
     PutSubscription: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.PutSubscriptionRequest, _subscription_service_pb2.PutSubscriptionResponse]
     """Creates a subscription or replaces filter and options of the one with that name; the position of an existing one does
@@ -30,6 +32,16 @@ class SubscriptionServiceStub:
     """
     DeleteSubscription: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.DeleteSubscriptionRequest, _subscription_service_pb2.DeleteSubscriptionResponse]
     """Deletes a subscription and its position. 204. Errors: FF00138 bad id (400), FF10109 unknown (404)."""
+    ListDeadLetters: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.ListDeadLettersRequest, _subscription_service_pb2.ListDeadLettersResponse]
+    """Events that the webhook of a subscription did not take. Errors: FF00138 bad id (400)."""
+    RetryDeadLetter: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.RetryDeadLetterRequest, _subscription_service_pb2.RetryDeadLetterResponse]
+    """Has one event delivered again soon; it is gone from the list when the webhook takes it. 202. May be repeated. Errors:
+    FF00138 bad id (400), FF00164 unknown (404).
+    """
+    RetryDeadLetters: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.RetryDeadLettersRequest, _subscription_service_pb2.RetryDeadLettersResponse]
+    """The same for all of a subscription. 202. May be repeated. Errors: as RetryDeadLetter."""
+    DeleteDeadLetter: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.DeleteDeadLetterRequest, _subscription_service_pb2.DeleteDeadLetterResponse]
+    """Drops an event: the webhook does not get it any more. 204. Errors: as RetryDeadLetter."""
 
 class SubscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages durable subscriptions."""
@@ -57,7 +69,9 @@ class SubscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_subscription_service_pb2.CreateSubscriptionRequest, _abc.Awaitable[_subscription_service_pb2.CreateSubscriptionResponse]],
     ) -> _abc.Awaitable[_subscription_service_pb2.CreateSubscriptionResponse]:
         """Creates a subscription; its first event is fixed now. 201. Errors: FF00140 name, FF10171 bad regular expression,
-        FF10172 unknown transport, FF10192 bad first event, FF10460 batch with data (400); FF10193 the name exists (409).
+        FF10172 unknown transport, FF10192 bad first event, FF10460 batch with data (400); FF10193 the name exists (409). Of
+        webhooks also FF10242 no URL, FF10243 headers or query that are no texts, FF10455 unknown TLS configuration, FF19017
+        a host that may not be called (400).
         """
 
     @_abc_1.abstractmethod
@@ -77,5 +91,39 @@ class SubscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_subscription_service_pb2.DeleteSubscriptionRequest, _abc.Awaitable[_subscription_service_pb2.DeleteSubscriptionResponse]],
     ) -> _abc.Awaitable[_subscription_service_pb2.DeleteSubscriptionResponse]:
         """Deletes a subscription and its position. 204. Errors: FF00138 bad id (400), FF10109 unknown (404)."""
+
+    @_abc_1.abstractmethod
+    def ListDeadLetters(
+        self,
+        request: _subscription_service_pb2.ListDeadLettersRequest,
+        context: _aio.ServicerContext[_subscription_service_pb2.ListDeadLettersRequest, _abc.Awaitable[_subscription_service_pb2.ListDeadLettersResponse]],
+    ) -> _abc.Awaitable[_subscription_service_pb2.ListDeadLettersResponse]:
+        """Events that the webhook of a subscription did not take. Errors: FF00138 bad id (400)."""
+
+    @_abc_1.abstractmethod
+    def RetryDeadLetter(
+        self,
+        request: _subscription_service_pb2.RetryDeadLetterRequest,
+        context: _aio.ServicerContext[_subscription_service_pb2.RetryDeadLetterRequest, _abc.Awaitable[_subscription_service_pb2.RetryDeadLetterResponse]],
+    ) -> _abc.Awaitable[_subscription_service_pb2.RetryDeadLetterResponse]:
+        """Has one event delivered again soon; it is gone from the list when the webhook takes it. 202. May be repeated. Errors:
+        FF00138 bad id (400), FF00164 unknown (404).
+        """
+
+    @_abc_1.abstractmethod
+    def RetryDeadLetters(
+        self,
+        request: _subscription_service_pb2.RetryDeadLettersRequest,
+        context: _aio.ServicerContext[_subscription_service_pb2.RetryDeadLettersRequest, _abc.Awaitable[_subscription_service_pb2.RetryDeadLettersResponse]],
+    ) -> _abc.Awaitable[_subscription_service_pb2.RetryDeadLettersResponse]:
+        """The same for all of a subscription. 202. May be repeated. Errors: as RetryDeadLetter."""
+
+    @_abc_1.abstractmethod
+    def DeleteDeadLetter(
+        self,
+        request: _subscription_service_pb2.DeleteDeadLetterRequest,
+        context: _aio.ServicerContext[_subscription_service_pb2.DeleteDeadLetterRequest, _abc.Awaitable[_subscription_service_pb2.DeleteDeadLetterResponse]],
+    ) -> _abc.Awaitable[_subscription_service_pb2.DeleteDeadLetterResponse]:
+        """Drops an event: the webhook does not get it any more. 204. Errors: as RetryDeadLetter."""
 
 def add_SubscriptionServiceServicer_to_server(servicer: SubscriptionServiceServicer, server: _aio.Server) -> None: ...
