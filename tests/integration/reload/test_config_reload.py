@@ -14,10 +14,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
+import aiohttp
 import grpc
 import pytest
 import yaml
@@ -30,6 +31,7 @@ from photinus.api.v1 import (
     node_service_pb2,
     node_service_pb2_grpc,
 )
+from photinus_core.app.devnet.processes import find_program
 
 from tests.support.solo import program, running
 
@@ -304,6 +306,51 @@ async def test_a_namespace_less_ends_its_streams_and_no_others(site: Site) -> No
         one.cancel()
 
 
+async def test_web_sockets_notice_only_their_own_namespace(site: Site) -> None:
+    with gateway(site) as url:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"{url}/ws?namespace=one&ephemeral&autoack") as one,
+            session.ws_connect(f"{url}/ws?namespace=two&ephemeral&autoack") as two,
+            site.seen() as view,
+        ):
+
+            async def are_there() -> bool:
+                found = await view.nodes.GetWebSockets(
+                    node_service_pb2.GetWebSocketsRequest(), timeout=CALL_S
+                )
+                names = {s.namespace for c in found.connections for s in c.subscriptions}
+                return {"one", "two"} <= names
+
+            await until(are_there, site)
+            config = site.config()
+            config["namespaces"]["predefined"][1]["description"] = "restarted"
+            site.write(config)
+            async with asyncio.timeout(WAIT_S):
+                ended = await two.receive()
+            assert ended.type is aiohttp.WSMsgType.CLOSE
+            assert ended.data == aiohttp.WSCloseCode.TRY_AGAIN_LATER
+            await in_force(site)
+            await one.ping()
+            assert not one.closed
+            found = await view.nodes.GetWebSockets(
+                node_service_pb2.GetWebSocketsRequest(), timeout=CALL_S
+            )
+            assert "one" in {s.namespace for c in found.connections for s in c.subscriptions}
+
+
+@contextmanager
+def gateway(site: Site) -> Iterator[str]:
+    """A gateway before the core; gives its URL."""
+    command = [
+        find_program("photinus-gateway", "PHOTINUS_GATEWAY"),
+        *("-listen", "127.0.0.1:0", "-core", site.address),
+    ]
+    with running(command, site.folder / "gateway.log", subprocess.PIPE) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().decode().strip()
+
+
 async def test_a_changed_namespace_restarts_alone(site: Site) -> None:
     async with site.seen() as view:
         before = await view.epochs()
@@ -375,7 +422,7 @@ async def test_a_file_that_cannot_be_used_changes_nothing(site: Site, kind: str)
             return f"line {wrong}:" in await view.told()
 
         await until(is_told, site)
-        assert f"{site.path}, line {wrong}:" in site.logged().splitlines()[-1]
+        assert f"{site.path}, line {wrong}:" in site.logged()
         cluster = await view.nodes.GetCluster(node_service_pb2.GetClusterRequest(), timeout=CALL_S)
         assert any(f"line {wrong}:" in problem for problem in cluster.problems)
         assert await view.status("three") is None
