@@ -17,6 +17,7 @@ from photinus.connector.v1 import connector_pb2 as connector
 from photinus.connector.v1 import event_pb2 as events
 from photinus.connector.v1 import operation_pb2 as operations
 from photinus_core.host import Category, ConnectorHost, InstanceConfig, calls, stream
+from photinus_core.host.stream_session import Session
 from photinus_core.model.ids import Epoch, Hash32, Namespace, Uuid
 from photinus_core.ports.connectors import (
     BatchPinInput,
@@ -275,7 +276,7 @@ async def test_a_stream_can_be_closed_while_its_session_ends(
 
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
 
-        async def read_and_close(client: stream.StreamClient, session: stream._Session) -> None:
+        async def read_and_close(client: stream.StreamClient, session: Session) -> None:
             try:
                 await read(client, session)
             finally:

@@ -16,7 +16,7 @@ from photinus.connector.v1 import shared_storage_pb2_grpc as storage_grpc
 from photinus_core.host import convert
 from photinus_core.host.calls import Calls
 from photinus_core.host.connection import Connection
-from photinus_core.host.stream import CONSUMER
+from photinus_core.host.stream_session import CONSUMER
 from photinus_core.model.ids import Epoch, Hash32, Namespace, Uuid, parse_hash
 from photinus_core.ports.connectors import (
     BatchPinInput,

@@ -19,7 +19,8 @@ from photinus_core.host.instances import Category, InstanceConfig
 from photinus_core.host.proxies import BlockchainProxy, DataExchangeProxy, SharedStorageProxy
 from photinus_core.host.registration import CoreFacts
 from photinus_core.host.strangers import Strangers
-from photinus_core.host.stream import StreamClient, StreamRequest
+from photinus_core.host.stream import StreamClient
+from photinus_core.host.stream_session import StreamRequest
 from photinus_core.host.supervisor import Supervisor
 from photinus_core.model.errors import InternalBug, Unavailable
 from photinus_core.model.ids import Epoch, Namespace

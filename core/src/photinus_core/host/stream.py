@@ -12,9 +12,8 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from google.rpc import code_pb2, status_pb2
 from photinus.connector.v1 import event_pb2 as events
@@ -24,8 +23,9 @@ from photinus_core.host import convert
 from photinus_core.host.connection import Connection
 from photinus_core.host.failures import CONNECTOR_LOST
 from photinus_core.host.stream_rules import BrokenRuleError, StreamRules
+from photinus_core.host.stream_session import Session, StreamRequest
 from photinus_core.model.errors import Deposed, Unavailable
-from photinus_core.model.ids import Epoch, Namespace
+from photinus_core.model.ids import Namespace
 from photinus_core.ports.connectors import (
     ChainEvent,
     ConnectorEvent,
@@ -40,12 +40,6 @@ from photinus_core.ports.tasks import Backoff
 
 log: Final = logging.getLogger(__name__)
 
-CONSUMER: Final = "core"
-WINDOW_BATCHES: Final = 32
-WINDOW_BYTES: Final = 16 << 20
-BATCH_SIZE: Final = 500
-MERGED_EVENTS_MAX: Final = 1000
-"""Most events handed over at once, beyond the first batch."""
 OPEN_WAIT_S: Final = 15.0
 SILENCE_MAX_S: Final = 25.0
 """EVT-008 asks for a frame every 10 s."""
@@ -80,57 +74,12 @@ class Reach(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class StreamRequest:
-    """What a stream is opened with.
-
-    Attributes:
-        cluster_id: UUID of the core cluster.
-        namespace: Local namespace.
-        network_namespace: Its name on the wire.
-        epoch: Epoch of its leader.
-        window_batches, window_bytes, batch_size: What to ask for.
-    """
-
-    cluster_id: str
-    namespace: Namespace
-    network_namespace: str
-    epoch: Epoch
-    window_batches: int = WINDOW_BATCHES
-    window_bytes: int = WINDOW_BYTES
-    batch_size: int = BATCH_SIZE
-
-
 class _EndedError(Exception):
     """The stream is over for good."""
 
 
 class _SessionOverError(Exception):
     """This session is over; the next one follows."""
-
-
-@dataclass(slots=True)
-class _Session:
-    """One opening of the stream."""
-
-    connection: Connection
-    call: Any
-    rules: StreamRules
-    incoming: deque[events.StreamResponse] = field(default_factory=deque)
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    room: asyncio.Event = field(default_factory=asyncio.Event)
-    outgoing: deque[events.StreamRequest] = field(default_factory=deque)
-    to_send: asyncio.Event = field(default_factory=asyncio.Event)
-    heard: float = 0.0
-    waiting: dict[int, float] = field(default_factory=dict)
-    """When each batch arrived that is not stored, by number."""
-    resend_by: float | None = None
-    one_by_one: bool = False
-
-    def send(self, **frame: Any) -> None:
-        """Queues a frame; the writer sends it."""
-        self.outgoing.append(events.StreamRequest(**frame))
-        self.to_send.set()
 
 
 class StreamClient:
@@ -145,7 +94,7 @@ class StreamClient:
     ) -> None:
         self._reach, self._request, self._handler = reach, request, handler
         self._listeners = {listener.id: listener for listener in listeners}
-        self._session: _Session | None = None
+        self._session: Session | None = None
         self._backoff = Backoff(REOPEN_FIRST_S, REOPEN_LAST_S)
         self._broken_backoff = Backoff(BROKEN_REOPEN_FIRST_S, BROKEN_REOPEN_LAST_S)
         self._nack_backoff = Backoff(NACK_FIRST_S, NACK_LAST_S)
@@ -266,14 +215,14 @@ class StreamClient:
             set(self._listeners),
         )
         stub = connection.stub(event_pb2_grpc.EventServiceStub)
-        session = _Session(connection, connection.stream(stub.Stream), rules)
+        session = Session(connection, connection.stream(stub.Stream), rules)
         session.heard = asyncio.get_running_loop().time()
-        session.send(open=self._open_frame(checkpoints))
+        session.send(open=request.open_frame(self._listeners.values(), checkpoints))
         self._session, self._state = session, "opening"
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read(session), name="stream reader")
-                group.create_task(self._write(session), name="stream writer")
+                group.create_task(session.write(), name="stream writer")
                 group.create_task(self._hand_over(session), name="stream handler")
                 group.create_task(self._watch(session), name="stream watch")
         except BaseExceptionGroup as failures:
@@ -282,22 +231,7 @@ class StreamClient:
             self._session = None
             session.call.cancel()
 
-    def _open_frame(self, checkpoints: Mapping[str, bytes]) -> events.Open:
-        request = self._request
-        return events.Open(
-            stream=convert.stream_ref(request.cluster_id, request.namespace, CONSUMER),
-            owner_epoch=request.epoch,
-            network_namespace=request.network_namespace,
-            listeners=[
-                convert.listener(listener, checkpoints.get(listener.id, b""))
-                for listener in self._listeners.values()
-            ],
-            window_batches=request.window_batches,
-            window_bytes=request.window_bytes,
-            batch_size=request.batch_size,
-        )
-
-    async def _read(self, session: _Session) -> None:
+    async def _read(self, session: Session) -> None:
         """Takes frames off the wire and checks them; never waits for the handler to store them."""
         loop = asyncio.get_running_loop()
         while True:
@@ -312,7 +246,7 @@ class StreamClient:
                 await session.room.wait()
                 session.heard = loop.time()
 
-    def _check(self, session: _Session, frame: events.StreamResponse) -> None:
+    def _check(self, session: Session, frame: events.StreamResponse) -> None:
         rules, kind = session.rules, frame.WhichOneof("frame")
         match kind:
             case "opened":
@@ -342,16 +276,7 @@ class StreamClient:
         session.incoming.append(frame)
         session.arrived.set()
 
-    async def _write(self, session: _Session) -> None:
-        """Sends Open, and what else there is once the connector has answered it."""
-        await session.connection.write(session.call, session.outgoing.popleft())
-        while True:
-            while session.outgoing and session.rules.is_open:
-                await session.connection.write(session.call, session.outgoing.popleft())
-            session.to_send.clear()
-            await session.to_send.wait()
-
-    async def _watch(self, session: _Session) -> None:
+    async def _watch(self, session: Session) -> None:
         """A live process may have a loop that stands still: nothing but silence shows it."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
@@ -365,7 +290,7 @@ class StreamClient:
             if session.resend_by is not None and now > session.resend_by:
                 raise BrokenRuleError("a batch that was nacked did not come again")
 
-    async def _hand_over(self, session: _Session) -> None:
+    async def _hand_over(self, session: Session) -> None:
         while True:
             if not session.incoming:
                 session.arrived.clear()
@@ -375,7 +300,7 @@ class StreamClient:
             session.room.set()
             match frame.WhichOneof("frame"):
                 case "batch":
-                    await self._store(session, self._merged(session, frame.batch))
+                    await self._store(session, session.merged(frame.batch))
                 case "progress":
                     await self._progress(frame.progress)
                 case "checkpoint_invalid":
@@ -398,20 +323,7 @@ class StreamClient:
                 case _:
                     raise AssertionError("checked when it arrived")
 
-    def _merged(self, session: _Session, first: events.Batch) -> list[events.Batch]:
-        """The batch, with those that already wait behind it."""
-        batches, count = [first], len(first.events)
-        while session.incoming and not session.one_by_one:
-            following = session.incoming[0]
-            if following.WhichOneof("frame") != "batch":
-                break
-            count += len(following.batch.events)
-            if count > MERGED_EVENTS_MAX:
-                break
-            batches.append(session.incoming.popleft().batch)
-        return batches
-
-    async def _store(self, session: _Session, batches: list[events.Batch]) -> None:
+    async def _store(self, session: Session, batches: list[events.Batch]) -> None:
         """Hands batches to the handler; acks them after its commit, or asks for them again."""
         try:
             known, unknown = convert.connector_events(e for batch in batches for e in batch.events)
@@ -449,7 +361,7 @@ class StreamClient:
         self._backoff.reset()
         self._nack_backoff.reset()
 
-    def _ask_again(self, session: _Session, seq: int, failure: Exception) -> None:
+    def _ask_again(self, session: Session, seq: int, failure: Exception) -> None:
         wait_s = self._nack_backoff.next_s()
         self._tell(f"batch {seq} cannot be stored now: {failure}", logging.WARNING, failure)
         # Those behind it come again, too. Alone, so that one that fails holds up no other.
