@@ -14,10 +14,17 @@ from tests.robustness.run import Sampler
 from tests.robustness.subscribers import Subscriber
 
 
+class Told(Subscriber):
+    """One that receives nothing: the test says what it got."""
+
+    async def receive(self, address: str) -> None:
+        raise AssertionError(f"nothing comes from {address}")
+
+
 def test_calls_and_deliveries_are_waited_for() -> None:
     history = History()
     load = Load([], history, 1.0, random.Random(1))
-    subscribers = [Subscriber("sub", member, [], history) for member in (0, 1)]
+    subscribers = [Told("sub", member, [], history) for member in (0, 1)]
     sampler = Sampler(history, load, subscribers, 2)
 
     def pending() -> dict[int, tuple[int, str]]:

@@ -70,6 +70,9 @@ class EnsembleElector:
     async def drain(self) -> None:
         raise AssertionError("not asked of it")
 
+    async def redescribe(self, fingerprint: str) -> None:
+        raise AssertionError("not asked of it")
+
     async def members(self) -> Cluster:
         raise AssertionError("not asked of it")
 
