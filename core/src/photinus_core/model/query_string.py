@@ -172,7 +172,8 @@ def parse_value(name: str, kind: FieldType, text: str) -> Value:
             return text
         case FieldType.INTEGER | FieldType.BIG_INTEGER:
             if _INTEGER.fullmatch(text) is None:
-                raise Rejected("FF00143", name, f"'{text}' is not a whole number")
+                reason = f"{Rejected('FF00105', 'string', 'int64')}: '{text}' is not a whole number"
+                raise Rejected("FF00143", name, reason)
             return int(text)
         case FieldType.TIME:
             try:
