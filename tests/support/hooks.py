@@ -21,6 +21,8 @@ class Hook:
     path: str
     headers: dict[str, str]
     body: bytes
+    peer: object = None
+    """Address and port it came from."""
 
     @property
     def json(self) -> Any:
@@ -69,7 +71,8 @@ class HookServer:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        hook = Hook(request.method, request.raw_path, headers, await request.read())
+        peer = request.transport.get_extra_info("peername") if request.transport else None
+        hook = Hook(request.method, request.raw_path, headers, await request.read(), peer)
         self.got.append(hook)
         return await self.handler(hook)
 

@@ -124,6 +124,13 @@ def test_hosts_that_may_be_called(host: str, allowed: bool) -> None:
             read(settings, url=host)
 
 
+def test_a_subscriptions_own_proxy_must_be_allowed_too() -> None:
+    settings = WebhookSettings(allowed_hosts=("h",), proxy_url="http://proxy:1/")
+    assert read(settings).connecting.proxy_url == "http://proxy:1/"
+    with pytest.raises(Rejected, match="FF19017"):
+        read(settings, httpOptions={"proxyURL": "http://inside:80/"})
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

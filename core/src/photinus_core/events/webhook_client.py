@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import tempfile
+from base64 import b64encode
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -16,11 +17,12 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from photinus_core.events.webhook_options import TlsSet, WebhookOptions, WebhookSettings
+from photinus_core.events.webhook_options import Pairs, TlsSet, WebhookOptions, WebhookSettings
 from photinus_core.events.webhook_requests import Answer, CallFailedError, WebhookRequest
 
 ANSWER_BYTES_MAX: Final = 1024 * 1024
 """Largest answer that is taken into a reply."""
+UNWANTED_BYTES_MAX: Final = 64 * 1024
 HEAD_BYTES_MAX: Final = 32 * 1024
 REDIRECTS_MAX: Final = 10
 USER_AGENT: Final = f"photinus/{version('photinus-core')}"
@@ -49,24 +51,11 @@ class WebhookClient:
             CallFailedError: it cannot be called, breaks off or is not in time.
         """
         try:
-            session = await self._opened()
-            async with session.request(
-                request.method,
-                URL(request.url, encoded=True),
-                data=None if request.body is None else request.body.encode(),
-                headers=request.headers,
-                proxy=self._options.connecting.proxy_url or None,
-                max_redirects=REDIRECTS_MAX,
-            ) as answer:
-                body = await answer.content.read(ANSWER_BYTES_MAX + 1) if keep_body else b""
-                while keep_body and len(body) <= ANSWER_BYTES_MAX:
-                    more = await answer.content.read(ANSWER_BYTES_MAX + 1 - len(body))
-                    if not more:
-                        break
-                    body += more
-                if len(body) > ANSWER_BYTES_MAX:
-                    raise CallFailedError(f"the answer has more than {ANSWER_BYTES_MAX:,} bytes")
-                return Answer(answer.status, tuple(answer.headers.items()), body)
+            try:
+                return await self._ask(request, keep_body=keep_body)
+            except aiohttp.ServerDisconnectedError:
+                # A connection that was kept for the next call may end just as that begins.
+                return await self._ask(request, keep_body=keep_body)
         except TimeoutError as failure:
             limit_s = self._options.connecting.request_timeout_s
             raise CallFailedError(f"no answer in time ({limit_s:g} s at most)") from failure
@@ -74,6 +63,35 @@ class WebhookClient:
             raise CallFailedError(f"more than {REDIRECTS_MAX} redirects") from failure
         except (aiohttp.ClientError, OSError, ValueError) as failure:
             raise CallFailedError(str(failure) or type(failure).__name__) from failure
+
+    async def _ask(self, request: WebhookRequest, *, keep_body: bool) -> Answer:
+        session = await self._opened()
+        url = URL(request.url, encoded=True)
+        async with session.request(
+            request.method,
+            url,
+            data=None if request.body is None else request.body.encode(),
+            headers=(*request.headers, *self._login(request, url)),
+            proxy=self._options.connecting.proxy_url or None,
+            max_redirects=REDIRECTS_MAX,
+        ) as answer:
+            # What nobody wants is read all the same: else the connection cannot be used again.
+            limit = ANSWER_BYTES_MAX if keep_body else UNWANTED_BYTES_MAX
+            body = b""
+            while len(body) <= limit and (more := await answer.content.read(limit + 1 - len(body))):
+                body += more
+            if keep_body and len(body) > limit:
+                raise CallFailedError(f"the answer has more than {limit:,} bytes")
+            return Answer(answer.status, tuple(answer.headers.items()), body)
+
+    def _login(self, request: WebhookRequest, url: URL) -> Pairs:
+        """The configuration's login as a header, unless the subscription has one of its own."""
+        settings = self._settings
+        has_own = any(name.lower() == "authorization" for name, _ in request.headers)
+        if not settings.username or has_own or url.user is not None:
+            return ()
+        login = b64encode(f"{settings.username}:{settings.password}".encode()).decode()
+        return (("Authorization", f"Basic {login}"),)
 
     async def aclose(self) -> None:
         """Closes the connections."""
@@ -87,13 +105,8 @@ class WebhookClient:
             return self._session
 
     async def _open(self) -> aiohttp.ClientSession:
-        connecting, settings = self._options.connecting, self._settings
-        tls = self._options.tls
+        connecting, tls = self._options.connecting, self._options.tls
         context = True if tls is None else await asyncio.to_thread(ssl_context, tls)
-        auth = None
-        if settings.username:
-            auth = aiohttp.BasicAuth(settings.username, settings.password, "utf-8")
-        has_own = any(name.lower() == "authorization" for name, _ in self._options.headers)
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 ssl=context,
@@ -106,7 +119,6 @@ class WebhookClient:
                 connect=connecting.connection_timeout_s + connecting.tls_handshake_timeout_s,
             ),
             headers={"Accept-Encoding": "gzip", "User-Agent": USER_AGENT},
-            auth=None if has_own else auth,
             cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=(self._check_host,),
             max_line_size=HEAD_BYTES_MAX,

@@ -284,10 +284,14 @@ def _url(text: str, settings: WebhookSettings) -> str:
         parts = check_url("url", text)
     except ValueError as failure:
         raise Rejected("FF19002", "options.url", failure) from failure
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    _check_allowed(parts, settings)
+    return text
+
+
+def _check_allowed(parts: SplitResult, settings: WebhookSettings) -> None:
+    port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
     if not settings.allows(parts.hostname or "", port):
         raise Rejected("FF19017", parts.hostname)
-    return text
 
 
 def check_url(name: str, text: str) -> SplitResult:
@@ -357,7 +361,7 @@ def _connecting(given: _Http, settings: WebhookSettings) -> Connecting:
     _seconds("httpOptions.expectContinueTimeout", given.expect_continue_timeout, 0.0)
     if given.proxy_url:
         try:
-            check_url("proxyURL", given.proxy_url)
+            _check_allowed(check_url("proxyURL", given.proxy_url), settings)
         except ValueError as failure:
             raise Rejected("FF19002", "options.httpOptions.proxyURL", failure) from failure
     most = given.max_idle_conns

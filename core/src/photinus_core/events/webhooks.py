@@ -260,22 +260,25 @@ class WebhookServer:
 
     async def _call_aside(self, payloads: Sequence[Payload]) -> None:
         """Calls while others go on; when too many do, now, so that no target stops another's."""
-        if self._slots.locked():
-            await self._call(payloads)
-            return
         await self._own_slots.acquire()
+        if self._slots.locked():
+            self._own_slots.release()
+            await self._call_and_tell(payloads)
+            return
         await self._slots.acquire()
         self._calls += 1
-        self._work.start(f"call {self._calls}", self._call_in_slot(payloads))
+        task = self._work.start(f"call {self._calls}", self._call_and_tell(payloads))
+        # Also when it was cancelled before it could begin: the slots are everybody's.
+        task.add_done_callback(self._give_back)
 
-    async def _call_in_slot(self, payloads: Sequence[Payload]) -> None:
-        try:
-            _, outcome = await self._call(payloads)
-            if outcome.error:
-                log.warning("webhook %s failed: %s", self._subscription.name, outcome.error)
-        finally:
-            self._slots.release()
-            self._own_slots.release()
+    def _give_back(self, _: asyncio.Task[None]) -> None:
+        self._slots.release()
+        self._own_slots.release()
+
+    async def _call_and_tell(self, payloads: Sequence[Payload]) -> None:
+        _, outcome = await self._call(payloads)
+        if outcome.error:
+            log.warning("webhook %s failed: %s", self._subscription.name, outcome.error)
 
     async def _payloads(self, events: Sequence[EnrichedEvent]) -> list[Payload]:
         delivery = self._parts.delivery
