@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from photinus_core.data.datatypes import DatatypeDefiner
-from photinus_core.data.inputs import DataInput
 from photinus_core.data.schemas import compile_schema
 from photinus_core.data.service import DataService
 from photinus_core.events.dead_letters import DeadLetterService
@@ -36,11 +35,10 @@ from photinus_core.identity.registration import (
 )
 from photinus_core.identity.resolution import IdentityResolver
 from photinus_core.messaging.groups import GroupResolver
-from photinus_core.messaging.inputs import MessageInput
 from photinus_core.messaging.receipts import ReceiptService
 from photinus_core.messaging.sender import MessageSender
 from photinus_core.model import canonical
-from photinus_core.model.errors import Conflict, NotReady, PhotinusError, Rejected, Unavailable
+from photinus_core.model.errors import NotReady, PhotinusError, Rejected, Unavailable
 from photinus_core.model.ids import Nanoseconds, Uuid
 from photinus_core.model.ledger import NamespaceRow, Operation
 from photinus_core.model.messages import Message
@@ -49,6 +47,7 @@ from photinus_core.namespaces.connectors import NamespaceConnectors
 from photinus_core.namespaces.contracts import ContractBook
 from photinus_core.namespaces.governance import Governance
 from photinus_core.namespaces.leading import REPEATABLE, LeaderParts, Leadership, plugins_of
+from photinus_core.namespaces.replies import send_reply
 from photinus_core.namespaces.settings import MultipartySettings, NamespaceSettings
 from photinus_core.namespaces.status import Condition, ListenerState, NamespaceState
 from photinus_core.namespaces.survey import survey
@@ -263,28 +262,7 @@ class NamespaceRuntime:
             await tx.insert_wakeups([Wakeup(WakeupKind.REMOVED, "")])
 
     async def _send_reply(self, reply: Reply) -> None:
-        """Sends a webhook's reply; one that was sent before is not sent again.
-
-        Raises:
-            PhotinusError: it cannot be sent.
-        """
-        message = MessageInput(
-            data=(DataInput(value=reply.value),),
-            cid=reply.cid,
-            tag=reply.tag,
-            topics=reply.topics,
-            txtype=reply.txtype,
-            group_hash=reply.group,
-            idempotency_key=reply.key,
-        )
-        try:
-            if reply.group is None:
-                await self.sender.broadcast(message)
-            else:
-                await self.sender.private(message)
-        except Conflict as failure:
-            if failure.code != "FF10430":
-                raise
+        await send_reply(self.sender, reply)
 
     async def live_status(self, operation: Operation) -> str:
         """What the ledger says of an operation now, as JSON text, or why it cannot; empty for others."""
