@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import PurePath
 
 import pytest
 from photinus_core.events.subscriptions import parse_options, settle_options, show_options
@@ -154,6 +155,16 @@ def test_batches_go_without_data() -> None:
     given = parse_options('{"batch":true,"withData":true,"url":"http://h/"}')
     with pytest.raises(Rejected, match="FF10460"):
         settle_options(given, "webhooks")
+
+
+def test_relative_files_begin_at_the_configurations_folder() -> None:
+    given = TlsSet(ca="PEM", ca_file="ca.pem", cert_file="/abs/c.pem", key_file="k/k.pem")
+    wanted = TlsSet(
+        ca="PEM", ca_file="/etc/p/ca.pem", cert_file="/abs/c.pem", key_file="/etc/p/k/k.pem"
+    )
+    settings = WebhookSettings(tls=given, tls_sets=(("own", given),)).below(PurePath("/etc/p"))
+    assert (settings.tls, settings.tls_sets) == (wanted, (("own", wanted),))
+    assert WebhookSettings().below(PurePath("/etc/p")) == WebhookSettings()
 
 
 def test_secrets_are_not_printed() -> None:

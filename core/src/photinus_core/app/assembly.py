@@ -124,7 +124,7 @@ class Assembly:
         store = self.stores[namespace.database.name]
         return NamespaceRuntime(
             Scope(store, SystemClock(), namespace.name, namespace.network_name),
-            namespace,
+            replace(namespace, webhooks=namespace.webhooks.below(self._directory)),
             self.electors[namespace.database.name],
             _connectors(namespace, settings, host),
             shown,

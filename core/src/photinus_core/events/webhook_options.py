@@ -9,7 +9,8 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -49,6 +50,19 @@ class TlsSet:
     key: str = field(default="", repr=False)
     key_file: str = ""
     verify_host: bool = True
+
+    def below(self, folder: PurePath) -> TlsSet:
+        """The same, with relative paths of files made to begin at a folder."""
+
+        def placed(path: str) -> str:
+            return str(folder / path) if path else ""
+
+        return replace(
+            self,
+            ca_file=placed(self.ca_file),
+            cert_file=placed(self.cert_file),
+            key_file=placed(self.key_file),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +112,14 @@ class WebhookSettings:
     tls_sets: tuple[tuple[str, TlsSet], ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     calls_max: int = 50
+
+    def below(self, folder: PurePath) -> WebhookSettings:
+        """The same, with relative paths of files made to begin at a folder."""
+        return replace(
+            self,
+            tls=None if self.tls is None else self.tls.below(folder),
+            tls_sets=tuple((name, tls.below(folder)) for name, tls in self.tls_sets),
+        )
 
     def allows(self, host: str, port: int | None) -> bool:
         """Whether a host may be called."""
