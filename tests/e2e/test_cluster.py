@@ -23,9 +23,11 @@ from photinus.api.v1 import data_pb2, message_pb2, node_service_pb2
 from photinus.api.v1 import message_service_pb2 as messages
 
 from tests.support.commands import photinus
+from tests.support.hooks import accept, hook_server
 from tests.support.network import Member, RunningNetwork, network_up
 from tests.support.replicas import CALL_S, Replica, leader_of
 from tests.support.rest import wait_until
+from tests.support.waiting import until
 
 SESSION_S: Final = 4.0
 BUSY_S: Final = 10.0
@@ -229,6 +231,49 @@ def test_a_killed_leader_is_replaced(network: RunningNetwork, replicas: list[Rep
     leader.restarted(lambda: former)
     events = member.get(f"/messages/{sent.header.id}/events")
     assert [e["type"] for e in events if e["type"] == "message_confirmed"] == ["message_confirmed"]
+
+
+def calls(replica: Replica, url: str) -> bool:
+    """Whether a replica has a connection to a server of this test."""
+    port = int(url.rpartition(":")[2])
+    connections = replica.process.net_connections(kind="tcp")
+    return any(tuple(connection.raddr)[1:] == (port,) for connection in connections)
+
+
+async def test_a_webhook_is_called_by_one_replica_and_by_another_when_that_is_killed(
+    network: RunningNetwork, replicas: list[Replica]
+) -> None:
+    """In the middle of a call: that event comes again, the others came once."""
+    member, name = network.members[0], f"hook-{uuid.uuid4().hex[:8]}"
+
+    def send() -> str:
+        body = {"header": {"tag": name, "topics": [name]}, "data": [{"value": 1}]}
+        return str(member.post("/messages/broadcast?confirm=true", body)["header"]["id"])
+
+    async with hook_server() as hooks:
+        wanted = {
+            "name": name,
+            "transport": "webhooks",
+            "filter": {"events": "message_confirmed", "message": {"tag": name}},
+            "options": {"url": hooks.url, "withData": False},
+        }
+        made = await asyncio.to_thread(member.post, "/subscriptions", wanted, 201)
+        sent = [await asyncio.to_thread(send) for _ in range(3)]
+        await until(lambda: len(hooks.got) >= len(sent), FRAME_S)
+        hooks.handler = hooks.never
+        sent.append(await asyncio.to_thread(send))
+        await until(lambda: hooks.silent == 1, FRAME_S)
+        (caller,) = [r for r in replicas if await asyncio.to_thread(calls, r, hooks.url)]
+        hooks.handler = accept
+        former = caller.signal(signal.SIGKILL)
+        await until(lambda: len(hooks.got) >= len(sent) + 1, GONE_S)
+        await asyncio.to_thread(caller.restarted, lambda: former)
+        sent.append(await asyncio.to_thread(send))
+        await until(lambda: len(hooks.got) >= len(sent) + 1, FRAME_S)
+        called_for = [hook.json["reference"] for hook in hooks.got]
+        assert called_for == [*sent[:4], *sent[3:]]
+        path = f"/subscriptions/{made['id']}"
+        assert (await asyncio.to_thread(member.request, "DELETE", path)).status == 204
 
 
 def test_old_rows_are_pruned(network: RunningNetwork, replicas: list[Replica]) -> None:

@@ -122,7 +122,7 @@ class Webhooks:
                 while True:
                     try:
                         await self._align(work)
-                    except Unavailable as failure:
+                    except PhotinusError as failure:
                         log.warning("%s: webhooks not looked at: %s", delivery.namespace, failure)
                     await self._wake.wait(POLL_S)
         finally:
@@ -184,8 +184,9 @@ class WebhookServer:
 
     async def run(self) -> None:
         """Serves until cancelled; a failure of its own ends no other."""
-        pauses = Backoff(AGAIN_FIRST_S, AGAIN_CAP_S)
+        clock, pauses = self._parts.delivery.clock, Backoff(AGAIN_FIRST_S, AGAIN_CAP_S)
         while True:
+            began = clock.monotonic_s()
             try:
                 await self._serve()
             except* PhotinusError as failures:
@@ -194,6 +195,8 @@ class WebhookServer:
                 log.warning("webhook %s cannot be served: %s", self._subscription.name, why)
             except* Exception:
                 log.exception("webhook %s cannot be served", self._subscription.name)
+            if clock.monotonic_s() - began > AGAIN_CAP_S:
+                pauses.reset()
             await asyncio.sleep(pauses.next_s())
 
     async def _serve(self) -> None:
