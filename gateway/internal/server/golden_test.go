@@ -36,6 +36,7 @@ var differs = []string{`"unexpected EOF"`, `"EOF"`, `"json: cannot unmarshal`}
 // Lines that cannot be compared.
 var skipped = map[string]string{
 	"a00133": "the recorded request was shortened",
+	"a00522": "request and reply in one call, which the API does not have yet",
 	"a00765": "we refuse what stands behind the end of the JSON",
 }
 
@@ -144,7 +145,7 @@ func (g *gateway) compareBody(t *testing.T, line exchange, answer string) {
 	if *line.Status == http.StatusMethodNotAllowed || recorded == "null" && (*line.Status >= 300 || *line.Status == http.StatusNoContent) {
 		return // FireFly gives no body; ours is checked elsewhere
 	}
-	if strings.Contains(line.Path, "fetchdata") || strings.Contains(recorded, `"custom"`) {
+	if strings.Contains(line.Path, "fetchdata") || strings.Contains(recorded, `"custom"`) || strings.Contains(recorded, "{webhook}") {
 		if !sameJSON(t, recorded, answer) {
 			t.Errorf("%s %s: got %s, want %s", line.ID, line.Path, answer, recorded)
 		}
