@@ -161,7 +161,7 @@ def compare(condition: Condition, actual: Any) -> bool:
 
 
 @settings(
-    max_examples=40,
+    max_examples=20,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.lists(messages(), min_size=1, max_size=8), st.lists(FILTERS, min_size=1, max_size=20))
