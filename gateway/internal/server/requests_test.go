@@ -109,6 +109,26 @@ func TestPathsReachTheirCalls(t *testing.T) {
 	}
 }
 
+func TestTheBodyOfAQueryReachesTheCoreAsItIs(t *testing.T) {
+	gateway := newGateway(t)
+	gateway.core.reply(&apiv1.ListMessagesResponse{Total: proto.Int64(0)}, 200)
+	gateway.expect(t, "POST", "/api/v1/namespaces/n/messages/query?fetchdata&limit=1",
+		`{"gt": [{"field":"sequence", "value":12345678901234567890}]}`, 200, "{\"count\":0,\"total\":0,\"items\":[]}\n", jsonType...)
+	want := &apiv1.ListMessagesRequest{
+		Namespace: "n", FetchData: true,
+		Query: &apiv1.Query{Json: `{"gt":[{"field":"sequence","value":12345678901234567890}]}`},
+	}
+	if asked, _ := gateway.core.lastAsked(); !proto.Equal(asked, want) {
+		t.Errorf("the core was asked %v", asked)
+	}
+	gateway.core.reply(&apiv1.ListDataMessagesResponse{}, 200)
+	gateway.do(t, "POST", "/api/v1/data/d/messages/query", "{}", jsonType...)
+	asked, _ := gateway.core.lastAsked()
+	if !proto.Equal(asked, &apiv1.ListDataMessagesRequest{Id: "d", Query: &apiv1.Query{Json: "{}"}}) {
+		t.Errorf("the core was asked %v", asked)
+	}
+}
+
 func TestConfirmIsAParameterBesideTheBody(t *testing.T) {
 	gateway := newGateway(t)
 	gateway.core.reply(&apiv1.BroadcastMessageResponse{}, 200)
