@@ -33,7 +33,7 @@ from photinus_core.sequencing.position import Position
 
 from tests.simulation.content import Change, Definitions, SimMessage, facts_of_batch
 from tests.simulation.database import PinRow, Rows, Wakeup
-from tests.simulation.process import Step, TroubleError, Wake
+from tests.simulation.process import Step, TakenBackError, TroubleError, Wake
 from tests.simulation.sending import renew_pins
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ class Agreeing:
                 yield from self._work()
             except TroubleError:
                 yield 1
+            except TakenBackError:
+                pass  # starts over
 
     def _work(self) -> Step:
         yield from self._build()
@@ -129,6 +131,10 @@ class Agreeing:
         yield from self.leader.moment()
         yield from self._feed_arrivals(wakeups.values())
         self.feed.took(wakeups)
+        if any(wakeup.kind == "removed" for wakeup in wakeups.values()):
+            through = self.feed.wakeups_taken
+            yield from self.leader.write(lambda rows: rows.delete_wakeups(through))
+            raise TakenBackError
         return full or len(wakeups) >= self.tuning.wakeups_page // 2
 
     def _feed_pins(self) -> tuple[list[PinEvent], bool]:
@@ -197,6 +203,8 @@ class Agreeing:
         renew = not self.holes.renews_pins_apart
 
         def write(rows: Rows) -> bool:
+            if not self.holes.decides_what_is_gone:
+                _check_there(rows, decisions)
             ended = store(rows)
             if ended and renew:
                 renew_pins(rows)
@@ -235,6 +243,17 @@ def _stored_definitions(stored: Definitions) -> Iterator[Change]:
         yield Change("datatype", name, position)
 
 
+def _check_there(rows: Rows, decisions: list[Decision]) -> None:
+    """Nothing of a commit may be about what was taken back meanwhile."""
+    for decision in decisions:
+        if isinstance(decision, ActionDecision):
+            there = decision.action.position in rows.actions
+        else:
+            there = decision.position._replace(pin=0) in rows.pins
+        if not there:
+            raise TakenBackError
+
+
 def _store(decisions: list[Decision], changes: list[Change], through: int, rows: Rows) -> bool:
     """Writes decisions and what follows from them; tells whether a contract ended."""
     ended = False
@@ -245,8 +264,9 @@ def _store(decisions: list[Decision], changes: list[Change], through: int, rows:
             case MessageDecision():
                 _store_message(rows, decision)
             case BatchVoided():
-                stored = rows.pins[decision.position]
-                rows.mark_dispatched(stored, range(len(stored.event.contexts)))
+                stored = rows.pins.get(decision.position)
+                if stored is not None:
+                    rows.mark_dispatched(stored, range(len(stored.event.contexts)))
             case ActionDecision():
                 ended = _store_action(rows, decision.action, decision.applied) or ended
     rows.delete_wakeups(through)
@@ -254,9 +274,10 @@ def _store(decisions: list[Decision], changes: list[Change], through: int, rows:
 
 
 def _store_message(rows: Rows, decision: MessageDecision) -> None:
-    stored = rows.pins[decision.position._replace(pin=0)]
-    assert not stored.dispatched & set(decision.pins), "decided twice"
-    rows.mark_dispatched(stored, decision.pins)
+    stored = rows.pins.get(decision.position._replace(pin=0))
+    if stored is not None:
+        assert not stored.dispatched & set(decision.pins), "decided twice"
+        rows.mark_dispatched(stored, decision.pins)
     for update in decision.next_pins:
         chains = rows.next_pins.setdefault((update.topic, update.group), {})
         chains[update.author] = ChainState(update.nonce, update.last_key)
@@ -269,8 +290,7 @@ def _store_message(rows: Rows, decision: MessageDecision) -> None:
 
 
 def _store_action(rows: Rows, action: NetworkAction, applied: bool) -> bool:
-    del rows.actions[action.position]
-    if not applied:
+    if rows.actions.pop(action.position, None) is None or not applied:
         return False
     final: Position = action.position
     rows.final_events[final.contract] = final

@@ -67,7 +67,7 @@ class Wakeup(NamedTuple):
     """A row by which intake tells agreement what arrived."""
 
     kind: str
-    """`pins`, `batch`, `blob`, `group`."""
+    """`pins`, `removed`, `batch`, `blob`, `group`."""
     key: Any = None
 
 
@@ -89,7 +89,7 @@ class Rows:
     """Batches of sealed messages."""
     contract: int = 0
     read: dict[int, int] = field(default_factory=dict)
-    """Checkpoint: events read, by contract."""
+    """Checkpoint: how much of the stream was read, by contract."""
     pins: dict[Position, StoredPins] = field(default_factory=dict)
     pins_of: dict[BatchKey, list[StoredPins]] = field(default_factory=dict)
     pins_with: dict[str, list[PinRow]] = field(default_factory=dict)
@@ -130,6 +130,18 @@ class Rows:
             self.undecided[row.sequence] = row
             self.pins_with.setdefault(context, []).append(row)
         return True
+
+    def take_back(self, position: Position) -> None:
+        """Deletes what an event that was removed left; it is undecided."""
+        self.actions.pop(position, None)
+        stored = self.pins.pop(position, None)
+        if stored is None:
+            return
+        assert not stored.dispatched, "taken back below a decision"
+        self.pins_of[stored.event.batch].remove(stored)
+        for index, context in enumerate(stored.event.contexts):
+            self.undecided.pop(stored.first + index)
+            self.pins_with[context].remove(PinRow(stored, index))
 
     def mark_dispatched(self, stored: StoredPins, indexes: Iterable[int]) -> None:
         for index in indexes:

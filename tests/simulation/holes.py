@@ -136,6 +136,8 @@ _SINGLE: Final = {
     "backlog not awaited": Holes(feed=KnowsBacklog),
     "batches sealed again": Holes(seals_again=True),
     "old pages of messages": Holes(batching=TakesOldPages),
+    "decided on pins taken back": Holes(decides_what_is_gone=True),
+    "pins taken back untold": Holes(removals_untold=True),
 }
 _REPLICAS: Final = {
     "contract's end apart from its pins": Holes(renews_pins_apart=True),

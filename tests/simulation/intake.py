@@ -6,14 +6,16 @@ it; whatever comes twice changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from photinus_core.sequencing.facts import BatchKey, ChainEvent, PinEvent
+from photinus_core.sequencing.facts import BatchKey, PinEvent
 
 from tests.simulation.content import SimBatch, introduced_groups
 from tests.simulation.database import Rows, Wakeup
 from tests.simulation.process import DeposedError, Step, TroubleError, Wake
+from tests.simulation.world import Told
 
 if TYPE_CHECKING:
     from tests.simulation.leader import Leader
@@ -29,40 +31,58 @@ class ChainIntake:
     def run(self) -> Step:
         leader = self.leader
         connectors = leader.member.connectors
-        rng, read = leader.clock.rng, dict(leader.rows.read)
+        rng = leader.clock.rng
         while True:
             if connectors.owner is not leader and connectors.checks_epoch:
                 raise DeposedError  # the stream was closed: superseded
             contracts = [
                 contract
                 for contract in range(leader.rows.contract + 1)
-                if len(connectors.ledger.events.get(contract, ())) > read.get(contract, 0)
+                if len(connectors.ledger.stream.get(contract, ()))
+                > leader.rows.read.get(contract, 0)
             ]
             if not contracts:
                 yield self.wake
                 continue
             contract = rng.choice(contracts)
-            begin = read.get(contract, 0)
-            events = connectors.ledger.events[contract][begin:]
-            taken = events[: rng.randint(1, len(events))]
+            begin = leader.rows.read.get(contract, 0)
+            told = connectors.ledger.stream[contract][begin:]
+            # What is gone by now is not told any more: connectors read the chain as it is.
+            gone = {event.position for event, removed in told if removed}
+            gone &= {event.position for event, removed in told if not removed}
+            taken = [
+                each if each.event.position not in gone else None
+                for each in told[: rng.randint(1, len(told))]
+            ]
             yield from leader.moment()
             try:
-                yield from leader.write(partial(_take, contract, begin + len(taken), taken))
+                yield from leader.write(partial(take, contract, begin, taken))
             except TroubleError:
                 yield 2
-                read = dict(leader.rows.read)
-                continue
-            read[contract] = begin + len(taken)
 
 
-def _take(contract: int, checkpoint: int, taken: list[ChainEvent], rows: Rows) -> None:
-    """Stores events."""
-    rows.read[contract] = checkpoint
-    for event in taken:
-        if not isinstance(event, PinEvent):
+def take(
+    contract: int, begin: int, taken: Sequence[Told | None], rows: Rows, *, tells: bool = True
+) -> None:
+    """Stores what a stream told from an index on; what was stored since then changes nothing.
+
+    Args:
+        taken: None for what is to be passed over.
+        tells: Whether agreement hears that something was taken back.
+    """
+    if rows.read.get(contract, 0) != begin:
+        return
+    rows.read[contract] = begin + len(taken)
+    told = [each for each in taken if each is not None]
+    for event, removed in told:
+        if removed:
+            rows.take_back(event.position)
+        elif not isinstance(event, PinEvent):
             rows.actions[event.position] = event
         elif rows.insert_pins(event) and not event.masked and event.batch not in rows.batches:
             rows.insert_downloads([event.batch])
+    if tells and any(removed for _, removed in told):
+        rows.insert_wakeups(Wakeup("removed"))
     rows.insert_wakeups(Wakeup("pins"))
 
 

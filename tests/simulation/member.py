@@ -31,6 +31,10 @@ class Holes:
     renews_pins_apart: bool = False
     seals_again: bool = False
     makes_keys_anew: bool = False
+    decides_what_is_gone: bool = False
+    """A commit does not look whether its pins are still there."""
+    removals_untold: bool = False
+    """Agreement does not hear that pins were taken back."""
     no_epoch_in_database: bool = False
     no_epoch_in_connectors: bool = False
 

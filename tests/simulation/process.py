@@ -24,6 +24,10 @@ class DeposedError(Exception):
     """A newer leader is known to whoever was asked."""
 
 
+class TakenBackError(Exception):
+    """What a transaction is about is not stored any more."""
+
+
 class TroubleError(Exception):
     """No answer: what was asked for may have happened or not."""
 
@@ -72,7 +76,7 @@ class Call:
         if not lost or rng.random() < 0.5:
             try:
                 self._answer = self._serve()
-            except DeposedError as failure:
+            except (DeposedError, TakenBackError) as failure:
                 self.failure = failure
         if lost:
             self.failure = TroubleError()

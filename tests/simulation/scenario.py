@@ -10,13 +10,15 @@ from functools import partial
 from typing import Final
 
 from photinus_core.model.canonical import broadcast_context, hash_text, private_pin
-from photinus_core.sequencing.facts import BatchKey
+from photinus_core.sequencing.facts import BatchKey, ChainEvent, PinEvent
 
 from tests.simulation.checks import check
 from tests.simulation.content import Body, SimBatch, SimMessage, sim_group_hash, topic_of
+from tests.simulation.database import Rows
+from tests.simulation.intake import take
 from tests.simulation.member import Holes, Member, Tuning
 from tests.simulation.oracle import Verdicts
-from tests.simulation.world import MILLISECOND, Clock, Ledger, Storage, Weather
+from tests.simulation.world import MILLISECOND, Clock, Ledger, Storage, Told, Weather
 
 
 class Kind(StrEnum):
@@ -31,6 +33,8 @@ class Kind(StrEnum):
 MEMBERS: Final = 3
 NAMESPACES: Final = 2
 """Each with its own contract, replicas and troubles; what one does must not show in the other."""
+TAKEN_BACK_MAX: Final = 5
+"""Most events of one reorganisation."""
 STEPS_MAX: Final = 200_000
 SESSION: Final = 8.0
 """How long a silent leader stays one, in latencies."""
@@ -52,12 +56,15 @@ class Report:
     deposed: int = 0
     """How often a leader was told so by its database or a connector."""
     pins: int = 0
+    reorganised: int = 0
+    """How many events the chain took back."""
 
 
 @dataclass
 class Run:
     """The state of one run in one namespace."""
 
+    seed: int
     rng: random.Random
     clock: Clock
     ledger: Ledger
@@ -87,7 +94,9 @@ def run_seed(seed: int, kind: Kind = Kind.SINGLE, holes: Holes | None = None) ->
     rng = random.Random(seed)
     clock = Clock(rng, Weather.of(rng, replicas=kind is Kind.REPLICAS))
     report = Report(seed)
-    runs = [_start(rng, clock, kind, holes or Holes()) for _ in range(NAMESPACES)]
+    runs = [
+        _start(seed * NAMESPACES + n, rng, clock, kind, holes or Holes()) for n in range(NAMESPACES)
+    ]
     try:
         clock.run(STEPS_MAX)
         for run in runs:
@@ -98,8 +107,8 @@ def run_seed(seed: int, kind: Kind = Kind.SINGLE, holes: Holes | None = None) ->
     return report
 
 
-def _start(rng: random.Random, clock: Clock, kind: Kind, holes: Holes) -> Run:
-    run = Run(rng, clock, Ledger(clock), Storage())
+def _start(seed: int, rng: random.Random, clock: Clock, kind: Kind, holes: Holes) -> Run:
+    run = Run(seed, rng, clock, Ledger(clock), Storage())
     page = rng.choice([(6, 2), (1000, 200)])
     tuning = Tuning(
         session=SESSION if kind is Kind.REPLICAS else 0,
@@ -141,6 +150,7 @@ def _count(run: Run, expected: Verdicts, report: Report) -> None:
     report.confirmed += outcomes.count("confirmed")
     report.rejected += outcomes.count("rejected")
     report.pins += sum(map(len, run.ledger.events.values()))
+    report.reorganised += run.ledger.reorganised
     for member in run.members:
         report.sent += len(member.acked)
         report.crashes += member.crashes
@@ -179,6 +189,10 @@ def _script(run: Run) -> None:
         at(rng.random() * 30, partial(run.ledger.submit_action, 0, signer, "terminate"))
     if rng.random() < 0.25:
         at(rng.random() * 30, partial(run.ledger.submit_action, 0, key_of(ORGS[0]), "dance"))
+    # Chance of their own: a run without them is what it was before there were any.
+    chance = random.Random(run.seed)
+    for _ in range(chance.choice([0, 0, 2, 6])):
+        at(chance.random() * 35, partial(_reorganise, run, chance))
 
 
 def _submit(run: Run, member: Member, *messages: SimMessage, tries: int = 30) -> None:
@@ -322,6 +336,40 @@ def _strike(run: Run, member: Member, kind: str) -> None:
 
 
 # What others do to the chain
+
+
+def _reorganise(run: Run, chance: random.Random) -> None:
+    """The end of the chain changes places, as far as nobody has decided on it.
+
+    What was decided is final by the rule that all members wait for the same number of confirmations. That
+    nobody decides between the reorganisation and its news is the simulation's: all hear of it at once.
+    """
+    contract = max(run.ledger.events)
+    undecided = 0
+    for event in reversed(run.ledger.events[contract]):
+        if any(_has_decided(member.store, run.ledger, event) for member in run.members):
+            break
+        undecided += 1
+    if not undecided:
+        return
+    run.ledger.take_back(contract, chance.randint(1, min(undecided, TAKEN_BACK_MAX)))
+    stream = run.ledger.stream[contract]
+    for member in run.members:
+        if member.store.contract < contract:
+            continue  # it does not listen to this contract yet
+        begin = member.store.read.get(contract, 0)
+        tells = not member.holes.removals_untold
+        change = partial(take, contract, begin, stream[begin:], tells=tells)
+        member.database.transact(change, None)
+
+
+def _has_decided(rows: Rows, ledger: Ledger, event: ChainEvent) -> bool:
+    if isinstance(event, PinEvent):
+        stored = rows.pins.get(event.position)
+        return stored is not None and bool(stored.dispatched)
+    contract = event.position.contract
+    read = ledger.stream[contract][: rows.read.get(contract, 0)]
+    return Told(event) in read and event.position not in rows.actions
 
 
 def _interfere(run: Run) -> None:

@@ -9,9 +9,10 @@ import heapq
 import random
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
-from typing import Final
+from typing import Final, NamedTuple
 
 from photinus_core.sequencing.facts import BatchKey, ChainEvent, NetworkAction, PinEvent
 from photinus_core.sequencing.position import Position
@@ -84,12 +85,23 @@ class Clock:
             action()
 
 
+class Told(NamedTuple):
+    """What a ledger's stream says: an event, or that it was taken back."""
+
+    event: ChainEvent
+    removed: bool = False
+
+
 @dataclass
 class Ledger:
     """The chain of one namespace: a list of events per contract."""
 
     clock: Clock
     events: dict[int, list[ChainEvent]] = field(default_factory=lambda: {0: []})
+    stream: dict[int, list[Told]] = field(default_factory=lambda: {0: []})
+    """All that was ever told of each contract, in order."""
+    reorganised: int = 0
+    """How many events were taken back."""
     transactions: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """How many transactions each operation key came to."""
     listeners: list[Callable[[], None]] = field(default_factory=list)
@@ -114,6 +126,17 @@ class Ledger:
             lambda: self._append(contract, lambda position: NetworkAction(position, signer, kind))
         )
 
+    def take_back(self, contract: int, count: int) -> None:
+        """Reorganises the end of a contract's chain: its transactions get other places, in any order."""
+        events = self.events[contract]
+        removed = events[len(events) - count :]
+        del events[len(events) - count :]
+        self.reorganised += count
+        for event in reversed(removed):
+            self.stream[contract].append(Told(event, removed=True))
+        for event in removed:
+            self.clock.soon(partial(self._append, contract, partial(_moved, event)))
+
     def _later(self, append: Callable[[], None]) -> None:
         if self.clock.weather.ordered_chain:
             self._queue.append(append)
@@ -130,10 +153,15 @@ class Ledger:
             self._block += self.clock.rng.randint(1, 3)
             self._log = 0
         self._log += 1
-        position = Position(contract, self._block, self._log // 3, self._log)
-        self.events.setdefault(contract, []).append(make(position))
+        event = make(Position(contract, self._block, self._log // 3, self._log))
+        self.events.setdefault(contract, []).append(event)
+        self.stream.setdefault(contract, []).append(Told(event))
         for listener in self.listeners:
             listener()
+
+
+def _moved(event: ChainEvent, position: Position) -> ChainEvent:
+    return replace(event, position=position)
 
 
 class Storage:
