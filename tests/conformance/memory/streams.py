@@ -304,6 +304,8 @@ class Session:
                 self.draining = True
             case "open" if self.world.has("second-open-taken"):
                 pass
+            case None if frame.ByteSize():
+                pass  # of a later minor version
             case _:
                 raise invalid("BAD_FRAME", "a second Open, or a frame that is none")
 

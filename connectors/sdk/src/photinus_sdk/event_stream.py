@@ -61,7 +61,7 @@ class EventService:
                 break
             # Of an older epoch, or the same leader's: a dead connection that nobody noticed yet.
             running.supersede(opening.owner_epoch)
-            await running.wait_closed()
+            await running.closed.wait()
         session = StreamSession(instance, key, opening, context)
         instance.streams[key] = session
         try:
@@ -138,9 +138,6 @@ class StreamSession:
         for task in self._listeners.values():
             task.cancel()
         self._wake.set()
-
-    async def wait_closed(self) -> None:
-        await self.closed.wait()
 
     # The session.
 
