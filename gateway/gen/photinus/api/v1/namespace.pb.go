@@ -667,8 +667,9 @@ func (x *MultipartyContractInfo) GetVersion() int32 {
 // Something an operator should know.
 type StatusCondition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Short stable name: `connector` (one does not serve), `error` (why the namespace does not run, or its leadership
-	// ended), `halted` (intake has stopped) or `listener` (a listener or a peer does not work).
+	// Short stable name: `connector` (one does not serve), `configuration` (a changed file is not in use), `election` (no
+	// leader can be elected), `error` (why the namespace does not run, or its leadership ended), `halted` (intake has
+	// stopped) or `listener` (a listener or a peer does not work).
 	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
 	// What happened and what to do, one line.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`

@@ -354,8 +354,9 @@ class StatusCondition(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """Short stable name: `connector` (one does not serve), `error` (why the namespace does not run, or its leadership
-    ended), `halted` (intake has stopped) or `listener` (a listener or a peer does not work).
+    """Short stable name: `connector` (one does not serve), `configuration` (a changed file is not in use), `election` (no
+    leader can be elected), `error` (why the namespace does not run, or its leadership ended), `halted` (intake has
+    stopped) or `listener` (a listener or a peer does not work).
     """
     message: _builtins.str
     """What happened and what to do, one line."""
