@@ -185,20 +185,20 @@ def last_message(place: Place) -> str:
 
 async def test_a_busy_pipe_collects_and_a_full_batch_is_cut(place: Place) -> None:
     office = await place.office(
-        broadcast_messages_max=3, in_flight_max=1, broadcast_collect_max_ns=NEVER_NS
+        broadcast_messages_max=4, in_flight_max=1, broadcast_collect_max_ns=NEVER_NS
     )
-    sent = [await office.sender.broadcast(text(n)) for n in range(4)]
+    sent = [await office.sender.broadcast(text(n)) for n in range(5)]
     async with running(office):
-        await place.wait_state(*(m.header.id for m in sent[:3]))
+        await place.wait_state(*(m.header.id for m in sent[:4]))
         assert len(place.pins()) == 1, "the last one waits for company"
-        sent += [await office.sender.broadcast(text(n)) for n in range(4, 7)]
-        await place.wait_state(*(m.header.id for m in sent[:6]))
-        assert len(place.pins()) == 2, "three are a full batch"
+        sent += [await office.sender.broadcast(text(n)) for n in range(5, 9)]
+        await place.wait_state(*(m.header.id for m in sent[:8]))
+        assert len(place.pins()) == 2, "four are a full batch"
         office.manager.decided([Uuid(p.batch) for p in place.pins()])
-        sent.append(await office.sender.broadcast(text(7)))
+        sent += [await office.sender.broadcast(text(n)) for n in range(9, 11)]
         await place.wait_state(*(m.header.id for m in sent))
     sizes = [len(p.contexts) for p in place.pins()]
-    assert sizes == [3, 3, 2]
+    assert sizes == [4, 4, 3]
     order = [
         m.header.id
         for p in place.pins()

@@ -5,9 +5,9 @@ one dispatcher. Processors do not wait for each other. Within one:
 
 - An idle pipe cuts at once, a busy one collects, since each batch costs every member far more than
   a message in it: a batch is cut when all before it are journaled by the connector, the last of
-  them is decided here, and half as many messages wait as that one had (senders who waited for it
-  come back together; the first of them would go alone, and all others wait for that one; the half
-  that comes later is accepted while this one travels); or when `collect_max_ns` passed since the
+  them is decided here, and three quarters as many messages wait as that one had (senders who
+  waited for it come back together; the first of them would go alone, and all others wait for that
+  one; the last are accepted while this one travels); or when `collect_max_ns` passed since the
   last step of it (a slow ledger holds nothing up for longer); or when it is full and fewer than
   `in_flight_max` batches are under way.
 - Batches are prepared (blobs and payload sent) in parallel, but their pins go out in the order
@@ -26,6 +26,7 @@ from bisect import insort
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+from math import ceil
 from typing import Final, NamedTuple
 
 BATCH_MESSAGES_MAX: Final = 200
@@ -34,6 +35,8 @@ IN_FLIGHT_MAX: Final = 4
 """Batches of one processor under way at a time."""
 COLLECT_MAX_NS: Final = 100_000_000
 """Longest time for which messages are collected after a batch was handed over, or was decided."""
+COLLECT_SHARE: Final = 0.75
+"""How much of the batch before is awaited once it is decided: all of it would let batches only grow."""
 
 _BATCH_BYTES: Final = 512
 _MESSAGE_BYTES: Final = 1024
@@ -309,7 +312,7 @@ class Batching:
         if status.txtype != UNPINNED:
             self._pinned_by[processor] = status.key
             self._forget_collected(now)
-            enough = (status.messages + 1) // 2
+            enough = ceil(COLLECT_SHARE * status.messages)
             self._collect(processor, "" if status.decided else batch, enough, now)
         self._progress(batch, Stage.JOURNALED)
 
