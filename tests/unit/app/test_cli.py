@@ -55,6 +55,25 @@ def test_a_configuration_with_problems(tmp_path: Path, capsys: pytest.CaptureFix
     assert all(f"{path}, line 1" in line and "FF10166" in line for line in lines)
 
 
+def test_an_address_that_cannot_be_listened_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It fails among the tasks of a node; no traceback is shown for it."""
+    path = tmp_path / "node.yaml"
+    path.write_text(
+        f"""
+grpc: {{address: "unix:{tmp_path}/none/core.sock"}}
+plugins: {{database: [{{name: d, type: sqlite3, sqlite3: {{url: core.db}}}}]}}
+namespaces: {{predefined: [{{name: default, plugins: [d]}}]}}
+"""
+    )
+    assert main(["serve", "--config", str(path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("photinus: FF19212: ")
+    assert "none/core.sock" in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize(
     ("written", "reached"),
     [

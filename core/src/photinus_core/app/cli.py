@@ -76,6 +76,8 @@ def _explained(failure: Exception) -> int:
         case PhotinusError():
             complain(f"photinus: {failure}")
             return 1
+        case ExceptionGroup(exceptions=(only,)):  # what failed within a group of tasks
+            return _explained(only)
         case _:
             raise failure
 

@@ -131,7 +131,9 @@ class ApiServer:
             port = self._server.add_insecure_port(address)
         except RuntimeError as failure:
             raise Unavailable(
-                "FF19212", address, "it cannot be listened on; is it in use?"
+                "FF19212",
+                address,
+                "it cannot be listened on: is it in use, or is its folder missing?",
             ) from failure
         if address.startswith("unix:"):
             return address
