@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from photinus_core.app.cli import main as photinus
 
+from tests.support.commands import output_of
 from tests.support.solo import program
 
 ROOT = Path(__file__).parents[3]
@@ -26,25 +27,14 @@ async def run(folder: Path, *command: str) -> str:
     """What a program prints; it must end well."""
     path = os.pathsep.join((str(ROOT / ".toolchain" / "bin"), os.environ["PATH"]))
     env = {**os.environ, "PATH": path, "GOTOOLCHAIN": "local", "GOPROXY": "off", "GOWORK": "off"}
-    process = await asyncio.create_subprocess_exec(
+    return await output_of(
+        folder,
         shutil.which(command[0], path=path) or command[0],
         *command[1:],
-        cwd=folder,
         # Without the folder in what is compiled, a second run finds it done.
-        env={**env, "GOFLAGS": "-trimpath -buildvcs=false"},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        environment={**env, "GOFLAGS": "-trimpath -buildvcs=false"},
+        limit_s=LIMIT_S,
     )
-    try:
-        async with asyncio.timeout(LIMIT_S):
-            said, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, said.decode()
-    return said.decode()
 
 
 def new(parent: Path, name: str = NAME) -> int:

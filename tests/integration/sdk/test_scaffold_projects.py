@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from photinus_sdk.scaffold import create_project, offered
 
+from tests.support.commands import output_of
+
 LIMIT_S = 240
 BUILD = (
     "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]), end='')"
@@ -23,24 +25,10 @@ SAID = re.compile(r"(\d+) passed(?:, (\d+) skipped)? in ")
 
 async def run(folder: Path, *arguments: str, path: Path | None = None) -> str:
     """What a Python program prints; it must end well."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *arguments,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(path or "")},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+    environment = {**os.environ, "PYTHONPATH": str(path or "")}
+    return await output_of(
+        folder, sys.executable, *arguments, environment=environment, limit_s=LIMIT_S
     )
-    try:
-        async with asyncio.timeout(LIMIT_S):
-            said, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, said.decode()
-    return said.decode()
 
 
 async def verify(contract: str, folder: Path) -> None:
