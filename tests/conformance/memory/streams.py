@@ -147,12 +147,13 @@ class Session:
                 while self.world.has("waits-for-old-stream") and not self.left:
                     await self.something(PROGRESS_S)
                 return
-            if self.world.has("freeze-drops-streams") and loop.time() > progress_at + PROGRESS_S:
+            now = loop.time()  # once: a freeze between two readings would go unnoticed
+            if self.world.has("freeze-drops-streams") and now > progress_at + PROGRESS_S:
                 self.error = invalid("TOO_LATE", "the core was silent, it seems")
                 return
-            frame = self.next_frame(loop.time())
-            if frame is None and loop.time() >= progress_at:
-                progress_at = loop.time() + PROGRESS_S
+            frame = self.next_frame(now)
+            if frame is None and now >= progress_at:
+                progress_at = now + PROGRESS_S
                 if not self.world.has("no-progress"):
                     frame = events.StreamResponse(progress=self.progress())
             if frame is not None:
