@@ -159,3 +159,12 @@ def test_a_secret_is_revealed_only_when_asked() -> None:
     assert Secret("hunter22") == SECRET
     assert len({Secret("hunter22"), SECRET}) == 1
     assert Secret("other") != SECRET
+
+
+def test_a_type_that_is_no_setting_is_named() -> None:
+    class Odd:
+        pass
+
+    made = msgspec.defstruct("Made", [("odd", Odd)])
+    with pytest.raises(TypeError, match=r"Odd.* has no JSON Schema"):
+        schema_of(made)

@@ -107,17 +107,14 @@ def _schema_of_own_type(kind: type) -> dict[str, Any]:
         return {"type": "string", "writeOnly": True, "format": "password"}
     if issubclass(kind, Path):
         return {"type": "string", "format": "path"}
-    # This error is how msgspec wants a hook to say that a type is not its own.
-    raise NotImplementedError(f"{kind} has no JSON Schema")
+    raise TypeError(f"{kind} has no JSON Schema")
 
 
 def _decode_own_type(kind: type, value: Any) -> Any:
-    if kind is Secret or issubclass(kind, Path):
-        if not isinstance(value, str):
-            raise TypeError("Expected `str`")
-        return kind(value)
-    # As above; `schema_of` has refused such a type when the connector started.
-    raise NotImplementedError(f"{kind} cannot be read from JSON")
+    assert kind is Secret or issubclass(kind, Path), "schema_of refused it when the connector began"
+    if not isinstance(value, str):
+        raise TypeError("Expected `str`")
+    return kind(value)
 
 
 def _refers_to(components: dict[str, Any], name: str) -> bool:
