@@ -7,10 +7,12 @@ import logging
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from photinus_core.app.config import LogSettings
+if TYPE_CHECKING:
+    from photinus_core.app.config import LogSettings
 
+LINE_FORM: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 TRACE: Final = 5
 _LEVELS: Final = {
     "trace": TRACE,
@@ -50,7 +52,7 @@ def set_up_logs(settings: LogSettings, directory: Path) -> None:
             backupCount=settings.files_kept,
             encoding="utf-8",
         )
-    plain = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    plain = logging.Formatter(LINE_FORM)
     handler.setFormatter(JsonFormatter() if settings.json else plain)
     root = logging.getLogger()
     root.handlers = [handler]

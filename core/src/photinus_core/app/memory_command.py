@@ -15,13 +15,13 @@ from typing import Final
 from photinus_core.app.devnet.in_memory import InMemoryNetwork
 from photinus_core.app.devnet.layout import SPARE_ADDRESSES, MemberState
 from photinus_core.app.devnet.processes import StartError
+from photinus_core.app.logs import LINE_FORM
 from photinus_core.app.telling import complain, tell
 from photinus_core.ports.tasks import Background
 
 COMMAND_END_S: Final = 10.0
 SIGNALLED: Final = 128
 """What shells add to the number of a signal that ended a command."""
-LOG_FORM: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
 async def up(members: int, command: Sequence[str]) -> int:
@@ -65,7 +65,7 @@ def _show(network: InMemoryNetwork) -> None:
 
 def _log_to(folder: Path) -> None:
     handler = logging.FileHandler(folder / "cores.log", encoding="utf-8")
-    handler.setFormatter(logging.Formatter(LOG_FORM))
+    handler.setFormatter(logging.Formatter(LINE_FORM))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from photinus_core.model.errors import NotFound
 from photinus_core.model.events import DeadLetter, DeadLetterState, Event
 from photinus_core.model.ids import Namespace, Uuid, new_uuid
@@ -148,17 +150,11 @@ class DeadLetterService:
     def failed_again(self, letter: DeadLetter, failure: tuple[int, int, str]) -> DeadLetter:
         """A dead letter after one more delivery that failed."""
         attempts, status, error = failure
-        return DeadLetter(
-            id=letter.id,
-            namespace=letter.namespace,
-            subscription=letter.subscription,
-            event=letter.event,
-            event_sequence=letter.event_sequence,
-            event_type=letter.event_type,
+        return msgspec.structs.replace(
+            letter,
             state=DeadLetterState.PARKED,
             attempts=letter.attempts + attempts,
             status=status,
             error=error[:ERROR_CHARS_MAX],
-            created=letter.created,
             updated=self._clock.now(),
         )

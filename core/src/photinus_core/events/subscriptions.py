@@ -41,7 +41,8 @@ TRANSPORTS: Final = frozenset({WEBSOCKETS, WEBHOOKS})
 OLDEST: Final = "oldest"
 NEWEST: Final = "newest"
 
-_KNOWN_OPTIONS: Final = frozenset({"firstEvent", "readAhead", "withData", "batch", "batchTimeout"})
+CORE_OPTIONS: Final = frozenset({"firstEvent", "readAhead", "withData", "batch", "batchTimeout"})
+"""FireFly's options of every transport; the others are the application's, or a webhook's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +278,7 @@ def parse_options(text: str) -> Options:
         members = {name: bytes(value).decode() for name, value in raw.items()}
         given = {
             name: msgspec.json.decode(members[name])
-            for name in _KNOWN_OPTIONS
+            for name in CORE_OPTIONS
             if members.get(name, "null") != "null"
         }
     except (msgspec.DecodeError, ValueError, RecursionError) as failure:
@@ -290,7 +291,7 @@ def parse_options(text: str) -> Options:
         batch=batch,
         batch_timeout_ms=_milliseconds(given.get("batchTimeout")),
         batch_timeout=str(given.get("batchTimeout") or ""),
-        other=tuple((name, members[name]) for name in members if name not in _KNOWN_OPTIONS),
+        other=tuple((name, members[name]) for name in members if name not in CORE_OPTIONS),
         said=frozenset(given),
     )
 

@@ -23,6 +23,7 @@ from photinus.api.v1 import (
     transaction_pb2,
 )
 
+from photinus_core.events.subscriptions import CORE_OPTIONS
 from photinus_core.model.events import DeadLetter, Event, NewEvent, Subscription
 from photinus_core.model.ids import Nanoseconds, Uuid
 from photinus_core.model.ledger import BlockchainEvent, Operation, Transaction
@@ -339,9 +340,6 @@ class _Filter(msgspec.Struct):
     author: str = ""
 
 
-_CORE_OPTIONS: Final = frozenset({"firstEvent", "readAhead", "withData", "batch", "batchTimeout"})
-
-
 def dead_letter(record: DeadLetter) -> subscription_pb2.DeadLetter:
     """A dead letter."""
     return subscription_pb2.DeadLetter(
@@ -409,7 +407,7 @@ def _subscription_options(text: str) -> subscription_pb2.SubscriptionOptions:
         options.batch = msgspec.json.decode(stored["batch"], type=bool)
     if "batchTimeout" in stored:
         options.batch_timeout = msgspec.json.decode(stored["batchTimeout"], type=str)
-    other = {key: value for key, value in stored.items() if key not in _CORE_OPTIONS}
+    other = {key: value for key, value in stored.items() if key not in CORE_OPTIONS}
     if other:
         options.other = msgspec.json.encode(other).decode()
     return options
