@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "connectors" / "example-go"
-TEMPLATES = ROOT / "connectors" / "sdk" / "src" / "photinus_sdk" / "scaffold" / "templates" / "go"
+TEMPLATES = ROOT / "core" / "src" / "photinus_core" / "app" / "scaffold" / "templates" / "go"
 STUBS = Path("gen", "photinus", "connector", "v1")
 
 # What any contract needs, and what is of shared storage.

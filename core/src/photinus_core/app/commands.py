@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import grpc
@@ -23,6 +20,7 @@ from photinus_core.app.devnet.cluster import ClusterPlan
 from photinus_core.app.devnet.layout import SPARE_ADDRESSES, ClusterState, Layout
 from photinus_core.app.devnet.network import Network, stop_network
 from photinus_core.app.devnet.postgres import place
+from photinus_core.app.scaffold import ScaffoldError, create_project
 from photinus_core.app.showing import connector_line, connector_lines
 from photinus_core.app.telling import CALL_S, complain, tell, why
 
@@ -64,13 +62,14 @@ def _tell_servers(cluster: ClusterState | None) -> None:
 
 
 def new_connector(name: str, contract: str, language: str, directory: Path) -> int:
-    """Has the author kit make a project. The kit is a program here: the core does not import it."""
-    if find_spec("photinus_sdk") is None:
-        complain("photinus: the author kit is not installed here; type: pip install photinus-sdk")
+    """Makes a project for a connector and says what to do next."""
+    try:
+        folder = create_project(name, contract, language, directory)
+    except (ScaffoldError, OSError) as error:
+        complain(f"photinus: {error}")
         return 1
-    chosen = ("--contract", contract, "--language", language, "--dir", str(directory))
-    command = [sys.executable, "-m", "photinus_sdk.scaffold", *chosen, "--", name]
-    return subprocess.run(command, check=False).returncode
+    tell(f"{folder} is made; its README.md says how to run, test and change it.")
+    return 0
 
 
 async def down(directory: Path) -> int:

@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from photinus_sdk.scaffold import create_project, offered
+from photinus_core.app.scaffold import create_project, offered
 
 from tests.support.commands import output_of
 
