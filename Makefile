@@ -58,6 +58,10 @@ bench: setup ## measure throughput and latency on a network of two members
 bench-host: setup-python ## measure the plugin host: calls, events, lost and hung connectors (ARGS="--only losses")
 	@GRPC_VERBOSITY=ERROR .venv/bin/python -m bench.host $(ARGS)
 
+.PHONY: bench-api
+bench-api: setup-test ## measure requests, event replay and memory of one member (ARGS="--only replays")
+	@GRPC_VERBOSITY=ERROR .venv/bin/python -m bench.api $(ARGS)
+
 .PHONY: proto
 proto: setup-dev ## generate Python and Go from the protos
 	@.venv/bin/python -m scripts.generate_rest
