@@ -80,6 +80,7 @@ def _route(row: dict[str, Any], filters: dict[str, list[str]]) -> Route:
         filters=tuple(filters[row["filters"]]) if "filters" in row else (),
         handler=row.get("handler", ""),
         deprecated=row.get("deprecated", False),
+        counted=row.get("counted", False),
         per_namespace=row.get("scope", "namespace") == "namespace",
     )
 

@@ -74,6 +74,7 @@ class Route:
     handler: str
     deprecated: bool
     per_namespace: bool
+    counted: bool
 
 
 class Protos:
@@ -198,6 +199,8 @@ class Document:
                 }
             elif status != 204:
                 schema = self._body(call.output_type)
+                if route.counted:
+                    schema = _counted(schema)
                 answer["content"] = {"application/json": {"schema": schema}}
         error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
         found["default"] = {"description": "Failure", "content": error}
@@ -294,6 +297,19 @@ def headline(comment: str) -> str:
     """The first sentence of a comment, without its full stop: what a list of operations shows."""
     first = re.split(r"[.:] |\.$", comment, maxsplit=1)[0]
     return first.strip()
+
+
+def _counted(rows: Json) -> Json:
+    """The schema of a list that is given with its count and total."""
+    number = {"type": "integer", "format": "int64"}
+    return {
+        "type": "object",
+        "properties": {
+            "count": {**number, "description": "Rows in `items`"},
+            "total": {**number, "description": "All rows that match"},
+            "items": rows,
+        },
+    }
 
 
 def _path_parameter(name: str, description: str) -> Json:

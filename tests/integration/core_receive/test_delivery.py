@@ -10,7 +10,11 @@ from contextlib import asynccontextmanager
 import pytest
 from photinus_core.cluster import LocalElector
 from photinus_core.events.delivery import Connection, Delivered, DeliveryService
-from photinus_core.events.subscriptions import SubscriptionInput, SubscriptionService
+from photinus_core.events.subscriptions import (
+    SubscriptionInput,
+    SubscriptionService,
+    SubscriptionSettings,
+)
 from photinus_core.events.turns import SubscriptionTurns
 from photinus_core.model.errors import Conflict, Exhausted, NotFound, Rejected
 from photinus_core.model.events import EventType, NewEvent
@@ -57,7 +61,7 @@ async def service(store: Store) -> AsyncIterator[DeliveryService]:
 
 @pytest.fixture
 def subscriptions(store: Store) -> SubscriptionService:
-    return SubscriptionService(store, NS, SystemClock(), limit=5)
+    return SubscriptionService(store, NS, SystemClock(), SubscriptionSettings(subscriptions_max=5))
 
 
 @asynccontextmanager

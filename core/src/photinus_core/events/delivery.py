@@ -21,7 +21,13 @@ from typing import Any, Final, TypeVar
 from photinus_core.events.enrichment import EnrichedEvent, enrich
 from photinus_core.events.filters import EventFilter, compile_filter
 from photinus_core.events.offsets import OffsetWriter
-from photinus_core.events.subscriptions import WEBSOCKETS, ephemeral, resolve_first_event
+from photinus_core.events.subscriptions import (
+    SUBSCRIPTION_DEFAULTS,
+    WEBSOCKETS,
+    SubscriptionSettings,
+    ephemeral,
+    resolve_first_event,
+)
 from photinus_core.events.turns import SubscriptionTurns
 from photinus_core.model.errors import Deposed, Rejected, Unavailable
 from photinus_core.model.events import Event, Subscription
@@ -73,11 +79,17 @@ class DeliveryService:
     """Delivery of one namespace's events on this replica."""
 
     def __init__(
-        self, store: Store, namespace: Namespace, clock: Clock, turns: SubscriptionTurns
+        self,
+        store: Store,
+        namespace: Namespace,
+        clock: Clock,
+        turns: SubscriptionTurns,
+        settings: SubscriptionSettings = SUBSCRIPTION_DEFAULTS,
     ) -> None:
         self._store = store
         self._namespace = namespace
         self._clock = clock
+        self._settings = settings
         self._offsets = OffsetWriter(store, namespace)
         self._connections: set[Connection] = set()
         self.turns: Final = turns
@@ -110,7 +122,9 @@ class DeliveryService:
         Raises:
             Rejected: the filter or an option is wrong (see `SubscriptionService.create`).
         """
-        subscription, _ = ephemeral(self._namespace, filter_json, options_json, self._clock.now())
+        subscription = ephemeral(
+            self._namespace, filter_json, options_json, self._clock.now(), self._settings
+        )
         return Connection(self, deliver, autoack=autoack, own=subscription)
 
     def connections(self) -> list[Connection]:

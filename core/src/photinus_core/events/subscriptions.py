@@ -27,14 +27,10 @@ from photinus_core.model.ids import Namespace, Nanoseconds, Uuid, new_uuid
 from photinus_core.ports.clock import Clock
 from photinus_core.ports.store import Reader, Store
 
-SUBSCRIPTIONS_MAX: Final = 500
-"""Most durable subscriptions of a namespace (FireFly's `subscription.max`)."""
 READ_AHEAD_MAX: Final = 65_535
-BATCH_READ_AHEAD: Final = 50
-"""Window of a batch subscription that names none (FireFly's `subscription.defaults.batchSize`)."""
-BATCH_TIMEOUT_MS: Final = 50
-"""Time an incomplete batch waits unless it is said (`subscription.defaults.batchTimeout`)."""
 BATCH_TIMEOUT_MS_MAX: Final = 600_000
+SCAN_LENGTH_MAX: Final = 100_000
+"""Highest setting of how many events a replay may look at."""
 WEBSOCKETS: Final = "websockets"
 WEBHOOKS: Final = "webhooks"
 TRANSPORTS: Final = frozenset({WEBSOCKETS, WEBHOOKS})
@@ -43,6 +39,27 @@ NEWEST: Final = "newest"
 
 CORE_OPTIONS: Final = frozenset({"firstEvent", "readAhead", "withData", "batch", "batchTimeout"})
 """FireFly's options of every transport; the others are the application's, or a webhook's."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionSettings:
+    """Section `subscription` of the configuration, with FireFly's defaults.
+
+    Attributes:
+        subscriptions_max: Most durable subscriptions of a namespace (`max`).
+        batch_size: Size of batches where a subscription names none (`defaults.batchSize`).
+        batch_timeout_ms: How long an incomplete batch waits unless it is said
+            (`defaults.batchTimeout`).
+        scan_max: Most events that one replay of the history looks at (`events.maxScanLength`).
+    """
+
+    subscriptions_max: int = 500
+    batch_size: int = 50
+    batch_timeout_ms: int = 50
+    scan_max: int = 1_000
+
+
+SUBSCRIPTION_DEFAULTS: Final = SubscriptionSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +80,7 @@ class Options:
     read_ahead: int = 0
     with_data: bool = False
     batch: bool = False
-    batch_timeout_ms: int = BATCH_TIMEOUT_MS
+    batch_timeout_ms: int = SUBSCRIPTION_DEFAULTS.batch_timeout_ms
     batch_timeout: str = ""
     other: tuple[tuple[str, str], ...] = ()
     said: frozenset[str] = field(default_factory=frozenset)
@@ -94,13 +111,13 @@ class SubscriptionService:
         store: Store,
         namespace: Namespace,
         clock: Clock,
-        limit: int = SUBSCRIPTIONS_MAX,
+        settings: SubscriptionSettings = SUBSCRIPTION_DEFAULTS,
         webhooks: WebhookSettings = WEBHOOK_DEFAULTS,
     ) -> None:
         self._store = store
         self._namespace = namespace
         self._clock = clock
-        self._limit = limit
+        self._settings = settings
         self._webhooks = webhooks
 
     async def create(self, wanted: SubscriptionInput) -> Subscription:
@@ -158,14 +175,15 @@ class SubscriptionService:
         transport = check_transport(wanted.transport)
         filters, filter_json = parse_filter(wanted.filter_json)
         compile_filter(filters)
-        given = parse_options(wanted.options_json)
+        given = parse_options(wanted.options_json, self._settings)
         now = self._clock.now()
         async with self._store.write(self._namespace) as tx:
             existing = await tx.subscription_by_name(wanted.name)
             if existing is not None and not may_replace:
                 raise Conflict("FF10193", "subscription", self._namespace, wanted.name)
-            if existing is None and len(await tx.subscriptions()) >= self._limit:
-                raise Exhausted("FF19009", self._limit, "subscriptions")
+            limit = self._settings.subscriptions_max
+            if existing is None and len(await tx.subscriptions()) >= limit:
+                raise Exhausted("FF19009", limit, "subscriptions")
             if existing is not None:
                 transport = existing.transport
             options = settle_options(given, transport, self._webhooks)
@@ -194,8 +212,12 @@ class SubscriptionService:
 
 
 def ephemeral(
-    namespace: Namespace, filter_json: str, options_json: str, now: Nanoseconds
-) -> tuple[Subscription, Options]:
+    namespace: Namespace,
+    filter_json: str,
+    options_json: str,
+    now: Nanoseconds,
+    settings: SubscriptionSettings = SUBSCRIPTION_DEFAULTS,
+) -> Subscription:
     """Makes a subscription that lives as long as a connection; nothing is stored.
 
     Raises:
@@ -203,9 +225,9 @@ def ephemeral(
     """
     filters, shown = parse_filter(filter_json)
     compile_filter(filters)
-    options = settle_options(parse_options(options_json), WEBSOCKETS)
+    options = settle_options(parse_options(options_json, settings), WEBSOCKETS)
     subscription_id = new_uuid()
-    made = Subscription(
+    return Subscription(
         id=subscription_id,
         namespace=namespace,
         name=subscription_id,
@@ -220,7 +242,6 @@ def ephemeral(
         batch_timeout_ms=options.batch_timeout_ms,
         created=now,
     )
-    return made, options
 
 
 async def resolve_first_event(reader: Reader, first_event: str) -> int:
@@ -266,7 +287,7 @@ def settle_options(
 _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def parse_options(text: str) -> Options:
+def parse_options(text: str, settings: SubscriptionSettings = SUBSCRIPTION_DEFAULTS) -> Options:
     """Reads FireFly's options object.
 
     Raises:
@@ -286,10 +307,10 @@ def parse_options(text: str) -> Options:
     batch = _boolean(given, "batch")
     return Options(
         first_event=parse_first_event(given.get("firstEvent")),
-        read_ahead=_read_ahead(given.get("readAhead"), batch=batch),
+        read_ahead=_read_ahead(given.get("readAhead"), settings.batch_size if batch else 0),
         with_data=_boolean(given, "withData"),
         batch=batch,
-        batch_timeout_ms=_milliseconds(given.get("batchTimeout")),
+        batch_timeout_ms=_milliseconds(given.get("batchTimeout"), settings.batch_timeout_ms),
         batch_timeout=str(given.get("batchTimeout") or ""),
         other=tuple((name, members[name]) for name in members if name not in CORE_OPTIONS),
         said=frozenset(given),
@@ -321,18 +342,18 @@ def _boolean(given: dict[str, object], name: str) -> bool:
     return value
 
 
-def _read_ahead(value: object, *, batch: bool) -> int:
+def _read_ahead(value: object, usual: int) -> int:
     if value is None:
-        return BATCH_READ_AHEAD if batch else 0
+        return usual
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= READ_AHEAD_MAX:
         raise Rejected("FF19010", "options.readAhead", 0, READ_AHEAD_MAX, value)
     return value
 
 
-def _milliseconds(value: object) -> int:
+def _milliseconds(value: object, usual: int) -> int:
     """Reads a Go duration, or a bare number of milliseconds."""
     if value is None or value == "":
-        return BATCH_TIMEOUT_MS
+        return usual
     text = str(value)
     found = milliseconds_of(text)
     if found > BATCH_TIMEOUT_MS_MAX:
@@ -350,7 +371,7 @@ def show_options(options: Options, first_event: int) -> str:
     if "batch" in options.said:
         members["batch"] = "true" if options.batch else "false"
     if options.batch_timeout or options.batch:
-        shown = options.batch_timeout or f"{BATCH_TIMEOUT_MS}ms"
+        shown = options.batch_timeout or f"{options.batch_timeout_ms}ms"
         members["batchTimeout"] = canonical.quote(shown)
     written = ",".join(f"{canonical.quote(name)}:{members[name]}" for name in sorted(members))
     return f"{{{written}}}"

@@ -1,4 +1,4 @@
-"""Lets a request wait for its outcome (`confirm=true`) by watching the event log.
+"""Lets a request wait for its outcome (`confirm=true`), or for its reply, by watching the event log.
 
 The log is in the database, so it does not matter which replica decides. One task per namespace
 reads new events, once for all waiters; a waiter looks at the present state after it has registered,
@@ -15,10 +15,11 @@ from typing import Final, Self
 from photinus_core.model.errors import NotFound, Rejected, TimedOut, Unavailable
 from photinus_core.model.events import Event, EventType
 from photinus_core.model.ids import Namespace, Uuid
-from photinus_core.model.messages import Message, MessageState
+from photinus_core.model.messages import Message, MessageState, SystemTag
 from photinus_core.model.network import Datatype, Identity
+from photinus_core.model.query import AllOf, Condition, Operator, Query, SortKey
 from photinus_core.ports.clock import Clock
-from photinus_core.ports.store import Notification, Store
+from photinus_core.ports.store import Notification, Reader, Store, Table
 from photinus_core.ports.tasks import Wake
 
 log: Final = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ _TYPES: Final = frozenset(
     }
 )
 
-_Waiters = dict[Uuid, set[asyncio.Future[Event]]]
+_Waiters = dict[str, set[asyncio.Future[Event]]]
+"""Who waits for events about an object, by its id, or for a reply to it (`_reply_to`)."""
 
 
 class OutcomeWaiter:
@@ -95,6 +97,29 @@ class OutcomeWaiter:
         for message in messages:
             spent = self._clock.monotonic_s() - started
             await self.wait_message(message, max(0.0, timeout_s - spent))
+
+    async def wait_reply(self, request: Uuid, timeout_s: float) -> Message:
+        """Waits for the first confirmed message that names a message of ours as its `cid`.
+
+        One that came before the call counts.
+
+        Raises:
+            Rejected: FF10269, our message was rejected; FF19405, it was cancelled.
+            TimedOut: FF10260.
+            NotFound: FF10143, there is no such message.
+        """
+        started = self._clock.monotonic_s()
+        with _Registration(self._waiters, [request, _reply_to(request)]) as arrived:
+            while True:
+                async with self._store.read(self._namespace) as reader:
+                    reply = await _first_reply(reader, request)
+                    asked = (await reader.messages([request])).get(request)
+                if reply is not None:
+                    return reply
+                if asked is None:
+                    raise NotFound("FF10143")
+                _raise_if_refused(asked)
+                await self._next(arrived, request, started, timeout_s)
 
     async def wait_identity(
         self, did: str, messages: Collection[Uuid], timeout_s: float
@@ -171,13 +196,18 @@ class OutcomeWaiter:
             for event in page:
                 if event.type not in _TYPES:
                     continue
-                for future in self._waiters.get(event.reference, ()):
-                    if not future.done():
-                        future.set_result(event)
+                self._tell(event.reference, event)
+                if event.correlator is not None:
+                    self._tell(_reply_to(event.correlator), event)
             if page:
                 after = page[-1].sequence
             if len(page) < EVENTS_PAGE:
                 return after
+
+    def _tell(self, key: str, event: Event) -> None:
+        for future in self._waiters.get(key, ()):
+            if not future.done():
+                future.set_result(event)
 
     def _on_commit(self, notification: Notification) -> None:
         namespace, topic, _ = notification
@@ -188,7 +218,7 @@ class OutcomeWaiter:
 class _Registration:
     """One waiter's place in the table."""
 
-    def __init__(self, waiters: _Waiters, references: Collection[Uuid]) -> None:
+    def __init__(self, waiters: _Waiters, references: Collection[str]) -> None:
         self._waiters = waiters
         self._references = tuple(references)
         self._future: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
@@ -223,6 +253,28 @@ class _Registration:
                 waiting.discard(self._future)
                 if not waiting:
                     del self._waiters[reference]
+
+
+def _reply_to(request: Uuid) -> str:
+    return f"reply to {request}"
+
+
+async def _first_reply(reader: Reader, request: Uuid) -> Message | None:
+    replies = Query(
+        Table.MESSAGES,
+        AllOf(
+            (
+                Condition("cid", Operator.EQUAL, request),
+                Condition("state", Operator.EQUAL, MessageState.CONFIRMED.value),
+                # It stands for the message that it names, and answers nothing.
+                Condition("tag", Operator.EQUAL, SystemTag.GAP_FILL.value, negated=True),
+            )
+        ),
+        sort=(SortKey("confirmed"),),
+        limit=1,
+    )
+    page = await reader.query(Table.MESSAGES, replies)
+    return page.items[0] if page.items else None
 
 
 def _raise_if_refused(message: Message) -> None:

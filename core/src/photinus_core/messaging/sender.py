@@ -135,6 +135,20 @@ class MessageSender:
 
     async def send_definition(
         self, topic: str, tag: SystemTag, payload_json: str, author: str, key: str
+    async def request(self, message: MessageInput) -> Message:
+        """Sends a private message that asks for a reply. As `private`.
+
+        Raises:
+            Rejected: FF10261 it has no tag, FF10262 it is a reply itself, FF10271 it has no group.
+        """
+        if not message.tag:
+            raise Rejected("FF10261")
+        if message.cid is not None:
+            raise Rejected("FF10262")
+        if message.group is None and message.group_hash is None:
+            raise Rejected("FF10271")
+        return await self.private(message)
+
     ) -> Message:
         """Broadcasts a definition.
 

@@ -276,6 +276,12 @@ _DELIVERY: Final = (
         400,
         "Websocket request received on a namespace scoped connection but the provided namespace does not match",
     ),
+    (
+        "FF10463",
+        400,
+        "Event scan limit breached with start sequence ID {} and end sequence ID {}. Please restrict your query to a narrower range",
+    ),
+    ("FF10464", 400, "Could not parse provided {} to an integer sequence ID"),
 )
 
 _CONNECTORS: Final = (

@@ -170,3 +170,4 @@ _AGREEMENT: Final = (
 )
 
 PHOTINUS: Final = (*_REQUESTS, *_DATABASE, *_CONNECTORS, *_CONFIGURATION, *_AGREEMENT)
+    ("FF19407", 503, "No replica leads namespace '{}' at the moment; try again"),

@@ -21,6 +21,7 @@ from photinus_core.data.service import DataService
 from photinus_core.events.dead_letters import DeadLetterService
 from photinus_core.events.delivery import DeliveryService
 from photinus_core.events.explain import Explainer
+from photinus_core.events.history import History
 from photinus_core.events.subscriptions import SubscriptionService
 from photinus_core.events.turns import SubscriptionTurns
 from photinus_core.events.waiting import OutcomeWaiter
@@ -126,16 +127,21 @@ class NamespaceRuntime:
             multiparty.node_name if multiparty else "",
         )
         self.delivery = DeliveryService(
-            scope.store, scope.namespace, scope.clock, SubscriptionTurns(scope.namespace, elector)
+            scope.store,
+            scope.namespace,
+            scope.clock,
+            SubscriptionTurns(scope.namespace, elector),
+            settings.subscriptions,
         )
         self.waiting = OutcomeWaiter(scope.store, scope.namespace, scope.clock)
         self.subscriptions = SubscriptionService(
             scope.store,
             scope.namespace,
             scope.clock,
-            settings.subscriptions_max,
+            settings.subscriptions,
             settings.webhooks,
         )
+        self.history = History(scope.store, scope.namespace, settings.subscriptions)
         self.dead_letters = DeadLetterService(scope.store, scope.namespace, scope.clock)
         self._webhooks = Webhooks(
             WebhookParts(
@@ -242,6 +248,15 @@ class NamespaceRuntime:
             TimedOut: FF10260.
         """
         return await self.waiting.wait_message(message, self.patience(timeout_s))
+
+    async def replied(self, request: Uuid, timeout_s: float | None) -> Message:
+        """Waits for the first confirmed reply to a message of ours, also one that came before.
+
+        Raises:
+            Rejected: FF10269, our message was rejected.
+            TimedOut: FF10260.
+        """
+        return await self.waiting.wait_reply(request, self.patience(timeout_s))
 
     async def registered(self, started: Registering, timeout_s: float | None) -> Identity:
         """Waits until a registration has taken effect; errors as `confirmed`."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from photinus_core.events.subscriptions import SUBSCRIPTION_DEFAULTS, SubscriptionSettings
 from photinus_core.events.webhook_options import WEBHOOK_DEFAULTS, WebhookSettings
 from photinus_core.messaging.sender import BatchLimits
 from photinus_core.model.ids import Namespace
@@ -72,7 +73,7 @@ class NamespaceSettings:
     tokens: tuple[PluginRef, ...] = ()
     batch: BatchLimits = BatchLimits()
     queries: QueryLimits = DEFAULT_LIMITS
-    subscriptions_max: int = 500
+    subscriptions: SubscriptionSettings = SUBSCRIPTION_DEFAULTS
     webhooks: WebhookSettings = WEBHOOK_DEFAULTS
     start_retry: StartRetry = StartRetry()
 

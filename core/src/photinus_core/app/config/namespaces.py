@@ -9,6 +9,13 @@ from typing import Final
 from photinus_core.app.config.settings import PluginSettings
 from photinus_core.app.config.tree import Node, is_number
 from photinus_core.app.config.webhooks import read_tls_sets, read_webhooks
+from photinus_core.events.subscriptions import (
+    BATCH_TIMEOUT_MS_MAX,
+    READ_AHEAD_MAX,
+    SCAN_LENGTH_MAX,
+    SUBSCRIPTION_DEFAULTS,
+    SubscriptionSettings,
+)
 from photinus_core.events.webhook_options import WebhookSettings
 from photinus_core.messaging.sender import BatchLimits
 from photinus_core.model.errors import PhotinusError, Rejected
@@ -50,7 +57,7 @@ def read_namespaces(
     shared = _Shared(
         _batch(root),
         _queries(root),
-        root.section("subscription").integer("max", 500, 0, 100_000),
+        _subscriptions(root),
         _start_retry(section),
         read_webhooks(root),
     )
@@ -99,6 +106,20 @@ def _queries(root: Node) -> QueryLimits:
     return QueryLimits(default, limit_max, skip_max)
 
 
+def _subscriptions(root: Node) -> SubscriptionSettings:
+    section, usual = root.section("subscription"), SUBSCRIPTION_DEFAULTS
+    batches = section.section("defaults")
+    timeout_s = batches.duration_s("batchTimeout", usual.batch_timeout_ms / 1e3)
+    return SubscriptionSettings(
+        subscriptions_max=section.integer("max", usual.subscriptions_max, 0, 100_000),
+        batch_size=batches.integer("batchSize", usual.batch_size, 1, READ_AHEAD_MAX),
+        batch_timeout_ms=min(round(timeout_s * 1e3), BATCH_TIMEOUT_MS_MAX),
+        scan_max=section.section("events").integer(
+            "maxScanLength", usual.scan_max, 1, SCAN_LENGTH_MAX
+        ),
+    )
+
+
 def _batch(root: Node) -> BatchLimits:
     broadcast = root.section("broadcast").section("batch")
     private = root.section("privatemessaging").section("batch")
@@ -123,7 +144,7 @@ class _Shared:
 
     batch: BatchLimits
     queries: QueryLimits
-    subscriptions_max: int
+    subscriptions: SubscriptionSettings
     start_retry: StartRetry
     webhooks: WebhookSettings
 
@@ -165,7 +186,7 @@ class _Entry:
             tokens=tuple(chosen.get("tokens", ())),
             batch=shared.batch,
             queries=shared.queries,
-            subscriptions_max=shared.subscriptions_max,
+            subscriptions=shared.subscriptions,
             start_retry=shared.start_retry,
             webhooks=replace(shared.webhooks, tls_sets=read_tls_sets(entry)),
         )

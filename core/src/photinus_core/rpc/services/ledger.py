@@ -17,12 +17,14 @@ from photinus.api.v1 import (
 from photinus.api.v1 import blockchain_event_service_pb2 as event_pb
 from photinus.api.v1 import group_service_pb2 as group_pb
 from photinus.api.v1 import operation_service_pb2 as operation_pb
+from photinus.api.v1 import pin_pb2 as pin_model
 from photinus.api.v1 import pin_service_pb2 as pin_pb
 from photinus.api.v1 import transaction_service_pb2 as transaction_pb
 
 from photinus_core.model.errors import NotFound, Rejected
 from photinus_core.model.ids import Uuid, parse_hash, parse_uuid
 from photinus_core.model.ledger import Operation, Transaction
+from photinus_core.model.query import FilterBuilder
 from photinus_core.ports.store import Table
 from photinus_core.rpc import convert
 from photinus_core.rpc.errors import Context, set_http_status
@@ -77,15 +79,23 @@ class PinServicer(Servicer, pin_service_pb2_grpc.PinServiceServicer):
     async def RewindPins(
         self, request: pin_pb.RewindPinsRequest, context: Context
     ) -> pin_pb.RewindPinsResponse:
-        rewind = request.rewind
-        if not rewind.batch and not rewind.sequence:
-            raise Rejected("FF19002", "sequence", "give the sequence of a pin, or a batch")
+        namespace, rewind = self.namespace(request), request.rewind
+        namespace.require_multiparty()
+        pins = FilterBuilder(Table.PINS)
         if rewind.batch:
-            await one_by_id(
-                self.namespace(request), rewind.batch, lambda r, ids: r.batches(ids), "FF10109"
-            )
-        await self.namespace(request).look_again()
-        return pin_pb.RewindPinsResponse(rewind=rewind)
+            where = pins.equal("batch", parse_uuid(rewind.batch))
+        elif rewind.sequence:
+            where = pins.equal("sequence", rewind.sequence)
+        else:
+            raise Rejected("FF19002", "sequence", "give the sequence of a pin, or a batch")
+        async with namespace.reader() as reader:
+            first = pins.query(where, sort=("sequence",), limit=1)
+            found = (await reader.query(Table.PINS, first)).items
+        if not found:
+            raise NotFound("FF10109")
+        await namespace.look_again()
+        meant = pin_model.PinRewind(sequence=found[0].sequence, batch=found[0].batch)
+        return pin_pb.RewindPinsResponse(rewind=meant)
 
 
 class GroupServicer(Servicer, group_service_pb2_grpc.GroupServiceServicer):

@@ -79,6 +79,17 @@ class MessageServicer(Servicer, message_service_pb2_grpc.MessageServiceServicer)
         done = await self._answer(namespace, sent, context, confirm=request.confirm)
         return pb.SendPrivateMessageResponse(message=convert.message(done))
 
+    async def RequestReply(
+        self, request: pb.RequestReplyRequest, context: Context
+    ) -> pb.RequestReplyResponse:
+        namespace = self.namespace(request)
+        given = message_input(request.message, MessageType.PRIVATE)
+        sent = await namespace.sender.request(given)
+        reply = await namespace.replied(sent.header.id, context.time_remaining())
+        async with namespace.reader() as reader:
+            data = await reader.data([r.id for r in reply.data])
+        return pb.RequestReplyResponse(message=convert.message(reply, data))
+
     async def _answer(
         self, namespace: NamespaceRuntime, sent: Message, context: Context, *, confirm: bool
     ) -> Message:

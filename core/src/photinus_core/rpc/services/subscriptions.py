@@ -5,13 +5,16 @@ from __future__ import annotations
 from photinus.api.v1 import subscription_pb2, subscription_service_pb2_grpc
 from photinus.api.v1 import subscription_service_pb2 as pb
 
+from photinus_core.events.history import Stretch, parse_sequence
 from photinus_core.events.subscriptions import SubscriptionInput
 from photinus_core.model.ids import parse_uuid
 from photinus_core.model.query import FilterBuilder
 from photinus_core.ports.store import Table
 from photinus_core.rpc import convert, fireflyjson
 from photinus_core.rpc.errors import Context, set_http_status
+from photinus_core.rpc.queries import read_query
 from photinus_core.rpc.services.base import Servicer, total_of
+from photinus_core.rpc.subscribing import enriched
 
 
 def subscription_input(given: subscription_pb2.Subscription) -> SubscriptionInput:
@@ -68,6 +71,19 @@ class SubscriptionServicer(Servicer, subscription_service_pb2_grpc.SubscriptionS
         await self.namespace(request).subscriptions.delete(parse_uuid(request.id))
         set_http_status(context, 204)
         return pb.DeleteSubscriptionResponse()
+
+    async def ListSubscriptionEvents(
+        self, request: pb.ListSubscriptionEventsRequest, context: Context
+    ) -> pb.ListSubscriptionEventsResponse:
+        namespace = self.namespace(request)
+        asked = read_query(Table.EVENTS, request.query, namespace.settings.queries)
+        stretch = Stretch(
+            parse_sequence("startsequence", request.start_sequence),
+            parse_sequence("endsequence", request.end_sequence),
+        )
+        page = await namespace.history.replay(parse_uuid(request.id), asked, stretch)
+        items = [enriched(event) for event in page.items]
+        return pb.ListSubscriptionEventsResponse(items=items, **total_of(page))
 
     async def ListDeadLetters(
         self, request: pb.ListDeadLettersRequest, context: Context

@@ -36,9 +36,11 @@ type BatchServiceClient interface {
 	ListBatches(ctx context.Context, in *ListBatchesRequest, opts ...grpc.CallOption) (*ListBatchesResponse, error)
 	// One batch. Errors: FF00138 bad id (400), FF00164 unknown (404).
 	GetBatch(ctx context.Context, in *GetBatchRequest, opts ...grpc.CallOption) (*GetBatchResponse, error)
-	// Gives up a batch that is being sent; its messages become `cancelled`, and for a private batch a gap fill is sent in its
-	// place. 204. Errors: FF10109 unknown (404), FF10466 not of a kind that can be cancelled, FF10468 not being sent,
-	// FF10414 in gateway mode (all 400).
+	// Gives up an own batch that cannot be sent: its messages become `cancelled`, and a private batch with pins is replaced by
+	// a gap fill, so that its author's later messages go on. Only while sending fails; the connector must confirm that the pin
+	// was not sent and never will be. 204. Errors: FF10109 unknown (404), FF10466 not being sent and not of type
+	// `contract_invoke_pin`, FF10468 not failing or its pin is under way (all 400), FF10414 in gateway mode (400), FF19407
+	// no replica leads (503).
 	CancelBatch(ctx context.Context, in *CancelBatchRequest, opts ...grpc.CallOption) (*CancelBatchResponse, error)
 }
 
@@ -90,9 +92,11 @@ type BatchServiceServer interface {
 	ListBatches(context.Context, *ListBatchesRequest) (*ListBatchesResponse, error)
 	// One batch. Errors: FF00138 bad id (400), FF00164 unknown (404).
 	GetBatch(context.Context, *GetBatchRequest) (*GetBatchResponse, error)
-	// Gives up a batch that is being sent; its messages become `cancelled`, and for a private batch a gap fill is sent in its
-	// place. 204. Errors: FF10109 unknown (404), FF10466 not of a kind that can be cancelled, FF10468 not being sent,
-	// FF10414 in gateway mode (all 400).
+	// Gives up an own batch that cannot be sent: its messages become `cancelled`, and a private batch with pins is replaced by
+	// a gap fill, so that its author's later messages go on. Only while sending fails; the connector must confirm that the pin
+	// was not sent and never will be. 204. Errors: FF10109 unknown (404), FF10466 not being sent and not of type
+	// `contract_invoke_pin`, FF10468 not failing or its pin is under way (all 400), FF10414 in gateway mode (400), FF19407
+	// no replica leads (503).
 	CancelBatch(context.Context, *CancelBatchRequest) (*CancelBatchResponse, error)
 	mustEmbedUnimplementedBatchServiceServer()
 }

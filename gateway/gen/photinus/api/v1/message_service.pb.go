@@ -913,6 +913,107 @@ func (x *SendPrivateMessageResponse) GetMessage() *Message {
 	return nil
 }
 
+// Request of RequestReply.
+type RequestReplyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Namespace; empty for the default one.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// What to ask; with a tag, and `header.group` or `group`.
+	Message       *MessageInput `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestReplyRequest) Reset() {
+	*x = RequestReplyRequest{}
+	mi := &file_photinus_api_v1_message_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestReplyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestReplyRequest) ProtoMessage() {}
+
+func (x *RequestReplyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_message_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestReplyRequest.ProtoReflect.Descriptor instead.
+func (*RequestReplyRequest) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_message_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RequestReplyRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *RequestReplyRequest) GetMessage() *MessageInput {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+// Response of RequestReply.
+type RequestReplyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The reply.
+	Message       *Message `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestReplyResponse) Reset() {
+	*x = RequestReplyResponse{}
+	mi := &file_photinus_api_v1_message_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestReplyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestReplyResponse) ProtoMessage() {}
+
+func (x *RequestReplyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_message_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestReplyResponse.ProtoReflect.Descriptor instead.
+func (*RequestReplyResponse) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_message_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RequestReplyResponse) GetMessage() *Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
 var File_photinus_api_v1_message_service_proto protoreflect.FileDescriptor
 
 const file_photinus_api_v1_message_service_proto_rawDesc = "" +
@@ -976,7 +1077,12 @@ const file_photinus_api_v1_message_service_proto_rawDesc = "" +
 	"\amessage\x18\x02 \x01(\v2\x1d.photinus.api.v1.MessageInputR\amessage\x12\x18\n" +
 	"\aconfirm\x18\x03 \x01(\bR\aconfirm\"X\n" +
 	"\x1aSendPrivateMessageResponse\x12:\n" +
-	"\amessage\x18\x01 \x01(\v2\x18.photinus.api.v1.MessageB\x06\xaa\xbb\x18\x02(\x01R\amessage2\xd8\x06\n" +
+	"\amessage\x18\x01 \x01(\v2\x18.photinus.api.v1.MessageB\x06\xaa\xbb\x18\x02(\x01R\amessage\"l\n" +
+	"\x13RequestReplyRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x127\n" +
+	"\amessage\x18\x02 \x01(\v2\x1d.photinus.api.v1.MessageInputR\amessage\"R\n" +
+	"\x14RequestReplyResponse\x12:\n" +
+	"\amessage\x18\x01 \x01(\v2\x18.photinus.api.v1.MessageB\x06\xaa\xbb\x18\x02(\x01R\amessage2\xb5\a\n" +
 	"\x0eMessageService\x12[\n" +
 	"\fListMessages\x12$.photinus.api.v1.ListMessagesRequest\x1a%.photinus.api.v1.ListMessagesResponse\x12U\n" +
 	"\n" +
@@ -986,7 +1092,8 @@ const file_photinus_api_v1_message_service_proto_rawDesc = "" +
 	"\x15GetMessageTransaction\x12-.photinus.api.v1.GetMessageTransactionRequest\x1a..photinus.api.v1.GetMessageTransactionResponse\x12p\n" +
 	"\x13ListMessageReceipts\x12+.photinus.api.v1.ListMessageReceiptsRequest\x1a,.photinus.api.v1.ListMessageReceiptsResponse\x12g\n" +
 	"\x10BroadcastMessage\x12(.photinus.api.v1.BroadcastMessageRequest\x1a).photinus.api.v1.BroadcastMessageResponse\x12m\n" +
-	"\x12SendPrivateMessage\x12*.photinus.api.v1.SendPrivateMessageRequest\x1a+.photinus.api.v1.SendPrivateMessageResponseBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3"
+	"\x12SendPrivateMessage\x12*.photinus.api.v1.SendPrivateMessageRequest\x1a+.photinus.api.v1.SendPrivateMessageResponse\x12[\n" +
+	"\fRequestReply\x12$.photinus.api.v1.RequestReplyRequest\x1a%.photinus.api.v1.RequestReplyResponseBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3"
 
 var (
 	file_photinus_api_v1_message_service_proto_rawDescOnce sync.Once
@@ -1000,7 +1107,7 @@ func file_photinus_api_v1_message_service_proto_rawDescGZIP() []byte {
 	return file_photinus_api_v1_message_service_proto_rawDescData
 }
 
-var file_photinus_api_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_photinus_api_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_photinus_api_v1_message_service_proto_goTypes = []any{
 	(*ListMessagesRequest)(nil),           // 0: photinus.api.v1.ListMessagesRequest
 	(*ListMessagesResponse)(nil),          // 1: photinus.api.v1.ListMessagesResponse
@@ -1018,48 +1125,54 @@ var file_photinus_api_v1_message_service_proto_goTypes = []any{
 	(*BroadcastMessageResponse)(nil),      // 13: photinus.api.v1.BroadcastMessageResponse
 	(*SendPrivateMessageRequest)(nil),     // 14: photinus.api.v1.SendPrivateMessageRequest
 	(*SendPrivateMessageResponse)(nil),    // 15: photinus.api.v1.SendPrivateMessageResponse
-	(*Query)(nil),                         // 16: photinus.api.v1.Query
-	(*Message)(nil),                       // 17: photinus.api.v1.Message
-	(*Data)(nil),                          // 18: photinus.api.v1.Data
-	(*Event)(nil),                         // 19: photinus.api.v1.Event
-	(*Transaction)(nil),                   // 20: photinus.api.v1.Transaction
-	(*MessageReceipt)(nil),                // 21: photinus.api.v1.MessageReceipt
-	(*MessageInput)(nil),                  // 22: photinus.api.v1.MessageInput
+	(*RequestReplyRequest)(nil),           // 16: photinus.api.v1.RequestReplyRequest
+	(*RequestReplyResponse)(nil),          // 17: photinus.api.v1.RequestReplyResponse
+	(*Query)(nil),                         // 18: photinus.api.v1.Query
+	(*Message)(nil),                       // 19: photinus.api.v1.Message
+	(*Data)(nil),                          // 20: photinus.api.v1.Data
+	(*Event)(nil),                         // 21: photinus.api.v1.Event
+	(*Transaction)(nil),                   // 22: photinus.api.v1.Transaction
+	(*MessageReceipt)(nil),                // 23: photinus.api.v1.MessageReceipt
+	(*MessageInput)(nil),                  // 24: photinus.api.v1.MessageInput
 }
 var file_photinus_api_v1_message_service_proto_depIdxs = []int32{
-	16, // 0: photinus.api.v1.ListMessagesRequest.query:type_name -> photinus.api.v1.Query
-	17, // 1: photinus.api.v1.ListMessagesResponse.items:type_name -> photinus.api.v1.Message
-	17, // 2: photinus.api.v1.GetMessageResponse.message:type_name -> photinus.api.v1.Message
-	18, // 3: photinus.api.v1.ListMessageDataResponse.items:type_name -> photinus.api.v1.Data
-	16, // 4: photinus.api.v1.ListMessageEventsRequest.query:type_name -> photinus.api.v1.Query
-	19, // 5: photinus.api.v1.ListMessageEventsResponse.items:type_name -> photinus.api.v1.Event
-	20, // 6: photinus.api.v1.GetMessageTransactionResponse.transaction:type_name -> photinus.api.v1.Transaction
-	21, // 7: photinus.api.v1.ListMessageReceiptsResponse.items:type_name -> photinus.api.v1.MessageReceipt
-	22, // 8: photinus.api.v1.BroadcastMessageRequest.message:type_name -> photinus.api.v1.MessageInput
-	17, // 9: photinus.api.v1.BroadcastMessageResponse.message:type_name -> photinus.api.v1.Message
-	22, // 10: photinus.api.v1.SendPrivateMessageRequest.message:type_name -> photinus.api.v1.MessageInput
-	17, // 11: photinus.api.v1.SendPrivateMessageResponse.message:type_name -> photinus.api.v1.Message
-	0,  // 12: photinus.api.v1.MessageService.ListMessages:input_type -> photinus.api.v1.ListMessagesRequest
-	2,  // 13: photinus.api.v1.MessageService.GetMessage:input_type -> photinus.api.v1.GetMessageRequest
-	4,  // 14: photinus.api.v1.MessageService.ListMessageData:input_type -> photinus.api.v1.ListMessageDataRequest
-	6,  // 15: photinus.api.v1.MessageService.ListMessageEvents:input_type -> photinus.api.v1.ListMessageEventsRequest
-	8,  // 16: photinus.api.v1.MessageService.GetMessageTransaction:input_type -> photinus.api.v1.GetMessageTransactionRequest
-	10, // 17: photinus.api.v1.MessageService.ListMessageReceipts:input_type -> photinus.api.v1.ListMessageReceiptsRequest
-	12, // 18: photinus.api.v1.MessageService.BroadcastMessage:input_type -> photinus.api.v1.BroadcastMessageRequest
-	14, // 19: photinus.api.v1.MessageService.SendPrivateMessage:input_type -> photinus.api.v1.SendPrivateMessageRequest
-	1,  // 20: photinus.api.v1.MessageService.ListMessages:output_type -> photinus.api.v1.ListMessagesResponse
-	3,  // 21: photinus.api.v1.MessageService.GetMessage:output_type -> photinus.api.v1.GetMessageResponse
-	5,  // 22: photinus.api.v1.MessageService.ListMessageData:output_type -> photinus.api.v1.ListMessageDataResponse
-	7,  // 23: photinus.api.v1.MessageService.ListMessageEvents:output_type -> photinus.api.v1.ListMessageEventsResponse
-	9,  // 24: photinus.api.v1.MessageService.GetMessageTransaction:output_type -> photinus.api.v1.GetMessageTransactionResponse
-	11, // 25: photinus.api.v1.MessageService.ListMessageReceipts:output_type -> photinus.api.v1.ListMessageReceiptsResponse
-	13, // 26: photinus.api.v1.MessageService.BroadcastMessage:output_type -> photinus.api.v1.BroadcastMessageResponse
-	15, // 27: photinus.api.v1.MessageService.SendPrivateMessage:output_type -> photinus.api.v1.SendPrivateMessageResponse
-	20, // [20:28] is the sub-list for method output_type
-	12, // [12:20] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	18, // 0: photinus.api.v1.ListMessagesRequest.query:type_name -> photinus.api.v1.Query
+	19, // 1: photinus.api.v1.ListMessagesResponse.items:type_name -> photinus.api.v1.Message
+	19, // 2: photinus.api.v1.GetMessageResponse.message:type_name -> photinus.api.v1.Message
+	20, // 3: photinus.api.v1.ListMessageDataResponse.items:type_name -> photinus.api.v1.Data
+	18, // 4: photinus.api.v1.ListMessageEventsRequest.query:type_name -> photinus.api.v1.Query
+	21, // 5: photinus.api.v1.ListMessageEventsResponse.items:type_name -> photinus.api.v1.Event
+	22, // 6: photinus.api.v1.GetMessageTransactionResponse.transaction:type_name -> photinus.api.v1.Transaction
+	23, // 7: photinus.api.v1.ListMessageReceiptsResponse.items:type_name -> photinus.api.v1.MessageReceipt
+	24, // 8: photinus.api.v1.BroadcastMessageRequest.message:type_name -> photinus.api.v1.MessageInput
+	19, // 9: photinus.api.v1.BroadcastMessageResponse.message:type_name -> photinus.api.v1.Message
+	24, // 10: photinus.api.v1.SendPrivateMessageRequest.message:type_name -> photinus.api.v1.MessageInput
+	19, // 11: photinus.api.v1.SendPrivateMessageResponse.message:type_name -> photinus.api.v1.Message
+	24, // 12: photinus.api.v1.RequestReplyRequest.message:type_name -> photinus.api.v1.MessageInput
+	19, // 13: photinus.api.v1.RequestReplyResponse.message:type_name -> photinus.api.v1.Message
+	0,  // 14: photinus.api.v1.MessageService.ListMessages:input_type -> photinus.api.v1.ListMessagesRequest
+	2,  // 15: photinus.api.v1.MessageService.GetMessage:input_type -> photinus.api.v1.GetMessageRequest
+	4,  // 16: photinus.api.v1.MessageService.ListMessageData:input_type -> photinus.api.v1.ListMessageDataRequest
+	6,  // 17: photinus.api.v1.MessageService.ListMessageEvents:input_type -> photinus.api.v1.ListMessageEventsRequest
+	8,  // 18: photinus.api.v1.MessageService.GetMessageTransaction:input_type -> photinus.api.v1.GetMessageTransactionRequest
+	10, // 19: photinus.api.v1.MessageService.ListMessageReceipts:input_type -> photinus.api.v1.ListMessageReceiptsRequest
+	12, // 20: photinus.api.v1.MessageService.BroadcastMessage:input_type -> photinus.api.v1.BroadcastMessageRequest
+	14, // 21: photinus.api.v1.MessageService.SendPrivateMessage:input_type -> photinus.api.v1.SendPrivateMessageRequest
+	16, // 22: photinus.api.v1.MessageService.RequestReply:input_type -> photinus.api.v1.RequestReplyRequest
+	1,  // 23: photinus.api.v1.MessageService.ListMessages:output_type -> photinus.api.v1.ListMessagesResponse
+	3,  // 24: photinus.api.v1.MessageService.GetMessage:output_type -> photinus.api.v1.GetMessageResponse
+	5,  // 25: photinus.api.v1.MessageService.ListMessageData:output_type -> photinus.api.v1.ListMessageDataResponse
+	7,  // 26: photinus.api.v1.MessageService.ListMessageEvents:output_type -> photinus.api.v1.ListMessageEventsResponse
+	9,  // 27: photinus.api.v1.MessageService.GetMessageTransaction:output_type -> photinus.api.v1.GetMessageTransactionResponse
+	11, // 28: photinus.api.v1.MessageService.ListMessageReceipts:output_type -> photinus.api.v1.ListMessageReceiptsResponse
+	13, // 29: photinus.api.v1.MessageService.BroadcastMessage:output_type -> photinus.api.v1.BroadcastMessageResponse
+	15, // 30: photinus.api.v1.MessageService.SendPrivateMessage:output_type -> photinus.api.v1.SendPrivateMessageResponse
+	17, // 31: photinus.api.v1.MessageService.RequestReply:output_type -> photinus.api.v1.RequestReplyResponse
+	23, // [23:32] is the sub-list for method output_type
+	14, // [14:23] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_photinus_api_v1_message_service_proto_init() }
@@ -1082,7 +1195,7 @@ func file_photinus_api_v1_message_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_photinus_api_v1_message_service_proto_rawDesc), len(file_photinus_api_v1_message_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

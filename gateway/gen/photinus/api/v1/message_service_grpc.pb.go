@@ -29,6 +29,7 @@ const (
 	MessageService_ListMessageReceipts_FullMethodName   = "/photinus.api.v1.MessageService/ListMessageReceipts"
 	MessageService_BroadcastMessage_FullMethodName      = "/photinus.api.v1.MessageService/BroadcastMessage"
 	MessageService_SendPrivateMessage_FullMethodName    = "/photinus.api.v1.MessageService/SendPrivateMessage"
+	MessageService_RequestReply_FullMethodName          = "/photinus.api.v1.MessageService/RequestReply"
 )
 
 // MessageServiceClient is the client API for MessageService service.
@@ -63,6 +64,11 @@ type MessageServiceClient interface {
 	// the confirmed message. Errors: as BroadcastMessage; FF00115 no members, FF10224 node of a member (400), FF10226 group
 	// unknown (404), FF10277 member unknown, FF10328 too large (400).
 	SendPrivateMessage(ctx context.Context, in *SendPrivateMessageRequest, opts ...grpc.CallOption) (*SendPrivateMessageResponse, error)
+	// Sends a message to a group and waits for the first confirmed message that names it as its `cid`. The answer is that
+	// message, with the values of its data. It does not matter on which replica the reply arrives, nor how soon. The request
+	// stays sent when no reply came in time. Errors: as SendPrivateMessage; FF10261 no tag, FF10262 a `cid`, FF10271 no group
+	// (400); FF10260 no reply in time (408); FF10269 rejected, FF19405 cancelled.
+	RequestReply(ctx context.Context, in *RequestReplyRequest, opts ...grpc.CallOption) (*RequestReplyResponse, error)
 }
 
 type messageServiceClient struct {
@@ -153,6 +159,16 @@ func (c *messageServiceClient) SendPrivateMessage(ctx context.Context, in *SendP
 	return out, nil
 }
 
+func (c *messageServiceClient) RequestReply(ctx context.Context, in *RequestReplyRequest, opts ...grpc.CallOption) (*RequestReplyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RequestReplyResponse)
+	err := c.cc.Invoke(ctx, MessageService_RequestReply_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // MessageServiceServer is the server API for MessageService service.
 // All implementations must embed UnimplementedMessageServiceServer
 // for forward compatibility.
@@ -185,6 +201,11 @@ type MessageServiceServer interface {
 	// the confirmed message. Errors: as BroadcastMessage; FF00115 no members, FF10224 node of a member (400), FF10226 group
 	// unknown (404), FF10277 member unknown, FF10328 too large (400).
 	SendPrivateMessage(context.Context, *SendPrivateMessageRequest) (*SendPrivateMessageResponse, error)
+	// Sends a message to a group and waits for the first confirmed message that names it as its `cid`. The answer is that
+	// message, with the values of its data. It does not matter on which replica the reply arrives, nor how soon. The request
+	// stays sent when no reply came in time. Errors: as SendPrivateMessage; FF10261 no tag, FF10262 a `cid`, FF10271 no group
+	// (400); FF10260 no reply in time (408); FF10269 rejected, FF19405 cancelled.
+	RequestReply(context.Context, *RequestReplyRequest) (*RequestReplyResponse, error)
 	mustEmbedUnimplementedMessageServiceServer()
 }
 
@@ -218,6 +239,9 @@ func (UnimplementedMessageServiceServer) BroadcastMessage(context.Context, *Broa
 }
 func (UnimplementedMessageServiceServer) SendPrivateMessage(context.Context, *SendPrivateMessageRequest) (*SendPrivateMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SendPrivateMessage not implemented")
+}
+func (UnimplementedMessageServiceServer) RequestReply(context.Context, *RequestReplyRequest) (*RequestReplyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RequestReply not implemented")
 }
 func (UnimplementedMessageServiceServer) mustEmbedUnimplementedMessageServiceServer() {}
 func (UnimplementedMessageServiceServer) testEmbeddedByValue()                        {}
@@ -384,6 +408,24 @@ func _MessageService_SendPrivateMessage_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MessageService_RequestReply_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RequestReplyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).RequestReply(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_RequestReply_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).RequestReply(ctx, req.(*RequestReplyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // MessageService_ServiceDesc is the grpc.ServiceDesc for MessageService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -422,6 +464,10 @@ var MessageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SendPrivateMessage",
 			Handler:    _MessageService_SendPrivateMessage_Handler,
+		},
+		{
+			MethodName: "RequestReply",
+			Handler:    _MessageService_RequestReply_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

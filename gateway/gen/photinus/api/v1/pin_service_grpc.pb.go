@@ -36,8 +36,9 @@ type PinServiceClient interface {
 	ListPins(ctx context.Context, in *ListPinsRequest, opts ...grpc.CallOption) (*ListPinsResponse, error)
 	// The next pin expected from each member in each private context.
 	ListNextPins(ctx context.Context, in *ListNextPinsRequest, opts ...grpc.CallOption) (*ListNextPinsResponse, error)
-	// Has undecided pins looked at again from a sequence or a batch on. May be repeated. Errors: FF00112 neither given (400),
-	// FF10109 batch without pins here (404).
+	// Has all undecided pins looked at again. Sequence or batch say which pin an operator means, and the answer tells both.
+	// May be repeated. Errors: FF19002 neither given, FF00138 bad id (400), FF10109 no such pin, or a batch without pins here
+	// (404).
 	RewindPins(ctx context.Context, in *RewindPinsRequest, opts ...grpc.CallOption) (*RewindPinsResponse, error)
 }
 
@@ -89,8 +90,9 @@ type PinServiceServer interface {
 	ListPins(context.Context, *ListPinsRequest) (*ListPinsResponse, error)
 	// The next pin expected from each member in each private context.
 	ListNextPins(context.Context, *ListNextPinsRequest) (*ListNextPinsResponse, error)
-	// Has undecided pins looked at again from a sequence or a batch on. May be repeated. Errors: FF00112 neither given (400),
-	// FF10109 batch without pins here (404).
+	// Has all undecided pins looked at again. Sequence or batch say which pin an operator means, and the answer tells both.
+	// May be repeated. Errors: FF19002 neither given, FF00138 bad id (400), FF10109 no such pin, or a batch without pins here
+	// (404).
 	RewindPins(context.Context, *RewindPinsRequest) (*RewindPinsResponse, error)
 	mustEmbedUnimplementedPinServiceServer()
 }

@@ -538,6 +538,143 @@ func (*DeleteSubscriptionResponse) Descriptor() ([]byte, []int) {
 	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{9}
 }
 
+// Request of ListSubscriptionEvents.
+type ListSubscriptionEventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Namespace; empty for the default one.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Id of the subscription.
+	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// Which ones of those that match.
+	Query *Query `protobuf:"bytes,3,opt,name=query,proto3" json:"query,omitempty"`
+	// Sequence of the first event to look at, in decimal; empty for as far back as is allowed.
+	StartSequence string `protobuf:"bytes,4,opt,name=start_sequence,json=startSequence,proto3" json:"start_sequence,omitempty"`
+	// Sequence of the last event to look at; empty for the newest one, or as far on as is allowed.
+	EndSequence   string `protobuf:"bytes,5,opt,name=end_sequence,json=endSequence,proto3" json:"end_sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSubscriptionEventsRequest) Reset() {
+	*x = ListSubscriptionEventsRequest{}
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSubscriptionEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSubscriptionEventsRequest) ProtoMessage() {}
+
+func (x *ListSubscriptionEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSubscriptionEventsRequest.ProtoReflect.Descriptor instead.
+func (*ListSubscriptionEventsRequest) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ListSubscriptionEventsRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ListSubscriptionEventsRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ListSubscriptionEventsRequest) GetQuery() *Query {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
+func (x *ListSubscriptionEventsRequest) GetStartSequence() string {
+	if x != nil {
+		return x.StartSequence
+	}
+	return ""
+}
+
+func (x *ListSubscriptionEventsRequest) GetEndSequence() string {
+	if x != nil {
+		return x.EndSequence
+	}
+	return ""
+}
+
+// Response of ListSubscriptionEvents.
+type ListSubscriptionEventsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The events.
+	Items []*Event `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	// All that match in the part of the log that was looked at; always set.
+	Total         *int64 `protobuf:"varint,2,opt,name=total,proto3,oneof" json:"total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSubscriptionEventsResponse) Reset() {
+	*x = ListSubscriptionEventsResponse{}
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSubscriptionEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSubscriptionEventsResponse) ProtoMessage() {}
+
+func (x *ListSubscriptionEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSubscriptionEventsResponse.ProtoReflect.Descriptor instead.
+func (*ListSubscriptionEventsResponse) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListSubscriptionEventsResponse) GetItems() []*Event {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *ListSubscriptionEventsResponse) GetTotal() int64 {
+	if x != nil && x.Total != nil {
+		return *x.Total
+	}
+	return 0
+}
+
 // Request of ListDeadLetters.
 type ListDeadLettersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -553,7 +690,7 @@ type ListDeadLettersRequest struct {
 
 func (x *ListDeadLettersRequest) Reset() {
 	*x = ListDeadLettersRequest{}
-	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[10]
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -565,7 +702,7 @@ func (x *ListDeadLettersRequest) String() string {
 func (*ListDeadLettersRequest) ProtoMessage() {}
 
 func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[10]
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -578,7 +715,7 @@ func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{10}
+	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListDeadLettersRequest) GetNamespace() string {
@@ -615,7 +752,7 @@ type ListDeadLettersResponse struct {
 
 func (x *ListDeadLettersResponse) Reset() {
 	*x = ListDeadLettersResponse{}
-	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[11]
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -627,7 +764,7 @@ func (x *ListDeadLettersResponse) String() string {
 func (*ListDeadLettersResponse) ProtoMessage() {}
 
 func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[11]
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -640,7 +777,7 @@ func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{11}
+	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListDeadLettersResponse) GetItems() []*DeadLetter {
@@ -672,7 +809,7 @@ type RetryDeadLetterRequest struct {
 
 func (x *RetryDeadLetterRequest) Reset() {
 	*x = RetryDeadLetterRequest{}
-	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[12]
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -684,7 +821,7 @@ func (x *RetryDeadLetterRequest) String() string {
 func (*RetryDeadLetterRequest) ProtoMessage() {}
 
 func (x *RetryDeadLetterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[12]
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -697,7 +834,7 @@ func (x *RetryDeadLetterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDeadLetterRequest.ProtoReflect.Descriptor instead.
 func (*RetryDeadLetterRequest) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{12}
+	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RetryDeadLetterRequest) GetNamespace() string {
@@ -732,7 +869,7 @@ type RetryDeadLetterResponse struct {
 
 func (x *RetryDeadLetterResponse) Reset() {
 	*x = RetryDeadLetterResponse{}
-	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[13]
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +881,7 @@ func (x *RetryDeadLetterResponse) String() string {
 func (*RetryDeadLetterResponse) ProtoMessage() {}
 
 func (x *RetryDeadLetterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[13]
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +894,7 @@ func (x *RetryDeadLetterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDeadLetterResponse.ProtoReflect.Descriptor instead.
 func (*RetryDeadLetterResponse) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{13}
+	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RetryDeadLetterResponse) GetDeadLetter() *DeadLetter {
@@ -780,7 +917,7 @@ type RetryDeadLettersRequest struct {
 
 func (x *RetryDeadLettersRequest) Reset() {
 	*x = RetryDeadLettersRequest{}
-	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[14]
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -792,7 +929,7 @@ func (x *RetryDeadLettersRequest) String() string {
 func (*RetryDeadLettersRequest) ProtoMessage() {}
 
 func (x *RetryDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[14]
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -805,7 +942,7 @@ func (x *RetryDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*RetryDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{14}
+	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RetryDeadLettersRequest) GetNamespace() string {
@@ -833,7 +970,7 @@ type RetryDeadLettersResponse struct {
 
 func (x *RetryDeadLettersResponse) Reset() {
 	*x = RetryDeadLettersResponse{}
-	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[15]
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -845,7 +982,7 @@ func (x *RetryDeadLettersResponse) String() string {
 func (*RetryDeadLettersResponse) ProtoMessage() {}
 
 func (x *RetryDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[15]
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -858,7 +995,7 @@ func (x *RetryDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*RetryDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{15}
+	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RetryDeadLettersResponse) GetQueued() int64 {
@@ -883,7 +1020,7 @@ type DeleteDeadLetterRequest struct {
 
 func (x *DeleteDeadLetterRequest) Reset() {
 	*x = DeleteDeadLetterRequest{}
-	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[16]
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -895,7 +1032,7 @@ func (x *DeleteDeadLetterRequest) String() string {
 func (*DeleteDeadLetterRequest) ProtoMessage() {}
 
 func (x *DeleteDeadLetterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[16]
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -908,7 +1045,7 @@ func (x *DeleteDeadLetterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDeadLetterRequest.ProtoReflect.Descriptor instead.
 func (*DeleteDeadLetterRequest) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{16}
+	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeleteDeadLetterRequest) GetNamespace() string {
@@ -941,7 +1078,7 @@ type DeleteDeadLetterResponse struct {
 
 func (x *DeleteDeadLetterResponse) Reset() {
 	*x = DeleteDeadLetterResponse{}
-	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[17]
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -953,7 +1090,7 @@ func (x *DeleteDeadLetterResponse) String() string {
 func (*DeleteDeadLetterResponse) ProtoMessage() {}
 
 func (x *DeleteDeadLetterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[17]
+	mi := &file_photinus_api_v1_subscription_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -966,14 +1103,14 @@ func (x *DeleteDeadLetterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDeadLetterResponse.ProtoReflect.Descriptor instead.
 func (*DeleteDeadLetterResponse) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{17}
+	return file_photinus_api_v1_subscription_service_proto_rawDescGZIP(), []int{19}
 }
 
 var File_photinus_api_v1_subscription_service_proto protoreflect.FileDescriptor
 
 const file_photinus_api_v1_subscription_service_proto_rawDesc = "" +
 	"\n" +
-	"*photinus/api/v1/subscription_service.proto\x12\x0fphotinus.api.v1\x1a\x1cphotinus/api/v1/common.proto\x1a\"photinus/api/v1/subscription.proto\x1a\x1ephotinus/options/v1/json.proto\"f\n" +
+	"*photinus/api/v1/subscription_service.proto\x12\x0fphotinus.api.v1\x1a\x1cphotinus/api/v1/common.proto\x1a\x1bphotinus/api/v1/event.proto\x1a\"photinus/api/v1/subscription.proto\x1a\x1ephotinus/options/v1/json.proto\"f\n" +
 	"\x18ListSubscriptionsRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12,\n" +
 	"\x05query\x18\x02 \x01(\v2\x16.photinus.api.v1.QueryR\x05query\"\x82\x01\n" +
@@ -1001,7 +1138,18 @@ const file_photinus_api_v1_subscription_service_proto_rawDesc = "" +
 	"\x19DeleteSubscriptionRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"\x1c\n" +
-	"\x1aDeleteSubscriptionResponse\"\x88\x01\n" +
+	"\x1aDeleteSubscriptionResponse\"\xc5\x01\n" +
+	"\x1dListSubscriptionEventsRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12,\n" +
+	"\x05query\x18\x03 \x01(\v2\x16.photinus.api.v1.QueryR\x05query\x12%\n" +
+	"\x0estart_sequence\x18\x04 \x01(\tR\rstartSequence\x12!\n" +
+	"\fend_sequence\x18\x05 \x01(\tR\vendSequence\"\x80\x01\n" +
+	"\x1eListSubscriptionEventsResponse\x12,\n" +
+	"\x05items\x18\x01 \x03(\v2\x16.photinus.api.v1.EventR\x05items\x12\x19\n" +
+	"\x05total\x18\x02 \x01(\x03H\x00R\x05total\x88\x01\x01:\v\xb2\xbb\x18\a\n" +
+	"\x05itemsB\b\n" +
+	"\x06_total\"\x88\x01\n" +
 	"\x16ListDeadLettersRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\"\n" +
 	"\fsubscription\x18\x02 \x01(\tR\fsubscription\x12,\n" +
@@ -1027,13 +1175,14 @@ const file_photinus_api_v1_subscription_service_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\"\n" +
 	"\fsubscription\x18\x02 \x01(\tR\fsubscription\x12\x0e\n" +
 	"\x02id\x18\x03 \x01(\tR\x02id\"\x1a\n" +
-	"\x18DeleteDeadLetterResponse2\xc9\a\n" +
+	"\x18DeleteDeadLetterResponse2\xc4\b\n" +
 	"\x13SubscriptionService\x12j\n" +
 	"\x11ListSubscriptions\x12).photinus.api.v1.ListSubscriptionsRequest\x1a*.photinus.api.v1.ListSubscriptionsResponse\x12d\n" +
 	"\x0fGetSubscription\x12'.photinus.api.v1.GetSubscriptionRequest\x1a(.photinus.api.v1.GetSubscriptionResponse\x12m\n" +
 	"\x12CreateSubscription\x12*.photinus.api.v1.CreateSubscriptionRequest\x1a+.photinus.api.v1.CreateSubscriptionResponse\x12d\n" +
 	"\x0fPutSubscription\x12'.photinus.api.v1.PutSubscriptionRequest\x1a(.photinus.api.v1.PutSubscriptionResponse\x12m\n" +
-	"\x12DeleteSubscription\x12*.photinus.api.v1.DeleteSubscriptionRequest\x1a+.photinus.api.v1.DeleteSubscriptionResponse\x12d\n" +
+	"\x12DeleteSubscription\x12*.photinus.api.v1.DeleteSubscriptionRequest\x1a+.photinus.api.v1.DeleteSubscriptionResponse\x12y\n" +
+	"\x16ListSubscriptionEvents\x12..photinus.api.v1.ListSubscriptionEventsRequest\x1a/.photinus.api.v1.ListSubscriptionEventsResponse\x12d\n" +
 	"\x0fListDeadLetters\x12'.photinus.api.v1.ListDeadLettersRequest\x1a(.photinus.api.v1.ListDeadLettersResponse\x12d\n" +
 	"\x0fRetryDeadLetter\x12'.photinus.api.v1.RetryDeadLetterRequest\x1a(.photinus.api.v1.RetryDeadLetterResponse\x12g\n" +
 	"\x10RetryDeadLetters\x12(.photinus.api.v1.RetryDeadLettersRequest\x1a).photinus.api.v1.RetryDeadLettersResponse\x12g\n" +
@@ -1051,64 +1200,71 @@ func file_photinus_api_v1_subscription_service_proto_rawDescGZIP() []byte {
 	return file_photinus_api_v1_subscription_service_proto_rawDescData
 }
 
-var file_photinus_api_v1_subscription_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_photinus_api_v1_subscription_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_photinus_api_v1_subscription_service_proto_goTypes = []any{
-	(*ListSubscriptionsRequest)(nil),   // 0: photinus.api.v1.ListSubscriptionsRequest
-	(*ListSubscriptionsResponse)(nil),  // 1: photinus.api.v1.ListSubscriptionsResponse
-	(*GetSubscriptionRequest)(nil),     // 2: photinus.api.v1.GetSubscriptionRequest
-	(*GetSubscriptionResponse)(nil),    // 3: photinus.api.v1.GetSubscriptionResponse
-	(*CreateSubscriptionRequest)(nil),  // 4: photinus.api.v1.CreateSubscriptionRequest
-	(*CreateSubscriptionResponse)(nil), // 5: photinus.api.v1.CreateSubscriptionResponse
-	(*PutSubscriptionRequest)(nil),     // 6: photinus.api.v1.PutSubscriptionRequest
-	(*PutSubscriptionResponse)(nil),    // 7: photinus.api.v1.PutSubscriptionResponse
-	(*DeleteSubscriptionRequest)(nil),  // 8: photinus.api.v1.DeleteSubscriptionRequest
-	(*DeleteSubscriptionResponse)(nil), // 9: photinus.api.v1.DeleteSubscriptionResponse
-	(*ListDeadLettersRequest)(nil),     // 10: photinus.api.v1.ListDeadLettersRequest
-	(*ListDeadLettersResponse)(nil),    // 11: photinus.api.v1.ListDeadLettersResponse
-	(*RetryDeadLetterRequest)(nil),     // 12: photinus.api.v1.RetryDeadLetterRequest
-	(*RetryDeadLetterResponse)(nil),    // 13: photinus.api.v1.RetryDeadLetterResponse
-	(*RetryDeadLettersRequest)(nil),    // 14: photinus.api.v1.RetryDeadLettersRequest
-	(*RetryDeadLettersResponse)(nil),   // 15: photinus.api.v1.RetryDeadLettersResponse
-	(*DeleteDeadLetterRequest)(nil),    // 16: photinus.api.v1.DeleteDeadLetterRequest
-	(*DeleteDeadLetterResponse)(nil),   // 17: photinus.api.v1.DeleteDeadLetterResponse
-	(*Query)(nil),                      // 18: photinus.api.v1.Query
-	(*Subscription)(nil),               // 19: photinus.api.v1.Subscription
-	(*DeadLetter)(nil),                 // 20: photinus.api.v1.DeadLetter
+	(*ListSubscriptionsRequest)(nil),       // 0: photinus.api.v1.ListSubscriptionsRequest
+	(*ListSubscriptionsResponse)(nil),      // 1: photinus.api.v1.ListSubscriptionsResponse
+	(*GetSubscriptionRequest)(nil),         // 2: photinus.api.v1.GetSubscriptionRequest
+	(*GetSubscriptionResponse)(nil),        // 3: photinus.api.v1.GetSubscriptionResponse
+	(*CreateSubscriptionRequest)(nil),      // 4: photinus.api.v1.CreateSubscriptionRequest
+	(*CreateSubscriptionResponse)(nil),     // 5: photinus.api.v1.CreateSubscriptionResponse
+	(*PutSubscriptionRequest)(nil),         // 6: photinus.api.v1.PutSubscriptionRequest
+	(*PutSubscriptionResponse)(nil),        // 7: photinus.api.v1.PutSubscriptionResponse
+	(*DeleteSubscriptionRequest)(nil),      // 8: photinus.api.v1.DeleteSubscriptionRequest
+	(*DeleteSubscriptionResponse)(nil),     // 9: photinus.api.v1.DeleteSubscriptionResponse
+	(*ListSubscriptionEventsRequest)(nil),  // 10: photinus.api.v1.ListSubscriptionEventsRequest
+	(*ListSubscriptionEventsResponse)(nil), // 11: photinus.api.v1.ListSubscriptionEventsResponse
+	(*ListDeadLettersRequest)(nil),         // 12: photinus.api.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),        // 13: photinus.api.v1.ListDeadLettersResponse
+	(*RetryDeadLetterRequest)(nil),         // 14: photinus.api.v1.RetryDeadLetterRequest
+	(*RetryDeadLetterResponse)(nil),        // 15: photinus.api.v1.RetryDeadLetterResponse
+	(*RetryDeadLettersRequest)(nil),        // 16: photinus.api.v1.RetryDeadLettersRequest
+	(*RetryDeadLettersResponse)(nil),       // 17: photinus.api.v1.RetryDeadLettersResponse
+	(*DeleteDeadLetterRequest)(nil),        // 18: photinus.api.v1.DeleteDeadLetterRequest
+	(*DeleteDeadLetterResponse)(nil),       // 19: photinus.api.v1.DeleteDeadLetterResponse
+	(*Query)(nil),                          // 20: photinus.api.v1.Query
+	(*Subscription)(nil),                   // 21: photinus.api.v1.Subscription
+	(*Event)(nil),                          // 22: photinus.api.v1.Event
+	(*DeadLetter)(nil),                     // 23: photinus.api.v1.DeadLetter
 }
 var file_photinus_api_v1_subscription_service_proto_depIdxs = []int32{
-	18, // 0: photinus.api.v1.ListSubscriptionsRequest.query:type_name -> photinus.api.v1.Query
-	19, // 1: photinus.api.v1.ListSubscriptionsResponse.items:type_name -> photinus.api.v1.Subscription
-	19, // 2: photinus.api.v1.GetSubscriptionResponse.subscription:type_name -> photinus.api.v1.Subscription
-	19, // 3: photinus.api.v1.CreateSubscriptionRequest.subscription:type_name -> photinus.api.v1.Subscription
-	19, // 4: photinus.api.v1.CreateSubscriptionResponse.subscription:type_name -> photinus.api.v1.Subscription
-	19, // 5: photinus.api.v1.PutSubscriptionRequest.subscription:type_name -> photinus.api.v1.Subscription
-	19, // 6: photinus.api.v1.PutSubscriptionResponse.subscription:type_name -> photinus.api.v1.Subscription
-	18, // 7: photinus.api.v1.ListDeadLettersRequest.query:type_name -> photinus.api.v1.Query
-	20, // 8: photinus.api.v1.ListDeadLettersResponse.items:type_name -> photinus.api.v1.DeadLetter
-	20, // 9: photinus.api.v1.RetryDeadLetterResponse.dead_letter:type_name -> photinus.api.v1.DeadLetter
-	0,  // 10: photinus.api.v1.SubscriptionService.ListSubscriptions:input_type -> photinus.api.v1.ListSubscriptionsRequest
-	2,  // 11: photinus.api.v1.SubscriptionService.GetSubscription:input_type -> photinus.api.v1.GetSubscriptionRequest
-	4,  // 12: photinus.api.v1.SubscriptionService.CreateSubscription:input_type -> photinus.api.v1.CreateSubscriptionRequest
-	6,  // 13: photinus.api.v1.SubscriptionService.PutSubscription:input_type -> photinus.api.v1.PutSubscriptionRequest
-	8,  // 14: photinus.api.v1.SubscriptionService.DeleteSubscription:input_type -> photinus.api.v1.DeleteSubscriptionRequest
-	10, // 15: photinus.api.v1.SubscriptionService.ListDeadLetters:input_type -> photinus.api.v1.ListDeadLettersRequest
-	12, // 16: photinus.api.v1.SubscriptionService.RetryDeadLetter:input_type -> photinus.api.v1.RetryDeadLetterRequest
-	14, // 17: photinus.api.v1.SubscriptionService.RetryDeadLetters:input_type -> photinus.api.v1.RetryDeadLettersRequest
-	16, // 18: photinus.api.v1.SubscriptionService.DeleteDeadLetter:input_type -> photinus.api.v1.DeleteDeadLetterRequest
-	1,  // 19: photinus.api.v1.SubscriptionService.ListSubscriptions:output_type -> photinus.api.v1.ListSubscriptionsResponse
-	3,  // 20: photinus.api.v1.SubscriptionService.GetSubscription:output_type -> photinus.api.v1.GetSubscriptionResponse
-	5,  // 21: photinus.api.v1.SubscriptionService.CreateSubscription:output_type -> photinus.api.v1.CreateSubscriptionResponse
-	7,  // 22: photinus.api.v1.SubscriptionService.PutSubscription:output_type -> photinus.api.v1.PutSubscriptionResponse
-	9,  // 23: photinus.api.v1.SubscriptionService.DeleteSubscription:output_type -> photinus.api.v1.DeleteSubscriptionResponse
-	11, // 24: photinus.api.v1.SubscriptionService.ListDeadLetters:output_type -> photinus.api.v1.ListDeadLettersResponse
-	13, // 25: photinus.api.v1.SubscriptionService.RetryDeadLetter:output_type -> photinus.api.v1.RetryDeadLetterResponse
-	15, // 26: photinus.api.v1.SubscriptionService.RetryDeadLetters:output_type -> photinus.api.v1.RetryDeadLettersResponse
-	17, // 27: photinus.api.v1.SubscriptionService.DeleteDeadLetter:output_type -> photinus.api.v1.DeleteDeadLetterResponse
-	19, // [19:28] is the sub-list for method output_type
-	10, // [10:19] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	20, // 0: photinus.api.v1.ListSubscriptionsRequest.query:type_name -> photinus.api.v1.Query
+	21, // 1: photinus.api.v1.ListSubscriptionsResponse.items:type_name -> photinus.api.v1.Subscription
+	21, // 2: photinus.api.v1.GetSubscriptionResponse.subscription:type_name -> photinus.api.v1.Subscription
+	21, // 3: photinus.api.v1.CreateSubscriptionRequest.subscription:type_name -> photinus.api.v1.Subscription
+	21, // 4: photinus.api.v1.CreateSubscriptionResponse.subscription:type_name -> photinus.api.v1.Subscription
+	21, // 5: photinus.api.v1.PutSubscriptionRequest.subscription:type_name -> photinus.api.v1.Subscription
+	21, // 6: photinus.api.v1.PutSubscriptionResponse.subscription:type_name -> photinus.api.v1.Subscription
+	20, // 7: photinus.api.v1.ListSubscriptionEventsRequest.query:type_name -> photinus.api.v1.Query
+	22, // 8: photinus.api.v1.ListSubscriptionEventsResponse.items:type_name -> photinus.api.v1.Event
+	20, // 9: photinus.api.v1.ListDeadLettersRequest.query:type_name -> photinus.api.v1.Query
+	23, // 10: photinus.api.v1.ListDeadLettersResponse.items:type_name -> photinus.api.v1.DeadLetter
+	23, // 11: photinus.api.v1.RetryDeadLetterResponse.dead_letter:type_name -> photinus.api.v1.DeadLetter
+	0,  // 12: photinus.api.v1.SubscriptionService.ListSubscriptions:input_type -> photinus.api.v1.ListSubscriptionsRequest
+	2,  // 13: photinus.api.v1.SubscriptionService.GetSubscription:input_type -> photinus.api.v1.GetSubscriptionRequest
+	4,  // 14: photinus.api.v1.SubscriptionService.CreateSubscription:input_type -> photinus.api.v1.CreateSubscriptionRequest
+	6,  // 15: photinus.api.v1.SubscriptionService.PutSubscription:input_type -> photinus.api.v1.PutSubscriptionRequest
+	8,  // 16: photinus.api.v1.SubscriptionService.DeleteSubscription:input_type -> photinus.api.v1.DeleteSubscriptionRequest
+	10, // 17: photinus.api.v1.SubscriptionService.ListSubscriptionEvents:input_type -> photinus.api.v1.ListSubscriptionEventsRequest
+	12, // 18: photinus.api.v1.SubscriptionService.ListDeadLetters:input_type -> photinus.api.v1.ListDeadLettersRequest
+	14, // 19: photinus.api.v1.SubscriptionService.RetryDeadLetter:input_type -> photinus.api.v1.RetryDeadLetterRequest
+	16, // 20: photinus.api.v1.SubscriptionService.RetryDeadLetters:input_type -> photinus.api.v1.RetryDeadLettersRequest
+	18, // 21: photinus.api.v1.SubscriptionService.DeleteDeadLetter:input_type -> photinus.api.v1.DeleteDeadLetterRequest
+	1,  // 22: photinus.api.v1.SubscriptionService.ListSubscriptions:output_type -> photinus.api.v1.ListSubscriptionsResponse
+	3,  // 23: photinus.api.v1.SubscriptionService.GetSubscription:output_type -> photinus.api.v1.GetSubscriptionResponse
+	5,  // 24: photinus.api.v1.SubscriptionService.CreateSubscription:output_type -> photinus.api.v1.CreateSubscriptionResponse
+	7,  // 25: photinus.api.v1.SubscriptionService.PutSubscription:output_type -> photinus.api.v1.PutSubscriptionResponse
+	9,  // 26: photinus.api.v1.SubscriptionService.DeleteSubscription:output_type -> photinus.api.v1.DeleteSubscriptionResponse
+	11, // 27: photinus.api.v1.SubscriptionService.ListSubscriptionEvents:output_type -> photinus.api.v1.ListSubscriptionEventsResponse
+	13, // 28: photinus.api.v1.SubscriptionService.ListDeadLetters:output_type -> photinus.api.v1.ListDeadLettersResponse
+	15, // 29: photinus.api.v1.SubscriptionService.RetryDeadLetter:output_type -> photinus.api.v1.RetryDeadLetterResponse
+	17, // 30: photinus.api.v1.SubscriptionService.RetryDeadLetters:output_type -> photinus.api.v1.RetryDeadLettersResponse
+	19, // 31: photinus.api.v1.SubscriptionService.DeleteDeadLetter:output_type -> photinus.api.v1.DeleteDeadLetterResponse
+	22, // [22:32] is the sub-list for method output_type
+	12, // [12:22] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_photinus_api_v1_subscription_service_proto_init() }
@@ -1117,16 +1273,18 @@ func file_photinus_api_v1_subscription_service_proto_init() {
 		return
 	}
 	file_photinus_api_v1_common_proto_init()
+	file_photinus_api_v1_event_proto_init()
 	file_photinus_api_v1_subscription_proto_init()
 	file_photinus_api_v1_subscription_service_proto_msgTypes[1].OneofWrappers = []any{}
 	file_photinus_api_v1_subscription_service_proto_msgTypes[11].OneofWrappers = []any{}
+	file_photinus_api_v1_subscription_service_proto_msgTypes[13].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_photinus_api_v1_subscription_service_proto_rawDesc), len(file_photinus_api_v1_subscription_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,15 +21,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SubscriptionService_ListSubscriptions_FullMethodName  = "/photinus.api.v1.SubscriptionService/ListSubscriptions"
-	SubscriptionService_GetSubscription_FullMethodName    = "/photinus.api.v1.SubscriptionService/GetSubscription"
-	SubscriptionService_CreateSubscription_FullMethodName = "/photinus.api.v1.SubscriptionService/CreateSubscription"
-	SubscriptionService_PutSubscription_FullMethodName    = "/photinus.api.v1.SubscriptionService/PutSubscription"
-	SubscriptionService_DeleteSubscription_FullMethodName = "/photinus.api.v1.SubscriptionService/DeleteSubscription"
-	SubscriptionService_ListDeadLetters_FullMethodName    = "/photinus.api.v1.SubscriptionService/ListDeadLetters"
-	SubscriptionService_RetryDeadLetter_FullMethodName    = "/photinus.api.v1.SubscriptionService/RetryDeadLetter"
-	SubscriptionService_RetryDeadLetters_FullMethodName   = "/photinus.api.v1.SubscriptionService/RetryDeadLetters"
-	SubscriptionService_DeleteDeadLetter_FullMethodName   = "/photinus.api.v1.SubscriptionService/DeleteDeadLetter"
+	SubscriptionService_ListSubscriptions_FullMethodName      = "/photinus.api.v1.SubscriptionService/ListSubscriptions"
+	SubscriptionService_GetSubscription_FullMethodName        = "/photinus.api.v1.SubscriptionService/GetSubscription"
+	SubscriptionService_CreateSubscription_FullMethodName     = "/photinus.api.v1.SubscriptionService/CreateSubscription"
+	SubscriptionService_PutSubscription_FullMethodName        = "/photinus.api.v1.SubscriptionService/PutSubscription"
+	SubscriptionService_DeleteSubscription_FullMethodName     = "/photinus.api.v1.SubscriptionService/DeleteSubscription"
+	SubscriptionService_ListSubscriptionEvents_FullMethodName = "/photinus.api.v1.SubscriptionService/ListSubscriptionEvents"
+	SubscriptionService_ListDeadLetters_FullMethodName        = "/photinus.api.v1.SubscriptionService/ListDeadLetters"
+	SubscriptionService_RetryDeadLetter_FullMethodName        = "/photinus.api.v1.SubscriptionService/RetryDeadLetter"
+	SubscriptionService_RetryDeadLetters_FullMethodName       = "/photinus.api.v1.SubscriptionService/RetryDeadLetters"
+	SubscriptionService_DeleteDeadLetter_FullMethodName       = "/photinus.api.v1.SubscriptionService/DeleteDeadLetter"
 )
 
 // SubscriptionServiceClient is the client API for SubscriptionService service.
@@ -52,6 +53,11 @@ type SubscriptionServiceClient interface {
 	PutSubscription(ctx context.Context, in *PutSubscriptionRequest, opts ...grpc.CallOption) (*PutSubscriptionResponse, error)
 	// Deletes a subscription and its position. 204. Errors: FF00138 bad id (400), FF10109 unknown (404).
 	DeleteSubscription(ctx context.Context, in *DeleteSubscriptionRequest, opts ...grpc.CallOption) (*DeleteSubscriptionResponse, error)
+	// Events of the past that match the filter of a subscription, delivered or not, with the objects they refer to. Nothing is
+	// delivered by it and no position moves. It looks at the newest part of the log, or the part that is asked for, at most
+	// `subscription.events.maxScanLength` events (1000); the total is that of this part. Errors: FF00138 bad id (400), FF00164
+	// unknown (404), FF10464 a sequence that is no number, FF10463 the part is too long (400).
+	ListSubscriptionEvents(ctx context.Context, in *ListSubscriptionEventsRequest, opts ...grpc.CallOption) (*ListSubscriptionEventsResponse, error)
 	// Events that the webhook of a subscription did not take. Errors: FF00138 bad id (400).
 	ListDeadLetters(ctx context.Context, in *ListDeadLettersRequest, opts ...grpc.CallOption) (*ListDeadLettersResponse, error)
 	// Has one event delivered again soon; it is gone from the list when the webhook takes it. 202. May be repeated. Errors:
@@ -121,6 +127,16 @@ func (c *subscriptionServiceClient) DeleteSubscription(ctx context.Context, in *
 	return out, nil
 }
 
+func (c *subscriptionServiceClient) ListSubscriptionEvents(ctx context.Context, in *ListSubscriptionEventsRequest, opts ...grpc.CallOption) (*ListSubscriptionEventsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSubscriptionEventsResponse)
+	err := c.cc.Invoke(ctx, SubscriptionService_ListSubscriptionEvents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *subscriptionServiceClient) ListDeadLetters(ctx context.Context, in *ListDeadLettersRequest, opts ...grpc.CallOption) (*ListDeadLettersResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListDeadLettersResponse)
@@ -181,6 +197,11 @@ type SubscriptionServiceServer interface {
 	PutSubscription(context.Context, *PutSubscriptionRequest) (*PutSubscriptionResponse, error)
 	// Deletes a subscription and its position. 204. Errors: FF00138 bad id (400), FF10109 unknown (404).
 	DeleteSubscription(context.Context, *DeleteSubscriptionRequest) (*DeleteSubscriptionResponse, error)
+	// Events of the past that match the filter of a subscription, delivered or not, with the objects they refer to. Nothing is
+	// delivered by it and no position moves. It looks at the newest part of the log, or the part that is asked for, at most
+	// `subscription.events.maxScanLength` events (1000); the total is that of this part. Errors: FF00138 bad id (400), FF00164
+	// unknown (404), FF10464 a sequence that is no number, FF10463 the part is too long (400).
+	ListSubscriptionEvents(context.Context, *ListSubscriptionEventsRequest) (*ListSubscriptionEventsResponse, error)
 	// Events that the webhook of a subscription did not take. Errors: FF00138 bad id (400).
 	ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error)
 	// Has one event delivered again soon; it is gone from the list when the webhook takes it. 202. May be repeated. Errors:
@@ -214,6 +235,9 @@ func (UnimplementedSubscriptionServiceServer) PutSubscription(context.Context, *
 }
 func (UnimplementedSubscriptionServiceServer) DeleteSubscription(context.Context, *DeleteSubscriptionRequest) (*DeleteSubscriptionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteSubscription not implemented")
+}
+func (UnimplementedSubscriptionServiceServer) ListSubscriptionEvents(context.Context, *ListSubscriptionEventsRequest) (*ListSubscriptionEventsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSubscriptionEvents not implemented")
 }
 func (UnimplementedSubscriptionServiceServer) ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListDeadLetters not implemented")
@@ -338,6 +362,24 @@ func _SubscriptionService_DeleteSubscription_Handler(srv interface{}, ctx contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SubscriptionService_ListSubscriptionEvents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSubscriptionEventsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SubscriptionServiceServer).ListSubscriptionEvents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SubscriptionService_ListSubscriptionEvents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SubscriptionServiceServer).ListSubscriptionEvents(ctx, req.(*ListSubscriptionEventsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SubscriptionService_ListDeadLetters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListDeadLettersRequest)
 	if err := dec(in); err != nil {
@@ -436,6 +478,10 @@ var SubscriptionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteSubscription",
 			Handler:    _SubscriptionService_DeleteSubscription_Handler,
+		},
+		{
+			MethodName: "ListSubscriptionEvents",
+			Handler:    _SubscriptionService_ListSubscriptionEvents_Handler,
 		},
 		{
 			MethodName: "ListDeadLetters",

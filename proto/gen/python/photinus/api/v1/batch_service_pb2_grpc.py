@@ -71,9 +71,11 @@ class BatchServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelBatch(self, request, context):
-        """Gives up a batch that is being sent; its messages become `cancelled`, and for a private batch a gap fill is sent in its
-        place. 204. Errors: FF10109 unknown (404), FF10466 not of a kind that can be cancelled, FF10468 not being sent,
-        FF10414 in gateway mode (all 400).
+        """Gives up an own batch that cannot be sent: its messages become `cancelled`, and a private batch with pins is replaced by
+        a gap fill, so that its author's later messages go on. Only while sending fails; the connector must confirm that the pin
+        was not sent and never will be. 204. Errors: FF10109 unknown (404), FF10466 not being sent and not of type
+        `contract_invoke_pin`, FF10468 not failing or its pin is under way (all 400), FF10414 in gateway mode (400), FF19407
+        no replica leads (503).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

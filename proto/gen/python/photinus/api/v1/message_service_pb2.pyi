@@ -474,3 +474,55 @@ class SendPrivateMessageResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SendPrivateMessageResponse: _TypeAlias = SendPrivateMessageResponse  # noqa: Y015
+
+@_typing.final
+class RequestReplyRequest(_message.Message):
+    """Request of RequestReply."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Namespace; empty for the default one."""
+    @_builtins.property
+    def message(self) -> _message_pb2.MessageInput:
+        """What to ask; with a tag, and `header.group` or `group`."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        message: _message_pb2.MessageInput | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "namespace", b"namespace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestReplyRequest: _TypeAlias = RequestReplyRequest  # noqa: Y015
+
+@_typing.final
+class RequestReplyResponse(_message.Message):
+    """Response of RequestReply."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def message(self) -> _message_pb2.Message:
+        """The reply."""
+
+    def __init__(
+        self,
+        *,
+        message: _message_pb2.Message | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestReplyResponse: _TypeAlias = RequestReplyResponse  # noqa: Y015

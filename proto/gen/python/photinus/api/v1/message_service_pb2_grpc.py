@@ -79,6 +79,11 @@ class MessageServiceStub:
                 request_serializer=photinus_dot_api_dot_v1_dot_message__service__pb2.SendPrivateMessageRequest.SerializeToString,
                 response_deserializer=photinus_dot_api_dot_v1_dot_message__service__pb2.SendPrivateMessageResponse.FromString,
                 _registered_method=True)
+        self.RequestReply = channel.unary_unary(
+                '/photinus.api.v1.MessageService/RequestReply',
+                request_serializer=photinus_dot_api_dot_v1_dot_message__service__pb2.RequestReplyRequest.SerializeToString,
+                response_deserializer=photinus_dot_api_dot_v1_dot_message__service__pb2.RequestReplyResponse.FromString,
+                _registered_method=True)
 
 
 class MessageServiceServicer:
@@ -151,6 +156,16 @@ class MessageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RequestReply(self, request, context):
+        """Sends a message to a group and waits for the first confirmed message that names it as its `cid`. The answer is that
+        message, with the values of its data. It does not matter on which replica the reply arrives, nor how soon. The request
+        stays sent when no reply came in time. Errors: as SendPrivateMessage; FF10261 no tag, FF10262 a `cid`, FF10271 no group
+        (400); FF10260 no reply in time (408); FF10269 rejected, FF19405 cancelled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MessageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -193,6 +208,11 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     servicer.SendPrivateMessage,
                     request_deserializer=photinus_dot_api_dot_v1_dot_message__service__pb2.SendPrivateMessageRequest.FromString,
                     response_serializer=photinus_dot_api_dot_v1_dot_message__service__pb2.SendPrivateMessageResponse.SerializeToString,
+            ),
+            'RequestReply': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequestReply,
+                    request_deserializer=photinus_dot_api_dot_v1_dot_message__service__pb2.RequestReplyRequest.FromString,
+                    response_serializer=photinus_dot_api_dot_v1_dot_message__service__pb2.RequestReplyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -416,6 +436,33 @@ class MessageService:
             '/photinus.api.v1.MessageService/SendPrivateMessage',
             photinus_dot_api_dot_v1_dot_message__service__pb2.SendPrivateMessageRequest.SerializeToString,
             photinus_dot_api_dot_v1_dot_message__service__pb2.SendPrivateMessageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequestReply(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/photinus.api.v1.MessageService/RequestReply',
+            photinus_dot_api_dot_v1_dot_message__service__pb2.RequestReplyRequest.SerializeToString,
+            photinus_dot_api_dot_v1_dot_message__service__pb2.RequestReplyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,12 @@ class MessageServiceStub:
     the confirmed message. Errors: as BroadcastMessage; FF00115 no members, FF10224 node of a member (400), FF10226 group
     unknown (404), FF10277 member unknown, FF10328 too large (400).
     """
+    RequestReply: _aio.UnaryUnaryMultiCallable[_message_service_pb2.RequestReplyRequest, _message_service_pb2.RequestReplyResponse]
+    """Sends a message to a group and waits for the first confirmed message that names it as its `cid`. The answer is that
+    message, with the values of its data. It does not matter on which replica the reply arrives, nor how soon. The request
+    stays sent when no reply came in time. Errors: as SendPrivateMessage; FF10261 no tag, FF10262 a `cid`, FF10271 no group
+    (400); FF10260 no reply in time (408); FF10269 rejected, FF19405 cancelled.
+    """
 
 class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     """Sends messages and shows those sent and received.
@@ -126,6 +132,18 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sends a message to a group, in the chain's order or (`txtype` unpinned) without the chain. 202, with `confirm` 200 and
         the confirmed message. Errors: as BroadcastMessage; FF00115 no members, FF10224 node of a member (400), FF10226 group
         unknown (404), FF10277 member unknown, FF10328 too large (400).
+        """
+
+    @_abc_1.abstractmethod
+    def RequestReply(
+        self,
+        request: _message_service_pb2.RequestReplyRequest,
+        context: _aio.ServicerContext[_message_service_pb2.RequestReplyRequest, _abc.Awaitable[_message_service_pb2.RequestReplyResponse]],
+    ) -> _abc.Awaitable[_message_service_pb2.RequestReplyResponse]:
+        """Sends a message to a group and waits for the first confirmed message that names it as its `cid`. The answer is that
+        message, with the values of its data. It does not matter on which replica the reply arrives, nor how soon. The request
+        stays sent when no reply came in time. Errors: as SendPrivateMessage; FF10261 no tag, FF10262 a `cid`, FF10271 no group
+        (400); FF10260 no reply in time (408); FF10269 rejected, FF19405 cancelled.
         """
 
 def add_MessageServiceServicer_to_server(servicer: MessageServiceServicer, server: _aio.Server) -> None: ...

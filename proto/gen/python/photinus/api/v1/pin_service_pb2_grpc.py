@@ -71,8 +71,9 @@ class PinServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RewindPins(self, request, context):
-        """Has undecided pins looked at again from a sequence or a batch on. May be repeated. Errors: FF00112 neither given (400),
-        FF10109 batch without pins here (404).
+        """Has all undecided pins looked at again. Sequence or batch say which pin an operator means, and the answer tells both.
+        May be repeated. Errors: FF19002 neither given, FF00138 bad id (400), FF10109 no such pin, or a batch without pins here
+        (404).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

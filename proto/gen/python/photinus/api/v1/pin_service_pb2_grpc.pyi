@@ -21,8 +21,9 @@ class PinServiceStub:
     ListNextPins: _aio.UnaryUnaryMultiCallable[_pin_service_pb2.ListNextPinsRequest, _pin_service_pb2.ListNextPinsResponse]
     """The next pin expected from each member in each private context."""
     RewindPins: _aio.UnaryUnaryMultiCallable[_pin_service_pb2.RewindPinsRequest, _pin_service_pb2.RewindPinsResponse]
-    """Has undecided pins looked at again from a sequence or a batch on. May be repeated. Errors: FF00112 neither given (400),
-    FF10109 batch without pins here (404).
+    """Has all undecided pins looked at again. Sequence or batch say which pin an operator means, and the answer tells both.
+    May be repeated. Errors: FF19002 neither given, FF00138 bad id (400), FF10109 no such pin, or a batch without pins here
+    (404).
     """
 
 class PinServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -50,8 +51,9 @@ class PinServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _pin_service_pb2.RewindPinsRequest,
         context: _aio.ServicerContext[_pin_service_pb2.RewindPinsRequest, _abc.Awaitable[_pin_service_pb2.RewindPinsResponse]],
     ) -> _abc.Awaitable[_pin_service_pb2.RewindPinsResponse]:
-        """Has undecided pins looked at again from a sequence or a batch on. May be repeated. Errors: FF00112 neither given (400),
-        FF10109 batch without pins here (404).
+        """Has all undecided pins looked at again. Sequence or batch say which pin an operator means, and the answer tells both.
+        May be repeated. Errors: FF19002 neither given, FF00138 bad id (400), FF10109 no such pin, or a batch without pins here
+        (404).
         """
 
 def add_PinServiceServicer_to_server(servicer: PinServiceServicer, server: _aio.Server) -> None: ...

@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from photinus.api.v1 import common_pb2 as photinus_dot_api_dot_v1_dot_common__pb2
+from photinus.api.v1 import event_pb2 as photinus_dot_api_dot_v1_dot_event__pb2
 from photinus.api.v1 import subscription_pb2 as photinus_dot_api_dot_v1_dot_subscription__pb2
 from photinus.options.v1 import json_pb2 as photinus_dot_options_dot_v1_dot_json__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*photinus/api/v1/subscription_service.proto\x12\x0fphotinus.api.v1\x1a\x1cphotinus/api/v1/common.proto\x1a\"photinus/api/v1/subscription.proto\x1a\x1ephotinus/options/v1/json.proto\"T\n\x18ListSubscriptionsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12%\n\x05query\x18\x02 \x01(\x0b\x32\x16.photinus.api.v1.Query\"t\n\x19ListSubscriptionsResponse\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.photinus.api.v1.Subscription\x12\x12\n\x05total\x18\x02 \x01(\x03H\x00\x88\x01\x01:\x0b\xb2\xbb\x18\x07\n\x05itemsB\x08\n\x06_total\"M\n\x16GetSubscriptionRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x14\n\x0c\x66\x65tch_status\x18\x03 \x01(\x08\"V\n\x17GetSubscriptionResponse\x12;\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1d.photinus.api.v1.SubscriptionB\x06\xaa\xbb\x18\x02(\x01\"c\n\x19\x43reateSubscriptionRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x33\n\x0csubscription\x18\x02 \x01(\x0b\x32\x1d.photinus.api.v1.Subscription\"Y\n\x1a\x43reateSubscriptionResponse\x12;\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1d.photinus.api.v1.SubscriptionB\x06\xaa\xbb\x18\x02(\x01\"`\n\x16PutSubscriptionRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x33\n\x0csubscription\x18\x02 \x01(\x0b\x32\x1d.photinus.api.v1.Subscription\"V\n\x17PutSubscriptionResponse\x12;\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1d.photinus.api.v1.SubscriptionB\x06\xaa\xbb\x18\x02(\x01\":\n\x19\x44\x65leteSubscriptionRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"\x1c\n\x1a\x44\x65leteSubscriptionResponse\"h\n\x16ListDeadLettersRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x14\n\x0csubscription\x18\x02 \x01(\t\x12%\n\x05query\x18\x03 \x01(\x0b\x32\x16.photinus.api.v1.Query\"p\n\x17ListDeadLettersResponse\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.photinus.api.v1.DeadLetter\x12\x12\n\x05total\x18\x02 \x01(\x03H\x00\x88\x01\x01:\x0b\xb2\xbb\x18\x07\n\x05itemsB\x08\n\x06_total\"M\n\x16RetryDeadLetterRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x14\n\x0csubscription\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\"S\n\x17RetryDeadLetterResponse\x12\x38\n\x0b\x64\x65\x61\x64_letter\x18\x01 \x01(\x0b\x32\x1b.photinus.api.v1.DeadLetterB\x06\xaa\xbb\x18\x02(\x01\"B\n\x17RetryDeadLettersRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x14\n\x0csubscription\x18\x02 \x01(\t\"4\n\x18RetryDeadLettersResponse\x12\x18\n\x06queued\x18\x01 \x01(\x03\x42\x08\xaa\xbb\x18\x04\x18\x01 \x02\"N\n\x17\x44\x65leteDeadLetterRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x14\n\x0csubscription\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\"\x1a\n\x18\x44\x65leteDeadLetterResponse2\xc9\x07\n\x13SubscriptionService\x12j\n\x11ListSubscriptions\x12).photinus.api.v1.ListSubscriptionsRequest\x1a*.photinus.api.v1.ListSubscriptionsResponse\x12\x64\n\x0fGetSubscription\x12\'.photinus.api.v1.GetSubscriptionRequest\x1a(.photinus.api.v1.GetSubscriptionResponse\x12m\n\x12\x43reateSubscription\x12*.photinus.api.v1.CreateSubscriptionRequest\x1a+.photinus.api.v1.CreateSubscriptionResponse\x12\x64\n\x0fPutSubscription\x12\'.photinus.api.v1.PutSubscriptionRequest\x1a(.photinus.api.v1.PutSubscriptionResponse\x12m\n\x12\x44\x65leteSubscription\x12*.photinus.api.v1.DeleteSubscriptionRequest\x1a+.photinus.api.v1.DeleteSubscriptionResponse\x12\x64\n\x0fListDeadLetters\x12\'.photinus.api.v1.ListDeadLettersRequest\x1a(.photinus.api.v1.ListDeadLettersResponse\x12\x64\n\x0fRetryDeadLetter\x12\'.photinus.api.v1.RetryDeadLetterRequest\x1a(.photinus.api.v1.RetryDeadLetterResponse\x12g\n\x10RetryDeadLetters\x12(.photinus.api.v1.RetryDeadLettersRequest\x1a).photinus.api.v1.RetryDeadLettersResponse\x12g\n\x10\x44\x65leteDeadLetter\x12(.photinus.api.v1.DeleteDeadLetterRequest\x1a).photinus.api.v1.DeleteDeadLetterResponseBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*photinus/api/v1/subscription_service.proto\x12\x0fphotinus.api.v1\x1a\x1cphotinus/api/v1/common.proto\x1a\x1bphotinus/api/v1/event.proto\x1a\"photinus/api/v1/subscription.proto\x1a\x1ephotinus/options/v1/json.proto\"T\n\x18ListSubscriptionsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12%\n\x05query\x18\x02 \x01(\x0b\x32\x16.photinus.api.v1.Query\"t\n\x19ListSubscriptionsResponse\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.photinus.api.v1.Subscription\x12\x12\n\x05total\x18\x02 \x01(\x03H\x00\x88\x01\x01:\x0b\xb2\xbb\x18\x07\n\x05itemsB\x08\n\x06_total\"M\n\x16GetSubscriptionRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x14\n\x0c\x66\x65tch_status\x18\x03 \x01(\x08\"V\n\x17GetSubscriptionResponse\x12;\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1d.photinus.api.v1.SubscriptionB\x06\xaa\xbb\x18\x02(\x01\"c\n\x19\x43reateSubscriptionRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x33\n\x0csubscription\x18\x02 \x01(\x0b\x32\x1d.photinus.api.v1.Subscription\"Y\n\x1a\x43reateSubscriptionResponse\x12;\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1d.photinus.api.v1.SubscriptionB\x06\xaa\xbb\x18\x02(\x01\"`\n\x16PutSubscriptionRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x33\n\x0csubscription\x18\x02 \x01(\x0b\x32\x1d.photinus.api.v1.Subscription\"V\n\x17PutSubscriptionResponse\x12;\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1d.photinus.api.v1.SubscriptionB\x06\xaa\xbb\x18\x02(\x01\":\n\x19\x44\x65leteSubscriptionRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"\x1c\n\x1a\x44\x65leteSubscriptionResponse\"\x93\x01\n\x1dListSubscriptionEventsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12%\n\x05query\x18\x03 \x01(\x0b\x32\x16.photinus.api.v1.Query\x12\x16\n\x0estart_sequence\x18\x04 \x01(\t\x12\x14\n\x0c\x65nd_sequence\x18\x05 \x01(\t\"r\n\x1eListSubscriptionEventsResponse\x12%\n\x05items\x18\x01 \x03(\x0b\x32\x16.photinus.api.v1.Event\x12\x12\n\x05total\x18\x02 \x01(\x03H\x00\x88\x01\x01:\x0b\xb2\xbb\x18\x07\n\x05itemsB\x08\n\x06_total\"h\n\x16ListDeadLettersRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x14\n\x0csubscription\x18\x02 \x01(\t\x12%\n\x05query\x18\x03 \x01(\x0b\x32\x16.photinus.api.v1.Query\"p\n\x17ListDeadLettersResponse\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.photinus.api.v1.DeadLetter\x12\x12\n\x05total\x18\x02 \x01(\x03H\x00\x88\x01\x01:\x0b\xb2\xbb\x18\x07\n\x05itemsB\x08\n\x06_total\"M\n\x16RetryDeadLetterRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x14\n\x0csubscription\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\"S\n\x17RetryDeadLetterResponse\x12\x38\n\x0b\x64\x65\x61\x64_letter\x18\x01 \x01(\x0b\x32\x1b.photinus.api.v1.DeadLetterB\x06\xaa\xbb\x18\x02(\x01\"B\n\x17RetryDeadLettersRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x14\n\x0csubscription\x18\x02 \x01(\t\"4\n\x18RetryDeadLettersResponse\x12\x18\n\x06queued\x18\x01 \x01(\x03\x42\x08\xaa\xbb\x18\x04\x18\x01 \x02\"N\n\x17\x44\x65leteDeadLetterRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x14\n\x0csubscription\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\"\x1a\n\x18\x44\x65leteDeadLetterResponse2\xc4\x08\n\x13SubscriptionService\x12j\n\x11ListSubscriptions\x12).photinus.api.v1.ListSubscriptionsRequest\x1a*.photinus.api.v1.ListSubscriptionsResponse\x12\x64\n\x0fGetSubscription\x12\'.photinus.api.v1.GetSubscriptionRequest\x1a(.photinus.api.v1.GetSubscriptionResponse\x12m\n\x12\x43reateSubscription\x12*.photinus.api.v1.CreateSubscriptionRequest\x1a+.photinus.api.v1.CreateSubscriptionResponse\x12\x64\n\x0fPutSubscription\x12\'.photinus.api.v1.PutSubscriptionRequest\x1a(.photinus.api.v1.PutSubscriptionResponse\x12m\n\x12\x44\x65leteSubscription\x12*.photinus.api.v1.DeleteSubscriptionRequest\x1a+.photinus.api.v1.DeleteSubscriptionResponse\x12y\n\x16ListSubscriptionEvents\x12..photinus.api.v1.ListSubscriptionEventsRequest\x1a/.photinus.api.v1.ListSubscriptionEventsResponse\x12\x64\n\x0fListDeadLetters\x12\'.photinus.api.v1.ListDeadLettersRequest\x1a(.photinus.api.v1.ListDeadLettersResponse\x12\x64\n\x0fRetryDeadLetter\x12\'.photinus.api.v1.RetryDeadLetterRequest\x1a(.photinus.api.v1.RetryDeadLetterResponse\x12g\n\x10RetryDeadLetters\x12(.photinus.api.v1.RetryDeadLettersRequest\x1a).photinus.api.v1.RetryDeadLettersResponse\x12g\n\x10\x44\x65leteDeadLetter\x12(.photinus.api.v1.DeleteDeadLetterRequest\x1a).photinus.api.v1.DeleteDeadLetterResponseBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,48 +44,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATESUBSCRIPTIONRESPONSE'].fields_by_name['subscription']._serialized_options = b'\252\273\030\002(\001'
   _globals['_PUTSUBSCRIPTIONRESPONSE'].fields_by_name['subscription']._loaded_options = None
   _globals['_PUTSUBSCRIPTIONRESPONSE'].fields_by_name['subscription']._serialized_options = b'\252\273\030\002(\001'
+  _globals['_LISTSUBSCRIPTIONEVENTSRESPONSE']._loaded_options = None
+  _globals['_LISTSUBSCRIPTIONEVENTSRESPONSE']._serialized_options = b'\262\273\030\007\n\005items'
   _globals['_LISTDEADLETTERSRESPONSE']._loaded_options = None
   _globals['_LISTDEADLETTERSRESPONSE']._serialized_options = b'\262\273\030\007\n\005items'
   _globals['_RETRYDEADLETTERRESPONSE'].fields_by_name['dead_letter']._loaded_options = None
   _globals['_RETRYDEADLETTERRESPONSE'].fields_by_name['dead_letter']._serialized_options = b'\252\273\030\002(\001'
   _globals['_RETRYDEADLETTERSRESPONSE'].fields_by_name['queued']._loaded_options = None
   _globals['_RETRYDEADLETTERSRESPONSE'].fields_by_name['queued']._serialized_options = b'\252\273\030\004\030\001 \002'
-  _globals['_LISTSUBSCRIPTIONSREQUEST']._serialized_start=161
-  _globals['_LISTSUBSCRIPTIONSREQUEST']._serialized_end=245
-  _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_start=247
-  _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_end=363
-  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_start=365
-  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_end=442
-  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_start=444
-  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_end=530
-  _globals['_CREATESUBSCRIPTIONREQUEST']._serialized_start=532
-  _globals['_CREATESUBSCRIPTIONREQUEST']._serialized_end=631
-  _globals['_CREATESUBSCRIPTIONRESPONSE']._serialized_start=633
-  _globals['_CREATESUBSCRIPTIONRESPONSE']._serialized_end=722
-  _globals['_PUTSUBSCRIPTIONREQUEST']._serialized_start=724
-  _globals['_PUTSUBSCRIPTIONREQUEST']._serialized_end=820
-  _globals['_PUTSUBSCRIPTIONRESPONSE']._serialized_start=822
-  _globals['_PUTSUBSCRIPTIONRESPONSE']._serialized_end=908
-  _globals['_DELETESUBSCRIPTIONREQUEST']._serialized_start=910
-  _globals['_DELETESUBSCRIPTIONREQUEST']._serialized_end=968
-  _globals['_DELETESUBSCRIPTIONRESPONSE']._serialized_start=970
-  _globals['_DELETESUBSCRIPTIONRESPONSE']._serialized_end=998
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=1000
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=1104
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=1106
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=1218
-  _globals['_RETRYDEADLETTERREQUEST']._serialized_start=1220
-  _globals['_RETRYDEADLETTERREQUEST']._serialized_end=1297
-  _globals['_RETRYDEADLETTERRESPONSE']._serialized_start=1299
-  _globals['_RETRYDEADLETTERRESPONSE']._serialized_end=1382
-  _globals['_RETRYDEADLETTERSREQUEST']._serialized_start=1384
-  _globals['_RETRYDEADLETTERSREQUEST']._serialized_end=1450
-  _globals['_RETRYDEADLETTERSRESPONSE']._serialized_start=1452
-  _globals['_RETRYDEADLETTERSRESPONSE']._serialized_end=1504
-  _globals['_DELETEDEADLETTERREQUEST']._serialized_start=1506
-  _globals['_DELETEDEADLETTERREQUEST']._serialized_end=1584
-  _globals['_DELETEDEADLETTERRESPONSE']._serialized_start=1586
-  _globals['_DELETEDEADLETTERRESPONSE']._serialized_end=1612
-  _globals['_SUBSCRIPTIONSERVICE']._serialized_start=1615
-  _globals['_SUBSCRIPTIONSERVICE']._serialized_end=2584
+  _globals['_LISTSUBSCRIPTIONSREQUEST']._serialized_start=190
+  _globals['_LISTSUBSCRIPTIONSREQUEST']._serialized_end=274
+  _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_start=276
+  _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_end=392
+  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_start=394
+  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_end=471
+  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_start=473
+  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_end=559
+  _globals['_CREATESUBSCRIPTIONREQUEST']._serialized_start=561
+  _globals['_CREATESUBSCRIPTIONREQUEST']._serialized_end=660
+  _globals['_CREATESUBSCRIPTIONRESPONSE']._serialized_start=662
+  _globals['_CREATESUBSCRIPTIONRESPONSE']._serialized_end=751
+  _globals['_PUTSUBSCRIPTIONREQUEST']._serialized_start=753
+  _globals['_PUTSUBSCRIPTIONREQUEST']._serialized_end=849
+  _globals['_PUTSUBSCRIPTIONRESPONSE']._serialized_start=851
+  _globals['_PUTSUBSCRIPTIONRESPONSE']._serialized_end=937
+  _globals['_DELETESUBSCRIPTIONREQUEST']._serialized_start=939
+  _globals['_DELETESUBSCRIPTIONREQUEST']._serialized_end=997
+  _globals['_DELETESUBSCRIPTIONRESPONSE']._serialized_start=999
+  _globals['_DELETESUBSCRIPTIONRESPONSE']._serialized_end=1027
+  _globals['_LISTSUBSCRIPTIONEVENTSREQUEST']._serialized_start=1030
+  _globals['_LISTSUBSCRIPTIONEVENTSREQUEST']._serialized_end=1177
+  _globals['_LISTSUBSCRIPTIONEVENTSRESPONSE']._serialized_start=1179
+  _globals['_LISTSUBSCRIPTIONEVENTSRESPONSE']._serialized_end=1293
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=1295
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=1399
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=1401
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=1513
+  _globals['_RETRYDEADLETTERREQUEST']._serialized_start=1515
+  _globals['_RETRYDEADLETTERREQUEST']._serialized_end=1592
+  _globals['_RETRYDEADLETTERRESPONSE']._serialized_start=1594
+  _globals['_RETRYDEADLETTERRESPONSE']._serialized_end=1677
+  _globals['_RETRYDEADLETTERSREQUEST']._serialized_start=1679
+  _globals['_RETRYDEADLETTERSREQUEST']._serialized_end=1745
+  _globals['_RETRYDEADLETTERSRESPONSE']._serialized_start=1747
+  _globals['_RETRYDEADLETTERSRESPONSE']._serialized_end=1799
+  _globals['_DELETEDEADLETTERREQUEST']._serialized_start=1801
+  _globals['_DELETEDEADLETTERREQUEST']._serialized_end=1879
+  _globals['_DELETEDEADLETTERRESPONSE']._serialized_start=1881
+  _globals['_DELETEDEADLETTERRESPONSE']._serialized_end=1907
+  _globals['_SUBSCRIPTIONSERVICE']._serialized_start=1910
+  _globals['_SUBSCRIPTIONSERVICE']._serialized_end=3002
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from photinus.api.v1 import common_pb2 as _common_pb2
+from photinus.api.v1 import event_pb2 as _event_pb2
 from photinus.api.v1 import subscription_pb2 as _subscription_pb2
 import builtins as _builtins
 import sys
@@ -278,6 +279,76 @@ class DeleteSubscriptionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteSubscriptionResponse: _TypeAlias = DeleteSubscriptionResponse  # noqa: Y015
+
+@_typing.final
+class ListSubscriptionEventsRequest(_message.Message):
+    """Request of ListSubscriptionEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    START_SEQUENCE_FIELD_NUMBER: _builtins.int
+    END_SEQUENCE_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Namespace; empty for the default one."""
+    id: _builtins.str
+    """Id of the subscription."""
+    start_sequence: _builtins.str
+    """Sequence of the first event to look at, in decimal; empty for as far back as is allowed."""
+    end_sequence: _builtins.str
+    """Sequence of the last event to look at; empty for the newest one, or as far on as is allowed."""
+    @_builtins.property
+    def query(self) -> _common_pb2.Query:
+        """Which ones of those that match."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        id: _builtins.str = ...,
+        query: _common_pb2.Query | None = ...,
+        start_sequence: _builtins.str = ...,
+        end_sequence: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_sequence", b"end_sequence", "id", b"id", "namespace", b"namespace", "query", b"query", "start_sequence", b"start_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSubscriptionEventsRequest: _TypeAlias = ListSubscriptionEventsRequest  # noqa: Y015
+
+@_typing.final
+class ListSubscriptionEventsResponse(_message.Message):
+    """Response of ListSubscriptionEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    total: _builtins.int
+    """All that match in the part of the log that was looked at; always set."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
+        """The events."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[_event_pb2.Event] | None = ...,
+        total: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "items", b"items", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__total: _TypeAlias = _typing.Literal["total"]  # noqa: Y015
+    _WhichOneofArgType__total: _TypeAlias = _typing.Literal["_total", b"_total"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total) -> _WhichOneofReturnType__total | None: ...
+
+Global___ListSubscriptionEventsResponse: _TypeAlias = ListSubscriptionEventsResponse  # noqa: Y015
 
 @_typing.final
 class ListDeadLettersRequest(_message.Message):

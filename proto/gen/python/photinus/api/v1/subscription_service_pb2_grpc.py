@@ -60,6 +60,11 @@ class SubscriptionServiceStub:
                 request_serializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.DeleteSubscriptionRequest.SerializeToString,
                 response_deserializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.DeleteSubscriptionResponse.FromString,
                 _registered_method=True)
+        self.ListSubscriptionEvents = channel.unary_unary(
+                '/photinus.api.v1.SubscriptionService/ListSubscriptionEvents',
+                request_serializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.ListSubscriptionEventsRequest.SerializeToString,
+                response_deserializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.ListSubscriptionEventsResponse.FromString,
+                _registered_method=True)
         self.ListDeadLetters = channel.unary_unary(
                 '/photinus.api.v1.SubscriptionService/ListDeadLetters',
                 request_serializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.ListDeadLettersRequest.SerializeToString,
@@ -125,6 +130,16 @@ class SubscriptionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSubscriptionEvents(self, request, context):
+        """Events of the past that match the filter of a subscription, delivered or not, with the objects they refer to. Nothing is
+        delivered by it and no position moves. It looks at the newest part of the log, or the part that is asked for, at most
+        `subscription.events.maxScanLength` events (1000); the total is that of this part. Errors: FF00138 bad id (400), FF00164
+        unknown (404), FF10464 a sequence that is no number, FF10463 the part is too long (400).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListDeadLetters(self, request, context):
         """Events that the webhook of a subscription did not take. Errors: FF00138 bad id (400).
         """
@@ -181,6 +196,11 @@ def add_SubscriptionServiceServicer_to_server(servicer, server):
                     servicer.DeleteSubscription,
                     request_deserializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.DeleteSubscriptionRequest.FromString,
                     response_serializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.DeleteSubscriptionResponse.SerializeToString,
+            ),
+            'ListSubscriptionEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSubscriptionEvents,
+                    request_deserializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.ListSubscriptionEventsRequest.FromString,
+                    response_serializer=photinus_dot_api_dot_v1_dot_subscription__service__pb2.ListSubscriptionEventsResponse.SerializeToString,
             ),
             'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDeadLetters,
@@ -339,6 +359,33 @@ class SubscriptionService:
             '/photinus.api.v1.SubscriptionService/DeleteSubscription',
             photinus_dot_api_dot_v1_dot_subscription__service__pb2.DeleteSubscriptionRequest.SerializeToString,
             photinus_dot_api_dot_v1_dot_subscription__service__pb2.DeleteSubscriptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSubscriptionEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/photinus.api.v1.SubscriptionService/ListSubscriptionEvents',
+            photinus_dot_api_dot_v1_dot_subscription__service__pb2.ListSubscriptionEventsRequest.SerializeToString,
+            photinus_dot_api_dot_v1_dot_subscription__service__pb2.ListSubscriptionEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

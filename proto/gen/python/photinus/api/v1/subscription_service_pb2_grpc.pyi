@@ -32,6 +32,12 @@ class SubscriptionServiceStub:
     """
     DeleteSubscription: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.DeleteSubscriptionRequest, _subscription_service_pb2.DeleteSubscriptionResponse]
     """Deletes a subscription and its position. 204. Errors: FF00138 bad id (400), FF10109 unknown (404)."""
+    ListSubscriptionEvents: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.ListSubscriptionEventsRequest, _subscription_service_pb2.ListSubscriptionEventsResponse]
+    """Events of the past that match the filter of a subscription, delivered or not, with the objects they refer to. Nothing is
+    delivered by it and no position moves. It looks at the newest part of the log, or the part that is asked for, at most
+    `subscription.events.maxScanLength` events (1000); the total is that of this part. Errors: FF00138 bad id (400), FF00164
+    unknown (404), FF10464 a sequence that is no number, FF10463 the part is too long (400).
+    """
     ListDeadLetters: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.ListDeadLettersRequest, _subscription_service_pb2.ListDeadLettersResponse]
     """Events that the webhook of a subscription did not take. Errors: FF00138 bad id (400)."""
     RetryDeadLetter: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.RetryDeadLetterRequest, _subscription_service_pb2.RetryDeadLetterResponse]
@@ -91,6 +97,18 @@ class SubscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_subscription_service_pb2.DeleteSubscriptionRequest, _abc.Awaitable[_subscription_service_pb2.DeleteSubscriptionResponse]],
     ) -> _abc.Awaitable[_subscription_service_pb2.DeleteSubscriptionResponse]:
         """Deletes a subscription and its position. 204. Errors: FF00138 bad id (400), FF10109 unknown (404)."""
+
+    @_abc_1.abstractmethod
+    def ListSubscriptionEvents(
+        self,
+        request: _subscription_service_pb2.ListSubscriptionEventsRequest,
+        context: _aio.ServicerContext[_subscription_service_pb2.ListSubscriptionEventsRequest, _abc.Awaitable[_subscription_service_pb2.ListSubscriptionEventsResponse]],
+    ) -> _abc.Awaitable[_subscription_service_pb2.ListSubscriptionEventsResponse]:
+        """Events of the past that match the filter of a subscription, delivered or not, with the objects they refer to. Nothing is
+        delivered by it and no position moves. It looks at the newest part of the log, or the part that is asked for, at most
+        `subscription.events.maxScanLength` events (1000); the total is that of this part. Errors: FF00138 bad id (400), FF00164
+        unknown (404), FF10464 a sequence that is no number, FF10463 the part is too long (400).
+        """
 
     @_abc_1.abstractmethod
     def ListDeadLetters(
