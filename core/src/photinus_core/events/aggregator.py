@@ -74,6 +74,10 @@ class NodeRegistry(Protocol):
         ...
 
 
+def _none(_: Collection[Uuid]) -> Collection[Uuid]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class AgreementSettings:
     """What a namespace's agreement is made with.
@@ -85,6 +89,7 @@ class AgreementSettings:
         nodes: Hears of confirmed nodes.
         batches_decided: Called after each commit with the batches it decided messages of.
         contract_ending: Called in the transaction that ends a contract, after it is written.
+        own_batches: Which of some batches are this member's own, for durations.
     """
 
     key_type: VerifierType
@@ -93,6 +98,7 @@ class AgreementSettings:
     nodes: NodeRegistry
     batches_decided: Callable[[Collection[Uuid]], None]
     contract_ending: Callable[[WriteTransaction], Awaitable[None]]
+    own_batches: Callable[[Collection[Uuid]], Collection[Uuid]] = _none
 
 
 class _StartOverError(Exception):
@@ -333,13 +339,14 @@ class Aggregator:
                     await self._settings.contract_ending(tx)
         except commit.TakenBackError:
             raise _StartOverError("what was decided on was taken back meanwhile") from None
-        self._settings.batches_decided(
-            {
-                Uuid(decision.batch.id)
-                for decision in decisions
-                if isinstance(decision, MessageDecision | BatchVoided)
-            }
-        )
+        batches = {
+            Uuid(decision.batch.id)
+            for decision in decisions
+            if isinstance(decision, MessageDecision | BatchVoided)
+        }
+        own = self._settings.own_batches(batches)
+        context.meter.decided(commit.decided_messages(wanted, own))
+        self._settings.batches_decided(batches)
         await self._follow_up(effects, row)
 
     async def _follow_up(self, effects: Effects, row: NamespaceRow | None) -> None:

@@ -6,6 +6,7 @@ ignore them alike. Pins are stored in chain order with the position that orders 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -105,16 +106,18 @@ class ChainIntake(StreamIntake):
         self._shared_storage = shared_storage
         self._queued = queued
         self._downloads: list[Operation] = []
+        self._new = Counter[tuple[str, str]]()
 
     def _committed(self) -> None:
         self._queued(self._downloads)
+        self._context.meter.ledger_events(self._new)
 
     async def _take(
         self, tx: WriteTransaction, events: tuple[ConnectorEvent, ...]
     ) -> Mapping[str, str]:
         now = self._context.clock.now()
         found = _Found()
-        self._downloads = []
+        self._downloads, self._new = [], Counter()
         for event in events:
             self._sort(event, found, now)
         wakeups = set[WakeupKind]()
@@ -126,6 +129,7 @@ class ChainIntake(StreamIntake):
         if found.events:
             new_events = await tx.insert_blockchain_events(found.events)
             tx.append_events([self._log_entry(e, now) for e in new_events])
+            self._new.update((e.location, e.signature) for e in new_events)
         if found.pins:
             new_pins = await tx.insert_pins(found.pins)
             await self._queue_downloads(tx, new_pins, found.tx_of)

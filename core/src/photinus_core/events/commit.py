@@ -6,7 +6,7 @@ are few).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,9 +18,10 @@ from photinus_core.events.chain import ACTION_NOTES, ActionNote
 from photinus_core.events.entries import message_events
 from photinus_core.events.facts import event_position, next_pin_row
 from photinus_core.model.events import NewEvent
-from photinus_core.model.ids import Hash32, Namespace, Nanoseconds, Uuid
+from photinus_core.model.ids import Hash32, Namespace, Nanoseconds, Uuid, seconds_between
 from photinus_core.model.ledger import NamespaceRow, NetworkContract, ReceivedBatchKey
 from photinus_core.model.messages import DECIDED_STATES, MessageState, NextPin, Pin
+from photinus_core.ports.meter import Decided
 from photinus_core.ports.store import Decision as StoredDecision
 from photinus_core.ports.store import WriteTransaction
 from photinus_core.sequencing.decisions import (
@@ -244,6 +245,26 @@ def _switch(
     known = {contract.index for contract in ended}
     fresh = [contract for contract in following if contract.index not in known]
     return msgspec.structs.replace(row, contracts=(*ended, *fresh))
+
+
+def decided_messages(commit: Commit, own: Collection[Uuid]) -> list[Decided]:
+    """What a commit decided of messages, to be counted; `own` are batches that this member sent."""
+    found = []
+    for decision in commit.decisions:
+        if not isinstance(decision, MessageDecision) or decision.outcome not in _STATES:
+            continue
+        content = decision.message.payload
+        assert isinstance(content, Content)
+        header = content.message.header
+        is_own = Uuid(decision.batch.id) in own
+        found.append(
+            Decided(
+                header.type,
+                decision.outcome is Outcome.CONFIRMED,
+                seconds_between(header.created, commit.at) if is_own else None,
+            )
+        )
+    return found
 
 
 def read_action_notes(notes: Mapping[str, str]) -> list[ActionNote]:

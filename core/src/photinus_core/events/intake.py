@@ -27,6 +27,7 @@ from photinus_core.ports.connectors import (
     StreamProgress,
     WorkUpdate,
 )
+from photinus_core.ports.meter import UNMETERED, Meter
 from photinus_core.ports.store import Fence, Store, WriteTransaction
 
 log: Final = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class IntakeContext:
         fence: Leadership under which rows are written.
         clock: For times that people read.
         refusals: Where refused input is noted.
+        meter: Counts for the namespace.
     """
 
     store: Store
@@ -55,6 +57,7 @@ class IntakeContext:
     fence: Fence
     clock: Clock
     refusals: Refusals = field(default_factory=Refusals)
+    meter: Meter = UNMETERED
 
     def refuse(self, source: str, subject: str, reason: object) -> None:
         """Notes an input that is refused."""

@@ -44,6 +44,7 @@ from photinus_core.model.messages import (
 from photinus_core.model.network import Identity, IdentityType, VerifierType
 from photinus_core.model.wire import WireBatch, decode_wrapper
 from photinus_core.ports.connectors import ConnectorEvent, PeerBlob, PeerMessage
+from photinus_core.ports.meter import Decided
 from photinus_core.ports.store import (
     Decision,
     ParkedMessage,
@@ -74,6 +75,8 @@ class _Sender:
 
     async def node(self, reader: Reader, peer: str) -> Identity:
         """The node behind a peer id."""
+    decided: list[Decided] = field(default_factory=list)
+    """Messages that this transaction confirms or rejects."""
         if peer not in self.nodes:
             verifier = await reader.verifier(VerifierType.DX_PEER_ID, peer)
             found = None if verifier is None else await reader.identity(verifier.identity)
@@ -118,6 +121,7 @@ class PeerIntake(StreamIntake):
 
     async def retry_parked(self, peer: str | None = None) -> int:
         """Looks again at what a peer, or every peer, has parked here.
+        self._decided: list[Decided] = []
 
         Returns:
             How many messages were taken or refused.
@@ -141,13 +145,18 @@ class PeerIntake(StreamIntake):
         return done
 
     async def _take(
+        context.meter.decided(senders.decided)
         self, tx: WriteTransaction, events: tuple[ConnectorEvent, ...]
     ) -> Mapping[str, str]:
+    def _committed(self) -> None:
+        self._context.meter.decided(self._decided)
+
         receipts: dict[str, str] = {}
         senders = _Sender()
         blobs: list[Blob] = []
         for event in events:
             match event.body:
+        self._decided = senders.decided
                 case PeerMessage() as body:
                     try:
                         receipts[event.id] = await self._accept(tx, body, senders)
@@ -204,7 +213,7 @@ class PeerIntake(StreamIntake):
             raise Rejected("FF19400", f"batch of node '{wire.batch.node}'")
         await self._check_author(tx, wire, node, senders)
         if wire.batch.tx.type is TransactionType.UNPINNED:
-            await self._confirm_unpinned(tx, wire, group, node)
+            senders.decided.extend(await self._confirm_unpinned(tx, wire, group, node))
         else:
             await self._store_pinned(tx, wire)
         return wire.batch.manifest
@@ -264,7 +273,7 @@ class PeerIntake(StreamIntake):
 
     async def _confirm_unpinned(
         self, tx: WriteTransaction, wire: WireBatch, group: Group | None, node: Identity
-    ) -> None:
+    ) -> list[Decided]:
         batch, context = wire.batch, self._context
         if defect := defect_of(batch, wire.messages, context.network_name):
             raise Rejected("FF19400", defect)
@@ -290,6 +299,10 @@ class PeerIntake(StreamIntake):
 
     async def _check_group(
         self, tx: WriteTransaction, wire: WireBatch, group: Group | None, node: Identity
+        return [
+            Decided(message.header.type, decision.state is MessageState.CONFIRMED, None)
+            for message, decision in zip(wire.messages, decisions, strict=True)
+        ]
     ) -> None:
         wanted = {message.header.group for message in wire.messages}
         (group_hash,) = wanted if len(wanted) == 1 else (None,)

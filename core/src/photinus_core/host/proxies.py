@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, Protocol
 
+import msgspec
 from photinus.connector.v1 import blockchain_pb2 as chain
 from photinus.connector.v1 import blockchain_pb2_grpc as chain_grpc
 from photinus.connector.v1 import common_pb2 as common
@@ -27,9 +28,11 @@ from photinus_core.ports.connectors import (
     Invocation,
     KeyIntent,
     Listener,
+    Method,
     ResolvedKey,
     Submission,
 )
+from photinus_core.ports.meter import UNMETERED, LedgerMeter
 
 CHUNK_BYTES_MAX: Final = 1 << 20
 
@@ -70,6 +73,16 @@ class _Proxy:
 class BlockchainProxy(_Proxy):
     """`ports.connectors.BlockchainConnector` over gRPC."""
 
+    def __init__(
+        self,
+        calls: Calls,
+        cluster_id: str,
+        open_stream: OpenStream,
+        meter: LedgerMeter = UNMETERED,
+    ) -> None:
+        super().__init__(calls, cluster_id, open_stream)
+        self._meter = meter
+
     async def resolve_key(self, key: str, intent: KeyIntent) -> ResolvedKey:
         """Turns what a user wrote into the canonical form of a key."""
         request = chain.ResolveKeyRequest(key=key, intent=convert.INTENTS[intent])
@@ -85,6 +98,7 @@ class BlockchainProxy(_Proxy):
         location: str,
     ) -> Submission:
         """Pins a batch. Calls of one signer reach the ledger in their order."""
+        self._meter.ledger_transaction(location, "pinBatch")
         request = chain.SubmitBatchPinRequest(
             context=convert.mutation(self._cluster_id, call),
             network_namespace=network_namespace,
@@ -98,6 +112,7 @@ class BlockchainProxy(_Proxy):
         self, call: CallKey, signing_key: str, action: str, payload: str, location: str
     ) -> Submission:
         """Records a network action."""
+        self._meter.ledger_transaction(location, "networkAction")
         request = chain.SubmitNetworkActionRequest(
             context=convert.mutation(self._cluster_id, call),
             signing_key=signing_key,
@@ -109,6 +124,7 @@ class BlockchainProxy(_Proxy):
 
     async def invoke_contract(self, call: CallKey, invocation: Invocation) -> Submission:
         """Calls a method in a transaction."""
+        self._meter.ledger_transaction(invocation.location, _method_name(invocation.method))
         pin = invocation.pin
         request = chain.InvokeContractRequest(
             context=convert.mutation(self._cluster_id, call),
@@ -143,6 +159,7 @@ class BlockchainProxy(_Proxy):
 
     async def query_contract(self, invocation: Invocation) -> str:
         """Calls a method without a transaction; gives the result as JSON."""
+        self._meter.ledger_query(invocation.location, _method_name(invocation.method))
         request = chain.QueryContractRequest(
             signing_key=invocation.signing_key,
             location_json=invocation.location,
@@ -161,6 +178,7 @@ class BlockchainProxy(_Proxy):
 
     async def network_version(self, location: str) -> int:
         """Asks a multiparty contract for its version, 1 or 2."""
+        self._meter.ledger_query(location, "networkVersion")
         request = chain.GetNetworkVersionRequest(location_json=location)
         answer = await self._calls.ask(lambda c: _chain(c).GetNetworkVersion, request)
         return int(answer.version)
@@ -289,6 +307,18 @@ class DataExchangeProxy(_Proxy):
             context=convert.mutation(self._cluster_id, call), payload_ref=payload_ref
         )
         await self._calls.change(lambda c: _exchange(c).DeleteBlob, request)
+
+
+def _method_name(method: Method) -> str:
+    """Name of a method in FireFly's interface form; empty when it has none."""
+    try:
+        return msgspec.json.decode(method.method, type=_Named).name
+    except msgspec.DecodeError:
+        return ""
+
+
+class _Named(msgspec.Struct):
+    name: str = ""
 
 
 def _chain(connection: Connection) -> chain_grpc.BlockchainServiceStub:

@@ -33,6 +33,7 @@ from photinus_core.ports.connectors import (
     Listener,
     SharedStorage,
 )
+from photinus_core.ports.meter import UNMETERED, LedgerMeter
 from photinus_core.ports.tasks import Background
 from photinus_core.sequencing.connector_life import LIMITS
 
@@ -49,12 +50,19 @@ class ConnectorHost:
         core: What connectors are told, and where launched ones keep their data.
         may_launch: False when there may be other replicas: launched connectors have one core.
         sockets: Directory in which connectors are discovered; None for none.
+        meter: Counts what ledgers are asked.
     """
 
     def __init__(
-        self, core: CoreFacts, *, may_launch: bool = True, sockets: Path | None = None
+        self,
+        core: CoreFacts,
+        *,
+        may_launch: bool = True,
+        sockets: Path | None = None,
+        meter: LedgerMeter = UNMETERED,
     ) -> None:
         self._core = core
+        self._meter = meter
         self._may_launch = may_launch
         self._supervisors: dict[str, Supervisor] = {}
         self._runs: dict[str, asyncio.Task[None]] = {}
@@ -198,7 +206,7 @@ class ConnectorHost:
 
     def blockchain(self, name: str) -> BlockchainConnector:
         """A ledger. The proxy stays good whatever becomes of the connector's process."""
-        return BlockchainProxy(*self._parts(name, Category.BLOCKCHAIN))
+        return BlockchainProxy(*self._parts(name, Category.BLOCKCHAIN), self._meter)
 
     def data_exchange(self, name: str) -> DataExchangeConnector:
         """A data exchange; as `blockchain`."""

@@ -42,6 +42,8 @@ from photinus_core.sequencing.batching import (
 
 logger = logging.getLogger(__name__)
 
+OWN_KEPT_MAX: Final = 10_000
+"""Most own batches of which it is remembered here that they are ours."""
 READ_PAGE: Final = 1_000
 """Most ready messages read at once."""
 POLL_S: Final = 5.0
@@ -124,6 +126,7 @@ class BatchManager:
         self._pins_renewed = False
         self._under: dict[Uuid, _Under] = {}
         self._stats: dict[ProcessorKey, ProcessorStats] = {}
+        self._own: dict[Uuid, None] = {}
         self._machines = {
             True: Batching(
                 messages_max=limits.broadcast_messages_max,
@@ -207,6 +210,14 @@ class BatchManager:
         self._pins_renewed = True
         self._wake.set()
 
+    def own(self, batches: Collection[Uuid]) -> set[Uuid]:
+        """Which of some batches are ours, as far as this leadership has sent or found them."""
+        return {batch for batch in batches if batch in self._own}
+
+    def in_flight(self) -> int:
+        """Batches between seal and finish."""
+        return len(self._under)
+
     def is_under_way(self, transaction: Uuid) -> bool:
         """Whether a transaction is that of a batch that is being sent."""
         return any(
@@ -218,6 +229,8 @@ class BatchManager:
         now = self._now()
         for machine in self._machines.values():
             machine.decided(batches, now)
+        for batch in batches:
+            self._own.pop(batch, None)
         self._wake.set()
 
     def _notified(self, notification: Notification) -> None:
@@ -230,6 +243,7 @@ class BatchManager:
             batches = await reader.open_batches()
             off_chain = await _off_chain(reader)
         for batch in off_chain:
+            self._remember(batch.id)
             if batch.dispatched:
                 machine = self._machines[batch.type is BatchType.BROADCAST]
                 machine.pinned_before(_processor_of(batch), batch.key)
@@ -270,6 +284,7 @@ class BatchManager:
     def _take_up(self, sealed: SealedBatch, payload_ref: str, *, prepared: bool) -> None:
         batch = sealed.wire.batch
         processor = _processor_of(batch)
+        self._remember(batch.id)
         self._under[batch.id] = _Under(
             Journey(sealed, payload_ref), processor, self._clock.monotonic_s()
         )
@@ -359,9 +374,15 @@ class BatchManager:
     async def _seal(self, machine: Batching, action: Seal) -> None:
         since = self._clock.monotonic_s()
         sealed = await self._sealer.seal([Uuid(m) for m in action.messages], self._fence)
+        self._remember(sealed.id)
         self._under[sealed.id] = _Under(Journey(sealed), action.processor, since)
         self._stats_of(action.processor).last_flush_start = self._clock.now()
         machine.sealed(action, sealed.id)
+
+    def _remember(self, batch: Uuid) -> None:
+        self._own[batch] = None
+        while len(self._own) > OWN_KEPT_MAX:
+            del self._own[next(iter(self._own))]
 
     def _failed(self, machine: Batching, action: Action, failure: Exception) -> None:
         error, now = _error(failure), self._now()

@@ -19,7 +19,7 @@ from photinus_core.identity.resolution import IdentityResolver
 from photinus_core.messaging.sealing import SealedBatch
 from photinus_core.model.errors import InternalBug, Unavailable
 from photinus_core.model.events import EventType, NewEvent
-from photinus_core.model.ids import Uuid, new_uuid
+from photinus_core.model.ids import Uuid, new_uuid, seconds_between
 from photinus_core.model.ledger import (
     NetworkContract,
     Operation,
@@ -38,6 +38,7 @@ from photinus_core.ports.connectors import (
     SharedStorage,
     Submission,
 )
+from photinus_core.ports.meter import Decided
 from photinus_core.ports.scope import Scope
 from photinus_core.ports.store import Fence, OperationChange, WriteTransaction
 
@@ -100,6 +101,7 @@ class BatchDispatcher:
         self._namespace = scope.namespace
         self._network_name = scope.network_name
         self._clock = scope.clock
+        self._meter = scope.meter
         self._connectors = connectors
         self._identities = identities
         self._active_contract = active_contract
@@ -158,6 +160,14 @@ class BatchDispatcher:
             if not sealed.is_pinned:
                 await tx.confirm_batches([ReceivedBatchKey(batch.id, batch.hash)], now)
                 self._confirm(tx, sealed, moved)
+        if not sealed.is_pinned:
+            self._meter.decided(
+                [
+                    Decided(m.header.type, True, seconds_between(m.header.created, now))
+                    for m in sealed.wire.messages
+                    if m.header.id in moved
+                ]
+            )
 
     def _confirm(self, tx: WriteTransaction, sealed: SealedBatch, moved: set[Uuid]) -> None:
         now = self._clock.now()
@@ -279,7 +289,7 @@ class BatchDispatcher:
         """Hands one pin to the ledger's connector."""
         batch = sealed.wire.batch
         pin = BatchPinInput(batch.tx.id, batch.id, batch.hash, payload_ref, sealed.contexts)
-        return await self._connectors.blockchain.submit_batch_pin(
+        submission = await self._connectors.blockchain.submit_batch_pin(
             self._call(operation),
             self._network_name,
             batch.key,
@@ -287,6 +297,8 @@ class BatchDispatcher:
             # Read now, after the operation was chosen: one that was renewed goes nowhere older.
             (await self._active_contract()).location,
         )
+        self._meter.pinned()
+        return submission
 
     def published(self, operation: Operation, payload_ref: str) -> OperationChange:
         """The end of an upload."""

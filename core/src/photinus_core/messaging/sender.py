@@ -8,6 +8,7 @@ the commit.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -74,6 +75,7 @@ class MessageSender:
         self._namespace = scope.namespace
         self._network_name = scope.network_name
         self._clock = scope.clock
+        self._meter = scope.meter
         self._identities = identities
         self._data = data
         self._groups = groups
@@ -246,4 +248,12 @@ class MessageSender:
 
     async def _commit(self, writes: Sequence[MessageWrite]) -> list[Uuid | None]:
         async with self._store.write(self._namespace) as tx:
-            return list(await tx.insert_messages(writes))
+            taken = list(await tx.insert_messages(writes))
+        self._meter.submitted(
+            Counter(
+                write.message.header.type
+                for write, existing in zip(writes, taken, strict=True)
+                if existing is None
+            )
+        )
+        return taken

@@ -89,3 +89,8 @@ def parse_hash(text: str) -> Hash32:
     if _HASH.fullmatch(lower) is None:
         raise Rejected("FF00107")
     return Hash32(lower)
+
+
+def seconds_between(earlier: Nanoseconds, later: Nanoseconds) -> float:
+    """How many seconds lie between two times; 0 when a clock went back between them."""
+    return max(0.0, (later - earlier) / 1_000_000_000)

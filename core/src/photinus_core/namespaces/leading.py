@@ -89,7 +89,12 @@ class Leadership:
         fence = fence_of(lease)
         plugins = plugins_of(settings)
         self.context = IntakeContext(
-            scope.store, scope.namespace, scope.network_name, fence, scope.clock
+            scope.store,
+            scope.namespace,
+            scope.network_name,
+            fence,
+            scope.clock,
+            meter=scope.meter,
         )
         self.downloads = Downloads(self.context, parts.storage, parts.exchange)
         self.chain_intake = ChainIntake(self.context, plugins.shared_storage, self.downloads.queued)
@@ -115,6 +120,7 @@ class Leadership:
                 nodes=self.peers,
                 batches_decided=self.batches.decided,
                 contract_ending=self.batches.renew_pins,
+                own_batches=self.batches.own,
             ),
         )
         self.submissions = Submissions(scope, fence, self._runners(), self.batches.is_under_way)

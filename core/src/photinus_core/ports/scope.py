@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from photinus_core.model.ids import Namespace
 from photinus_core.ports.clock import Clock
+from photinus_core.ports.meter import UNMETERED, Meter
 from photinus_core.ports.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One namespace, its database and its clock.
+    """One namespace, its database, its clock, and what counts for it.
 
     Attributes:
         namespace: Local name: the key of every row.
@@ -22,3 +23,4 @@ class Scope:
     clock: Clock
     namespace: Namespace
     network_name: str
+    meter: Meter = UNMETERED

@@ -187,6 +187,14 @@ class MessageReads(Protocol):
         """Finds messages by id; unknown ids are missing from the answer."""
         ...
 
+@dataclass(frozen=True, slots=True)
+class SubscriptionLag:
+    """How many events lie between a durable subscription's offset and the end of the log."""
+
+    name: str
+    events: int
+
+
     async def ready_messages(self, after: int, limit: int) -> list[ReadyMessage]:
         """Messages in state `ready` that no batch holds, above a sequence, in order of sequence."""
         ...
@@ -489,6 +497,10 @@ class MessageWrites(Protocol):
     async def insert_data(self, data: Sequence[Data], blobs: Sequence[Blob] = ()) -> None:
         """Stores new data items of this member."""
         ...
+    async def subscription_lags(self, limit: int) -> list[SubscriptionLag]:
+        """How far durable subscriptions are behind the log, the slowest first."""
+        ...
+
 
     async def set_data_public(self, refs: Mapping[Uuid, str]) -> None:
         """Notes where blobs of data items were published."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from photinus_core.ports.store import Backlog, Prunable, PruneWindow
+from photinus_core.model.changes import ChangeCollection, ChangeKind
+from photinus_core.ports.store import Backlog, Prunable, PruneWindow, SubscriptionLag
 from photinus_core.store.session import Row, Session, WriteSession
 
 WINDOW_ROWS: Final = 1_000
@@ -26,6 +27,14 @@ _BACKLOG: Final = (
 _SLOWEST: Final = (
     "SELECT min(coalesce(o.current, 0)) FROM subscriptions s LEFT JOIN offsets o "
     "ON o.namespace = s.namespace AND o.subscription = s.id WHERE s.namespace = $1"
+)
+
+
+_LAGS: Final = (
+    "SELECT s.name, coalesce((SELECT h.sequence FROM event_heads h WHERE h.namespace = $1), 0) "
+    "- coalesce(o.current, 0) FROM subscriptions s LEFT JOIN offsets o "
+    "ON o.namespace = s.namespace AND o.subscription = s.id WHERE s.namespace = $1 "
+    "ORDER BY 2 DESC, s.name LIMIT $2"
 )
 
 
@@ -92,6 +101,10 @@ class UpkeepReading(Session):
         pins, messages, head = row or (0, 0, None)
         behind = 0 if slowest is None else max(0, (head or 0) - slowest)
         return Backlog(pins, messages, behind)
+
+    async def subscription_lags(self, limit: int) -> list[SubscriptionLag]:
+        rows = await self.fetch(_LAGS, limit)
+        return [SubscriptionLag(str(name), max(0, int(behind))) for name, behind in rows]
 
     async def _slowest(self) -> int | None:
         """What all durable subscriptions have got; None without one."""
