@@ -68,15 +68,18 @@ class UnknownSenderError(Exception):
 
 @dataclass(slots=True)
 class _Sender:
-    """Who sends, as far as this transaction has looked: immutable facts, read once each."""
+    """Who sends, as far as this transaction has looked: immutable facts, read once each.
+
+    And what it decides of what they sent.
+    """
 
     nodes: dict[str, Identity | None] = field(default_factory=dict)
     identities: dict[str, Identity | None] = field(default_factory=dict)
+    decided: list[Decided] = field(default_factory=list)
+    """Messages that this transaction confirms or rejects."""
 
     async def node(self, reader: Reader, peer: str) -> Identity:
         """The node behind a peer id."""
-    decided: list[Decided] = field(default_factory=list)
-    """Messages that this transaction confirms or rejects."""
         if peer not in self.nodes:
             verifier = await reader.verifier(VerifierType.DX_PEER_ID, peer)
             found = None if verifier is None else await reader.identity(verifier.identity)
@@ -118,10 +121,10 @@ class PeerIntake(StreamIntake):
         super().__init__(context, consumer)
         self._own_node = own_node
         self._schemas = DatatypeSchemas()
+        self._decided: list[Decided] = []
 
     async def retry_parked(self, peer: str | None = None) -> int:
         """Looks again at what a peer, or every peer, has parked here.
-        self._decided: list[Decided] = []
 
         Returns:
             How many messages were taken or refused.
@@ -142,21 +145,21 @@ class PeerIntake(StreamIntake):
             if settled:
                 await tx.unpark_messages(settled)
                 done = len(settled)
+        context.meter.decided(senders.decided)
         return done
 
-    async def _take(
-        context.meter.decided(senders.decided)
-        self, tx: WriteTransaction, events: tuple[ConnectorEvent, ...]
-    ) -> Mapping[str, str]:
     def _committed(self) -> None:
         self._context.meter.decided(self._decided)
 
+    async def _take(
+        self, tx: WriteTransaction, events: tuple[ConnectorEvent, ...]
+    ) -> Mapping[str, str]:
         receipts: dict[str, str] = {}
         senders = _Sender()
+        self._decided = senders.decided
         blobs: list[Blob] = []
         for event in events:
             match event.body:
-        self._decided = senders.decided
                 case PeerMessage() as body:
                     try:
                         receipts[event.id] = await self._accept(tx, body, senders)
@@ -283,7 +286,7 @@ class PeerIntake(StreamIntake):
         await self._check_group(tx, wire, group, node)
         now = context.clock.now()
         if not await tx.insert_received(batch, wire.messages, wire.data):
-            return
+            return []
         transaction = Transaction(batch.tx.id, context.namespace, batch.tx.type, now)
         await tx.insert_transactions([transaction])
         items = {(item.id, item.hash): item for item in wire.data}
@@ -296,13 +299,13 @@ class PeerIntake(StreamIntake):
             events.extend(message_events(message, state, now, batch.tx.id))
         await tx.decide(decisions)
         tx.append_events(events)
-
-    async def _check_group(
-        self, tx: WriteTransaction, wire: WireBatch, group: Group | None, node: Identity
         return [
             Decided(message.header.type, decision.state is MessageState.CONFIRMED, None)
             for message, decision in zip(wire.messages, decisions, strict=True)
         ]
+
+    async def _check_group(
+        self, tx: WriteTransaction, wire: WireBatch, group: Group | None, node: Identity
     ) -> None:
         wanted = {message.header.group for message in wire.messages}
         (group_hash,) = wanted if len(wanted) == 1 else (None,)
