@@ -135,8 +135,6 @@ class MessageSender:
         draft = self._draft(message, MessageType.PRIVATE, txtype, signer, group)
         return await self._store_sealed(draft, resolved)
 
-    async def send_definition(
-        self, topic: str, tag: SystemTag, payload_json: str, author: str, key: str
     async def request(self, message: MessageInput) -> Message:
         """Sends a private message that asks for a reply. As `private`.
 
@@ -151,6 +149,8 @@ class MessageSender:
             raise Rejected("FF10271")
         return await self.private(message)
 
+    async def send_definition(
+        self, topic: str, tag: SystemTag, payload_json: str, author: str, key: str
     ) -> Message:
         """Broadcasts a definition.
 
