@@ -154,6 +154,14 @@ class Backlog:
     events_behind: int
 
 
+@dataclass(frozen=True, slots=True)
+class SubscriptionLag:
+    """How many events lie between a durable subscription's offset and the end of the log."""
+
+    name: str
+    events: int
+
+
 class Prunable(StrEnum):
     """Collections whose old rows can be deleted; all others hold what decisions rest on."""
 
@@ -186,14 +194,6 @@ class MessageReads(Protocol):
     async def messages(self, ids: Sequence[Uuid]) -> dict[Uuid, Message]:
         """Finds messages by id; unknown ids are missing from the answer."""
         ...
-
-@dataclass(frozen=True, slots=True)
-class SubscriptionLag:
-    """How many events lie between a durable subscription's offset and the end of the log."""
-
-    name: str
-    events: int
-
 
     async def ready_messages(self, after: int, limit: int) -> list[ReadyMessage]:
         """Messages in state `ready` that no batch holds, above a sequence, in order of sequence."""
@@ -451,6 +451,10 @@ class UpkeepReads(Protocol):
         """Counts what waits."""
         ...
 
+    async def subscription_lags(self, limit: int) -> list[SubscriptionLag]:
+        """How far durable subscriptions are behind the log, the slowest first."""
+        ...
+
     async def prune_window(self, collection: Prunable, after: int, before: int) -> PruneWindow:
         """Looks at the next rows of a collection, in order of sequence.
 
@@ -497,10 +501,6 @@ class MessageWrites(Protocol):
     async def insert_data(self, data: Sequence[Data], blobs: Sequence[Blob] = ()) -> None:
         """Stores new data items of this member."""
         ...
-    async def subscription_lags(self, limit: int) -> list[SubscriptionLag]:
-        """How far durable subscriptions are behind the log, the slowest first."""
-        ...
-
 
     async def set_data_public(self, refs: Mapping[Uuid, str]) -> None:
         """Notes where blobs of data items were published."""

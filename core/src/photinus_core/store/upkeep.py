@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from photinus_core.model.changes import ChangeCollection, ChangeKind
 from photinus_core.ports.store import Backlog, Prunable, PruneWindow, SubscriptionLag
 from photinus_core.store.session import Row, Session, WriteSession
 
