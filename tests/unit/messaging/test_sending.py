@@ -163,12 +163,15 @@ async def test_an_unpinned_message_is_confirmed_once_it_is_sent(place: Place) ->
         )
         await place.wait_state(sent.header.id, state=MessageState.CONFIRMED)
     assert len(place.pins()) == 1
+    pinned = await place.message(first.header.id)
     async with place.store.read(NS) as reader:
         events = await reader.events_after(0, 100)
         (batch,) = await reader.batches_of((await place.message(sent.header.id)).txid or Uuid(""))
-    assert [(e.reference, e.topic, e.correlator) for e in events] == [
-        (sent.header.id, "t1", first.header.id),
-        (sent.header.id, "t2", first.header.id),
+    assert [(e.type, e.reference, e.topic, e.correlator) for e in events] == [
+        ("transaction_submitted", pinned.txid, "batch_pin", None),
+        ("transaction_submitted", batch.tx.id, "unpinned", None),
+        ("message_confirmed", sent.header.id, "t1", first.header.id),
+        ("message_confirmed", sent.header.id, "t2", first.header.id),
     ]
     assert batch.confirmed is not None
     wire, group = decode_wrapper(json.loads(json.dumps(last_message(place))), NS)

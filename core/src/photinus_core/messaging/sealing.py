@@ -16,6 +16,7 @@ import msgspec
 from photinus_core.identity.resolution import IdentityResolver
 from photinus_core.model import canonical
 from photinus_core.model.errors import NotFound, Rejected
+from photinus_core.model.events import submitted
 from photinus_core.model.ids import Hash32, Nanoseconds, Uuid, new_uuid
 from photinus_core.model.ledger import (
     Operation,
@@ -117,8 +118,10 @@ class BatchSealer:
                 sealed, nonces = await self._make(tx, messages, data, node)
                 pins = {m.header.id: m.pins for m in sealed.wire.messages}
                 await tx.seal_batch(sealed.wire.batch, [(i, pins[i]) for i in message_ids], nonces)
-                await tx.insert_transactions([self._transaction(sealed.wire.batch)])
+                transaction = self._transaction(sealed.wire.batch)
+                await tx.insert_transactions([transaction])
                 await tx.insert_operations(sealed.operations)
+                tx.append_events([submitted(transaction)])
                 return sealed
             batches = await tx.batches([before])
         return await self.reload(batches[before])

@@ -6,7 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
-from photinus_core.model.ids import Namespace, Nanoseconds, Uuid
+from photinus_core.model.ids import Namespace, Nanoseconds, Uuid, new_uuid
+from photinus_core.model.ledger import Transaction
 
 
 class EventType(StrEnum):
@@ -44,6 +45,19 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     correlator: Uuid | None = None
     tx: Uuid | None = None
     topic: str = ""
+
+
+def submitted(transaction: Transaction) -> NewEvent:
+    """The event that says that this node began a transaction; who receives one has none."""
+    return NewEvent(
+        id=new_uuid(),
+        type=EventType.TRANSACTION_SUBMITTED,
+        namespace=transaction.namespace,
+        reference=transaction.id,
+        created=transaction.created,
+        tx=transaction.id,
+        topic=transaction.type.value,
+    )
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):

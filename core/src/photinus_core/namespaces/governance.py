@@ -6,6 +6,7 @@ import json
 
 from photinus_core.identity.resolution import IdentityResolver
 from photinus_core.model.errors import Rejected
+from photinus_core.model.events import submitted
 from photinus_core.model.ids import new_uuid
 from photinus_core.model.ledger import (
     Operation,
@@ -50,11 +51,12 @@ class Governance:
         if action == "terminate" and active.index + 1 >= len(self._contracts.configured):
             raise Rejected("FF10396", f"multiparty.contract[{active.index + 1}]")
         scope, key = self._scope, await self._identities.org_key()
-        now, transaction = scope.clock.now(), new_uuid()
+        now = scope.clock.now()
+        transaction = Transaction(new_uuid(), scope.namespace, TransactionType.NETWORK_ACTION, now)
         operation = Operation(
             id=new_uuid(),
             namespace=scope.namespace,
-            tx=transaction,
+            tx=transaction.id,
             type=OperationType.BLOCKCHAIN_NETWORK_ACTION,
             status=OperationStatus.INITIALIZED,
             plugin=self._plugin,
@@ -65,10 +67,9 @@ class Governance:
             updated=now,
         )
         async with scope.store.write(scope.namespace) as tx:
-            await tx.insert_transactions(
-                [Transaction(transaction, scope.namespace, TransactionType.NETWORK_ACTION, now)]
-            )
+            await tx.insert_transactions([transaction])
             await tx.insert_operations([operation])
+            tx.append_events([submitted(transaction)])
         change = await self.send(operation)
         async with scope.store.write(scope.namespace) as tx:
             await tx.change_operations([change])

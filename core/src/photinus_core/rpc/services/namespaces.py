@@ -19,8 +19,8 @@ from photinus_core.rpc.services.base import Servicer
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["NamespaceService"]
 
-TRANSPORTS = ("websockets",)
-"""Event transports that subscriptions can use."""
+TRANSPORTS = ("websockets", "webhooks", "system")
+"""Event transports, in the order in which they are shown; `system` is the node's own."""
 
 
 class NamespaceServicer(Servicer, namespace_service_pb2_grpc.NamespaceServiceServicer):
