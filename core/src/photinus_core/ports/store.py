@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from photinus_core.model.changes import Change
 from photinus_core.model.events import DeadLetter, Event, NewEvent, Subscription
 from photinus_core.model.ids import Epoch, Hash32, Namespace, Nanoseconds, Uuid
 from photinus_core.model.ledger import (
@@ -61,6 +62,34 @@ class Table(StrEnum):
     BLOCKCHAIN_EVENTS = "blockchainevents"
     IDENTITIES = "identities"
     VERIFIERS = "verifiers"
+
+
+class Charted(StrEnum):
+    """Collections whose rows are counted over time."""
+
+    MESSAGES = "messages"
+    TRANSACTIONS = "transactions"
+    OPERATIONS = "operations"
+    EVENTS = "events"
+    BLOCKCHAIN_EVENTS = "blockchainevents"
+    TOKEN_TRANSFERS = "tokentransfers"  # noqa: S105 - a collection, not a secret
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """What was made in one interval of time.
+
+    Attributes:
+        begin: Where it begins.
+        count: How many rows were counted.
+        types: How many of them have a type, by type in alphabetical order.
+        is_capped: Whether there are more, that were not counted.
+    """
+
+    begin: Nanoseconds
+    count: int
+    types: tuple[tuple[str, int], ...]
+    is_capped: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +148,9 @@ class OperationChange:
     """A new status for an operation.
 
     Final statuses are kept: a change to one that is final has no effect.
+
+    Attributes:
+        corrects: Whether it may replace one final status by another, as an operator does.
     """
 
     id: Uuid
@@ -126,6 +158,7 @@ class OperationChange:
     at: Nanoseconds
     output: str | None = None
     error: str | None = None
+    corrects: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +251,16 @@ class MessageReads(Protocol):
         self, refs: Sequence[tuple[Uuid, Hash32]]
     ) -> dict[tuple[Uuid, Hash32], Blob]:
         """Finds blobs by data id and blob hash, whether or not a data item names them yet."""
+        ...
+
+    async def blob_paths(self, parent: str, limit: int) -> list[str]:
+        """Folders of blobs below a folder, in alphabetical order, each once.
+
+        Args:
+            parent: Without a slash at its end; empty for the root, below which everything is, itself
+                too.
+            limit: Most to find.
+        """
         ...
 
     async def batches(self, ids: Sequence[Uuid]) -> dict[Uuid, Batch]:
@@ -374,7 +417,10 @@ class LedgerReads(Protocol):
         ...
 
     async def unsubmitted_operations(self, limit: int) -> list[Operation]:
-        """Network actions and retries of operations that were stored and not sent, oldest first."""
+        """What was stored for the leader to send, oldest first.
+
+        Network actions, publications of data and retries of operations.
+        """
         ...
 
     async def blockchain_events(self, ids: Sequence[Uuid]) -> dict[Uuid, BlockchainEvent]:
@@ -473,6 +519,15 @@ class UpkeepReads(Protocol):
 class Reader(MessageReads, NetworkReads, LedgerReads, EventReads, UpkeepReads, Protocol):
     """Everything that can be read, in one namespace."""
 
+    async def histogram(
+        self, collection: Charted, bounds: Sequence[Nanoseconds], rows_max: int
+    ) -> list[Bucket]:
+        """Counts the rows of a collection between each two neighbours of some bounds, in one statement.
+
+        Of each interval so many rows are counted, the oldest first.
+        """
+        ...
+
     async def query(self, table: Table, query: Query) -> Page[Any]:
         """Lists a collection with a client's filter, order and paging.
 
@@ -506,6 +561,10 @@ class MessageWrites(Protocol):
         """Notes where blobs of data items were published."""
         ...
 
+    async def set_value_public(self, refs: Mapping[Uuid, str]) -> None:
+        """Notes where values of data items were published."""
+        ...
+
     async def insert_blobs(self, blobs: Sequence[Blob]) -> None:
         """Notes blobs that arrived; those known already (same data id and hash) are skipped."""
         ...
@@ -531,6 +590,14 @@ class MessageWrites(Protocol):
 
         Returns:
             Ids of the messages that moved.
+        """
+        ...
+
+    async def cancel_batch(self, batch: Uuid) -> list[Uuid]:
+        """Gives up an own batch that is not dispatched; its messages that are `ready` are cancelled.
+
+        Returns:
+            Ids of the messages that were cancelled, in the order in which they were stored.
         """
         ...
 
@@ -734,6 +801,18 @@ sequence, `wakeups`, `operations`, `submissions` (operations that the leader is 
 """
 
 
+class ChangeWatcher(Protocol):
+    """Hears of changes, in the event loop; it must not wait, nor raise."""
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        """What one or more transactions changed, here or on another replica."""
+        ...
+
+    def lost(self, count: int) -> None:
+        """Changes happened that cannot be told; 0 when nobody knows how many."""
+        ...
+
+
 class Store(Protocol):
     """The database of one core."""
 
@@ -777,6 +856,15 @@ class Store(Protocol):
         """The same as a stream, coalesced.
 
         A slow reader gets the newest number per topic, never a queue.
+        """
+        ...
+
+    def watch_changes(self, watcher: ChangeWatcher) -> Callable[[], None]:
+        """Tells of all rows that change, in all namespaces, until the returned function is called.
+
+        After the commit, in no order that anything may rest on, and without any promise: what
+        happens while nobody watches, or while another replica cannot be heard, is not told later.
+        As long as nobody watches, nothing is collected, here or on other replicas.
         """
         ...
 

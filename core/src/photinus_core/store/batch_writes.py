@@ -7,6 +7,7 @@ from operator import itemgetter
 
 import msgspec
 
+from photinus_core.model.changes import ChangeCollection, ChangeKind
 from photinus_core.model.ids import Hash32, Nanoseconds, Uuid
 from photinus_core.model.ledger import ReceivedBatchKey
 from photinus_core.model.messages import Batch, Group, MessageState, NextPin, Pin
@@ -63,6 +64,8 @@ class BatchWriting(WriteSession):
         nonces: Mapping[Hash32, int],
     ) -> None:
         insert_batch(self, batch, own=True)
+        self.note(ChangeCollection.BATCHES, ChangeKind.CREATED, (batch.id,))
+        self.note(ChangeCollection.MESSAGES, ChangeKind.UPDATED, (each for each, _ in messages))
         self.later_many(
             "UPDATE messages SET batch = $3, txid = $4, pins = $5 "
             "WHERE namespace = $1 AND id = $2 AND own = TRUE AND batch = ''",
@@ -91,6 +94,21 @@ class BatchWriting(WriteSession):
             state.value,
             confirmed,
         )
+        self.note(ChangeCollection.BATCHES, ChangeKind.UPDATED, (batch,))
+        self.note(ChangeCollection.MESSAGES, ChangeKind.UPDATED, (row[1] for row in rows))
+        return [Uuid(row[1]) for row in sorted(rows, key=itemgetter(0))]
+
+    async def cancel_batch(self, batch: Uuid) -> list[Uuid]:
+        self.later(
+            "UPDATE batches SET cancelled = TRUE, dispatched = TRUE "
+            "WHERE namespace = $1 AND id = $2 AND own = TRUE",
+            batch,
+        )
+        rows = await self.fetch(
+            "UPDATE messages SET state = 'cancelled' WHERE namespace = $1 AND batch = $2 "
+            "AND batch <> '' AND own = TRUE AND state = 'ready' RETURNING sequence, id",
+            batch,
+        )
         return [Uuid(row[1]) for row in sorted(rows, key=itemgetter(0))]
 
     async def set_batch_payload_ref(self, batch: Uuid, payload_ref: str) -> None:
@@ -99,6 +117,7 @@ class BatchWriting(WriteSession):
             batch,
             payload_ref,
         )
+        self.note(ChangeCollection.BATCHES, ChangeKind.UPDATED, (batch,))
 
     async def confirm_batches(self, batches: Sequence[ReceivedBatchKey], at: Nanoseconds) -> None:
         self.later_many(
@@ -106,6 +125,8 @@ class BatchWriting(WriteSession):
             "WHERE namespace = $1 AND id = $2 AND hash = $3 AND confirmed IS NULL",
             [(self.namespace, key.id, key.hash, at) for key in batches],
         )
+        if self.noted is not None:
+            self.noted.confirmed += [key.id for key in batches]
 
     async def insert_pins(self, pins: Sequence[Pin]) -> list[Pin]:
         if not pins:
@@ -147,22 +168,29 @@ class BatchWriting(WriteSession):
             "ORDER BY sequence",
             newest[0][0],
         )
-        return [decode_pin(row) for row in rows]
+        stored = [decode_pin(row) for row in rows]
+        self.note(ChangeCollection.PINS, ChangeKind.CREATED, (pin.sequence for pin in stored))
+        return stored
 
     async def mark_dispatched(self, sequences: Sequence[int]) -> None:
         if sequences:
+            self.note(ChangeCollection.PINS, ChangeKind.UPDATED, sequences)
             self.later(
                 "UPDATE pins SET dispatched = TRUE WHERE namespace = $1 AND sequence = ANY($2)",
                 sequences,
             )
 
     async def delete_pins(self, protocol_ids: Sequence[str]) -> None:
-        if protocol_ids:
-            self.later(
-                "DELETE FROM pins WHERE namespace = $1 AND dispatched = FALSE "
-                "AND protocol_id = ANY($2)",
-                protocol_ids,
-            )
+        if not protocol_ids:
+            return
+        statement = (
+            "DELETE FROM pins WHERE namespace = $1 AND dispatched = FALSE AND protocol_id = ANY($2)"
+        )
+        if self.noted is None:
+            self.later(statement, protocol_ids)
+        else:
+            gone = await self.fetch(f"{statement} RETURNING sequence", protocol_ids)
+            self.note(ChangeCollection.PINS, ChangeKind.DELETED, (row[0] for row in gone))
 
     async def set_next_pins(self, pins: Sequence[NextPin]) -> None:
         self.later_many(
@@ -192,6 +220,8 @@ class BatchWriting(WriteSession):
                 for g in groups
             ],
         )
+        if self.noted is not None:
+            self.noted.land(ChangeCollection.GROUPS, {g.hash: g.created for g in groups})
 
     async def insert_wakeups(self, wakeups: Sequence[Wakeup]) -> None:
         if wakeups:

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from photinus_core.model.changes import ChangeCollection, ChangeKind
 from photinus_core.model.errors import Conflict
 from photinus_core.model.events import (
     Event,
@@ -197,6 +198,8 @@ class EventWriting(WriteSession):
             subscription.filter_json,
             subscription.options_json,
         )
+        kind = ChangeKind.CREATED if holder is None else ChangeKind.UPDATED
+        self.note(ChangeCollection.SUBSCRIPTIONS, kind, (subscription.id,))
         if offset is not None:
             await self.set_offset(subscription.id, offset)
         self.touch("subscriptions")
@@ -210,6 +213,7 @@ class EventWriting(WriteSession):
             "DELETE FROM subscriptions WHERE namespace = $1 AND id = $2 RETURNING id", subscription
         )
         self.touch("subscriptions")
+        self.note(ChangeCollection.SUBSCRIPTIONS, ChangeKind.DELETED, (row[0] for row in deleted))
         return bool(deleted)
 
     async def set_offset(self, subscription: Uuid, offset: int, fence: Fence | None = None) -> None:

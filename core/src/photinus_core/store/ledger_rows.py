@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from photinus_core.model.changes import ChangeCollection, ChangeKind
 from photinus_core.model.ids import Namespace, Nanoseconds, Uuid
 from photinus_core.model.ledger import (
     FINAL_STATUSES,
@@ -34,6 +35,15 @@ BLOCKCHAIN_EVENT_COLUMNS: Final = (
 )
 
 _contracts = msgspec.json.Decoder(tuple[NetworkContract, ...])
+
+_SENT_BY_LEADER: Final = frozenset(
+    {
+        OperationType.BLOCKCHAIN_NETWORK_ACTION,
+        OperationType.SHAREDSTORAGE_UPLOAD_VALUE,
+        OperationType.SHAREDSTORAGE_UPLOAD_BLOB,
+    }
+)
+"""What any replica may store for the leader to send; those of batches it finds and leaves alone."""
 
 _OPERATION_TYPES: Final = {kind.value: kind for kind in OperationType}
 _STATUSES: Final = {status.value: status for status in OperationStatus}
@@ -89,6 +99,12 @@ def decode_blockchain_event(row: Row) -> BlockchainEvent:
     )
 
 
+def _may_change(operation: Operation, change: OperationChange) -> bool:
+    if operation.status not in FINAL_STATUSES:
+        return True
+    return change.corrects and change.status in FINAL_STATUSES
+
+
 class LedgerReading(Session):
     """Reads transactions, operations, blockchain events, checkpoints, notes, the namespace."""
 
@@ -139,9 +155,12 @@ class LedgerReading(Session):
             f"SELECT {OPERATION_COLUMNS} FROM operations o WHERE namespace = $1 "
             "AND status IN ('Initialized', 'Pending') AND status = 'Initialized' AND retry = '' "
             "AND (type = $2 OR EXISTS (SELECT 1 FROM operations p WHERE p.namespace = o.namespace "
-            "AND p.tx = o.tx AND p.retry = o.id)) ORDER BY sequence LIMIT $3",
+            "AND p.tx = o.tx AND p.retry = o.id) OR EXISTS (SELECT 1 FROM transactions t "
+            "WHERE t.namespace = o.namespace AND t.id = o.tx AND t.type = $4)) "
+            "ORDER BY sequence LIMIT $3",
             OperationType.BLOCKCHAIN_NETWORK_ACTION.value,
             limit,
+            TransactionType.DATA_PUBLISH.value,
         )
         return [decode_operation(row) for row in rows]
 
@@ -212,6 +231,9 @@ class LedgerWriting(WriteSession):
                     for t in transactions
                 ],
             )
+            if self.noted is not None:
+                inserted = {t.id: t.created for t in transactions}
+                self.noted.land(ChangeCollection.TRANSACTIONS, inserted)
 
     async def add_blockchain_ids(
         self, ids: Mapping[Uuid, str], transactions: Sequence[Transaction] = ()
@@ -229,6 +251,9 @@ class LedgerWriting(WriteSession):
                 for transaction, chain_id in ids.items()
                 if chain_id
             ],
+        )
+        self.note(
+            ChangeCollection.TRANSACTIONS, ChangeKind.UPDATED, (each for each in ids if ids[each])
         )
 
     async def insert_operations(self, operations: Sequence[Operation]) -> None:
@@ -256,7 +281,8 @@ class LedgerWriting(WriteSession):
                 ],
             )
             self.touch("operations")
-            if any(o.type is OperationType.BLOCKCHAIN_NETWORK_ACTION for o in operations):
+            self.note(ChangeCollection.OPERATIONS, ChangeKind.CREATED, (o.id for o in operations))
+            if any(o.type in _SENT_BY_LEADER for o in operations):
                 self.touch("submissions")
 
     async def change_operations(self, changes: Sequence[OperationChange]) -> list[Operation]:
@@ -274,9 +300,10 @@ class LedgerWriting(WriteSession):
             )
         }
         changed: dict[Uuid, Operation] = {}
+        corrected: set[Uuid] = set()
         for change in changes:
             operation = current.get(change.id)
-            if operation is None or operation.status in FINAL_STATUSES:
+            if operation is None or not _may_change(operation, change):
                 continue
             operation = msgspec.structs.replace(
                 operation,
@@ -286,22 +313,30 @@ class LedgerWriting(WriteSession):
                 error=operation.error if change.error is None else change.error,
             )
             current[change.id] = changed[change.id] = operation
+            if change.corrects:
+                corrected.add(change.id)
         if changed:
             self.later_many(
                 "UPDATE operations SET status = $3, updated = $4, output = $5, error = $6 "
-                "WHERE namespace = $1 AND id = $2 AND status NOT IN ('Succeeded', 'Failed')",
+                "WHERE namespace = $1 AND id = $2 "
+                "AND (status NOT IN ('Succeeded', 'Failed') OR $7 = TRUE)",
                 [
-                    (o.namespace, o.id, o.status.value, o.updated, o.output, o.error)
+                    (
+                        *(o.namespace, o.id, o.status.value, o.updated, o.output, o.error),
+                        o.id in corrected,
+                    )
                     for o in changed.values()
                 ],
             )
             self.touch("operations")
+            self.note(ChangeCollection.OPERATIONS, ChangeKind.UPDATED, changed)
         return list(changed.values())
 
     async def set_operation_retry(self, operation: Uuid, by: Uuid) -> None:
         self.later(
             "UPDATE operations SET retry = $3 WHERE namespace = $1 AND id = $2", operation, by
         )
+        self.note(ChangeCollection.OPERATIONS, ChangeKind.UPDATED, (operation,))
         self.touch("operations")
         self.touch("submissions")
 
@@ -340,6 +375,7 @@ class LedgerWriting(WriteSession):
             [event.id for event in events],
         )
         stored = {row[0] for row in rows}
+        self.note(ChangeCollection.BLOCKCHAIN_EVENTS, ChangeKind.CREATED, stored)
         return [event for event in events if event.id in stored]
 
     async def set_checkpoints(self, consumer: str, checkpoints: Mapping[str, bytes]) -> None:

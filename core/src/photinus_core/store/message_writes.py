@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from photinus_core.model.changes import ChangeCollection, ChangeKind
 from photinus_core.model.ids import Uuid
 from photinus_core.model.messages import Batch, Blob, Data, Message, MessageState
 from photinus_core.ports.store import Decision, MessageWrite
@@ -114,6 +115,7 @@ class MessageWriting(WriteSession):
             messages = [write.message for write in stored]
             self.later_many(_INSERT_MESSAGE, [_message_row(m, own=True) for m in messages])
             self._insert_references(messages)
+            self._note_messages(ChangeKind.CREATED, messages)
             self.touch("messages")
         return outcomes
 
@@ -134,6 +136,10 @@ class MessageWriting(WriteSession):
     def _insert_data(self, data: Sequence[Data]) -> None:
         if data:
             self.later_many(_INSERT_DATA, [_data_row(item, visible=True) for item in data])
+            self.note(ChangeCollection.DATA, ChangeKind.CREATED, (item.id for item in data))
+
+    def _note_messages(self, kind: ChangeKind, messages: Sequence[Message]) -> None:
+        self.note(ChangeCollection.MESSAGES, kind, (m.header.id for m in messages))
 
     def _insert_references(self, messages: Sequence[Message]) -> None:
         rows = [(m.namespace, ref.id, m.header.id) for m in messages for ref in m.data]
@@ -144,6 +150,13 @@ class MessageWriting(WriteSession):
         self.later_many(
             "UPDATE data SET blob_public = $3 WHERE namespace = $1 AND id = $2 "
             "AND visible = TRUE AND blob_hash <> ''",
+            [(self.namespace, data_id, ref) for data_id, ref in refs.items()],
+        )
+        self.note(ChangeCollection.DATA, ChangeKind.UPDATED, refs)
+
+    async def set_value_public(self, refs: Mapping[Uuid, str]) -> None:
+        self.later_many(
+            "UPDATE data SET public = $3 WHERE namespace = $1 AND id = $2 AND visible = TRUE",
             [(self.namespace, data_id, ref) for data_id, ref in refs.items()],
         )
 
@@ -163,6 +176,7 @@ class MessageWriting(WriteSession):
         )
         if not deleted:
             return None
+        self.note(ChangeCollection.DATA, ChangeKind.DELETED, (data,))
         rows = await self.fetch(
             "DELETE FROM blobs WHERE namespace = $1 AND data_id = $2 AND hash = ANY($3) "
             f"RETURNING {BLOB_COLUMNS}",
@@ -190,6 +204,8 @@ class MessageWriting(WriteSession):
             received = [_message_row(m, own=False) for m in messages]
             self.later_many(_INSERT_MESSAGE + _KEEP_KNOWN, received)
             self._insert_references(messages)
+            # Data and batch are seen when they are confirmed.
+            self._note_messages(ChangeKind.CREATED, messages)
         return True
 
     async def decide(self, decisions: Sequence[Decision]) -> None:
@@ -201,6 +217,7 @@ class MessageWriting(WriteSession):
             "AND state NOT IN ('confirmed', 'rejected')",
             [(self.namespace, d.message, d.hash, d.state.value, d.at, d.reason) for d in decisions],
         )
+        self.note(ChangeCollection.MESSAGES, ChangeKind.UPDATED, (d.message for d in decisions))
         confirmed = {d.message for d in decisions if d.state is MessageState.CONFIRMED}
         if not confirmed:
             return
@@ -216,3 +233,4 @@ class MessageWriting(WriteSession):
                 "WHERE namespace = $1 AND id = $2 AND hash = $3 AND visible = FALSE",
                 [(self.namespace, ref.id, ref.hash) for ref in refs],
             )
+            self.note(ChangeCollection.DATA, ChangeKind.CREATED, (ref.id for ref in refs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from photinus_core.model.changes import ChangeCollection, ChangeKind
 from photinus_core.model.ids import Did, Hash32, Namespace, Nanoseconds, Uuid
 from photinus_core.model.network import (
     Datatype,
@@ -167,6 +168,9 @@ class NetworkWriting(WriteSession):
             write_position(identity.position),
             identity.profile,
         )
+        is_new = identity.update is None and identity.updated == identity.created
+        kind = ChangeKind.CREATED if is_new else ChangeKind.UPDATED
+        self.note(ChangeCollection.IDENTITIES, kind, (base.id,))
         self.touch("definitions")
 
     async def insert_verifiers(self, verifiers: Sequence[Verifier]) -> None:
@@ -207,4 +211,6 @@ class NetworkWriting(WriteSession):
             write_position(datatype.position),
             datatype.value,
         )
+        if self.noted is not None:
+            self.noted.land(ChangeCollection.DATATYPES, {datatype.id: datatype.created})
         self.touch("definitions")

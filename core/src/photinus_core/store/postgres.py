@@ -17,9 +17,10 @@ from typing import Final
 
 from photinus_core.model.errors import CommitUnknown, Deposed, PhotinusError, Unavailable
 from photinus_core.model.ids import Epoch, Namespace
-from photinus_core.ports.store import Fence, Notification, Reader, WriteTransaction
+from photinus_core.ports.store import ChangeWatcher, Fence, Notification, Reader, WriteTransaction
 from photinus_core.ports.tasks import Background, run_to_end
 from photinus_core.store import postgres_dialect
+from photinus_core.store.changes import Noted
 from photinus_core.store.notifier import Notifier
 from photinus_core.store.postgres_connections import Connection, Connections, Opener
 from photinus_core.store.postgres_errors import (
@@ -142,7 +143,9 @@ class PostgresStore:
             raise
 
     async def _conclude(self, transaction: PostgresTransaction) -> None:
-        self._listener.committed(await transaction.commit())
+        told = await transaction.commit()
+        self._listener.committed(told)
+        self._listener.changes.committed(transaction.changes(told))
 
     async def commit(self, connection: Connection) -> None:
         """Commits what a connection has begun.
@@ -207,6 +210,14 @@ class PostgresStore:
     ) -> AsyncIterator[Notification]:
         """The same as a stream. See `ports.Store`."""
         return self._notifier.stream(namespace, topics)
+
+    def watch_changes(self, watcher: ChangeWatcher) -> Callable[[], None]:
+        """Tells of all rows that change, on other replicas too. See `ports.Store`."""
+        return self._listener.changes.hub.watch(watcher)
+
+    def noted(self) -> Noted | None:
+        """For a transaction that begins: where to note its changes, if anybody wants them."""
+        return self._listener.changes.noted()
 
     async def wait_listening(self) -> None:
         """Returns once other replicas' commits are heard of."""

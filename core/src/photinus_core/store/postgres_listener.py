@@ -19,6 +19,7 @@ from photinus_core.model.ids import Namespace
 from photinus_core.ports.store import Notification
 from photinus_core.ports.tasks import Backoff, Wake
 from photinus_core.store.notifier import Notifier
+from photinus_core.store.postgres_changes import ChangeExchange
 from photinus_core.store.postgres_connections import CLOSE_TIMEOUT_S, Connection, Opener
 from photinus_core.store.postgres_errors import LIBRARY_ERRORS, translate_error
 from photinus_core.store.postgres_settings import PostgresSettings
@@ -66,6 +67,8 @@ class Listener:
         self._wake = Wake()
         self._heard: list[Notification] = []
         self._renewed = False
+        self.changes = ChangeExchange(self._wake.set)
+        """Changes of rows, which share the connection."""
         self.is_listening = asyncio.Event()
 
     def committed(self, notifications: Iterable[Notification]) -> None:
@@ -101,6 +104,7 @@ class Listener:
         lost(lambda _: self._wake.set())
         try:
             await connection.add_listener(CHANNEL, self._arrived)
+            await self.changes.begin(connection)
             self.is_listening.set()
             await self._poll(connection, everything=True)
             backoff.reset()
@@ -114,12 +118,13 @@ class Listener:
         loop = asyncio.get_running_loop()
         next_poll_s = loop.time() + self._settings.poll_s
         while True:
-            await self._wake.wait(max(0.0, next_poll_s - loop.time()))
+            await self._wake.wait(max(0.0, min(next_poll_s, self.changes.due_s) - loop.time()))
             if connection.is_closed() or self._renewed:
                 raise Unavailable("FF19135", self._settings.place, "the listening connection ended")
+            await self.changes.serve(connection)
             if self._outgoing:
                 await self._send(connection)
-                await asyncio.sleep(SEND_PAUSE_S)
+            await asyncio.sleep(SEND_PAUSE_S)
             if loop.time() >= next_poll_s:
                 await self._poll(connection, everything=False)
                 await self._every_poll()

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
+from photinus_core.model.changes import Change
 from photinus_core.model.errors import PhotinusError
 from photinus_core.model.events import NewEvent
 from photinus_core.model.ids import Namespace
 from photinus_core.ports.store import Fence, Notification
+from photinus_core.store.changes import Noted
 from photinus_core.store.event_rows import event_rows
 from photinus_core.store.postgres_connections import (
     HOLD_LEASE,
@@ -97,6 +99,10 @@ class Database(Protocol):
         """A growing number for topics that have none of their own."""
         ...
 
+    def noted(self) -> Noted | None:
+        """Where a transaction is to note its changes; None when nobody wants to know."""
+        ...
+
 
 class PostgresReader(ReadStatements):
     """Reads what is committed when each statement runs."""
@@ -134,6 +140,7 @@ class PostgresTransaction(WriteStatements):
         self._topics: dict[str, int | None] = {}
         self._newest: dict[str, int] = {}
         self._failure: PhotinusError | None = None
+        self.noted = store.noted()
 
     async def fetch(self, statement: str, *args: object) -> list[Row]:
         try:
@@ -179,6 +186,8 @@ class PostgresTransaction(WriteStatements):
             Deposed, Unavailable, Conflict, Rejected: nothing was stored.
             CommitUnknown: FF19136, the connection broke during the commit.
         """
+        if self.noted is not None:
+            await self.noted.settle(self.fetch)
         try:
             connection = await self._flushed()
             numbers = await self._closing(connection)
@@ -188,6 +197,13 @@ class PostgresTransaction(WriteStatements):
         await self._store.commit(connection)
         self._release()
         return [(self.namespace, topic, number) for topic, number in numbers.items()]
+
+    def changes(self, told: Iterable[Notification]) -> list[Change]:
+        """What it changed, once it is committed; empty when nobody wants to know."""
+        if self.noted is None:
+            return []
+        newest = next((number for _, topic, number in told if topic == "events"), 0)
+        return self.noted.changes(self.namespace, self._events, newest)
 
     async def roll_back(self, *, gracefully: bool) -> None:
         """Ends the transaction without effect; connections in an unknown state are cut."""

@@ -10,7 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from photinus_core.model.changes import ChangeCollection, ChangeKind
 from photinus_core.model.ids import Namespace
+from photinus_core.store.changes import Noted
 
 Row = Sequence[Any]
 """One row of an answer, columns in the order asked for."""
@@ -43,6 +45,14 @@ class WriteSession(Session):
     Writes without an answer are handed over with `later`: they run in their order before the next
     `fetch`, at the latest at the commit, which then costs one hop for all of them.
     """
+
+    noted: Noted | None = None
+    """What it changed so far; None when nobody wants to know."""
+
+    def note(self, collection: ChangeCollection, kind: ChangeKind, keys: Iterable[object]) -> None:
+        """Notes a change of objects, if anybody wants to know; `keys` are not looked at otherwise."""
+        if self.noted is not None:
+            self.noted.add(collection, kind, keys)
 
     @abstractmethod
     def later(self, statement: str, *args: object) -> None:

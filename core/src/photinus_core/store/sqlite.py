@@ -17,10 +17,12 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from photinus_core.model.changes import Change
 from photinus_core.model.errors import Deposed, PhotinusError, Rejected, Unavailable
 from photinus_core.model.events import NewEvent
 from photinus_core.model.ids import Epoch, Namespace
-from photinus_core.ports.store import Fence, Notification, Reader, WriteTransaction
+from photinus_core.ports.store import ChangeWatcher, Fence, Notification, Reader, WriteTransaction
+from photinus_core.store.changes import ChangeHub, Noted
 from photinus_core.store.event_rows import (
     INSERT_EVENT,
     TAKE_SEQUENCES,
@@ -91,6 +93,7 @@ class _SqliteTransaction(WriteStatements):
         self._topics: dict[str, int | None] = {}
         self._begun = False
         self._failure: PhotinusError | None = None
+        self.noted = Noted() if store.changes.has_watchers else None
 
     async def fetch(self, statement: str, *args: object) -> list[Row]:
         sql, bound = translate(statement), _bind((self.namespace, *args))
@@ -122,6 +125,13 @@ class _SqliteTransaction(WriteStatements):
 
     def touch(self, topic: str, number: int | None = None) -> None:
         self._topics[topic] = number
+
+    def changes(self, told: Iterable[Notification]) -> list[Change]:
+        """What it changed, once it is committed; empty when nobody wants to know."""
+        if self.noted is None:
+            return []
+        newest = next((number for _, topic, number in told if topic == "events"), 0)
+        return self.noted.changes(self.namespace, self._events, newest)
 
     @property
     def has_begun(self) -> bool:
@@ -228,6 +238,7 @@ class SqliteStore:
         self._readers = readers
         self._turn = asyncio.Lock()
         self._notifier = Notifier()
+        self.changes = ChangeHub()
         self._number = 0
         self._closed = False
 
@@ -289,6 +300,8 @@ class SqliteStore:
         transaction = _SqliteTransaction(self, namespace, fence)
         try:
             yield transaction
+            if transaction.noted is not None:
+                await transaction.noted.settle(transaction.fetch)
             ending = None if transaction.is_empty else self._submit_write(transaction.commit_job())
         except BaseException:
             if transaction.has_begun:
@@ -298,15 +311,18 @@ class SqliteStore:
         finally:
             self._turn.release()
         if ending is not None:
-            await self._conclude(ending)
+            await self._conclude(transaction, ending)
 
-    async def _conclude(self, ending: asyncio.Future[list[Notification]]) -> None:
+    async def _conclude(
+        self, transaction: _SqliteTransaction, ending: asyncio.Future[list[Notification]]
+    ) -> None:
         """Waits for a commit, also when cancelled: once queued, it happens or fails by itself."""
         try:
             await _outlast(ending)
         finally:
             if ending.done() and not ending.cancelled() and ending.exception() is None:
                 self._notifier.publish(ending.result())
+                self.changes.publish(transaction.changes(ending.result()))
 
     async def raise_epoch(self, role: str, epoch: Epoch | None) -> Epoch:
         """Makes a new leadership of a role the current one. See `ports.Store`."""
@@ -348,6 +364,10 @@ class SqliteStore:
     ) -> AsyncIterator[Notification]:
         """The same as a stream. See `ports.Store`."""
         return self._notifier.stream(namespace, topics)
+
+    def watch_changes(self, watcher: ChangeWatcher) -> Callable[[], None]:
+        """Tells of all rows that change. See `ports.Store`."""
+        return self.changes.watch(watcher)
 
     async def aclose(self) -> None:
         """Waits for the transaction under way and closes the database. Idempotent.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from photinus_core.model.changes import ChangeCollection, ChangeKind
 from photinus_core.ports.store import Backlog, Prunable, PruneWindow, SubscriptionLag
 from photinus_core.store.session import Row, Session, WriteSession
 
@@ -140,9 +141,15 @@ class UpkeepWriting(WriteSession):
     """Deletes what is no longer needed."""
 
     async def prune(self, collection: Prunable, sequences: tuple[int, ...]) -> None:
-        if sequences:
-            self.later(
-                f"DELETE FROM {_COLLECTIONS[collection].table} "
-                "WHERE namespace = $1 AND sequence = ANY($2)",
-                list(sequences),
-            )
+        if not sequences:
+            return
+        statement = (
+            f"DELETE FROM {_COLLECTIONS[collection].table} "
+            "WHERE namespace = $1 AND sequence = ANY($2)"
+        )
+        if self.noted is None:
+            self.later(statement, list(sequences))
+        else:
+            gone = await self.fetch(f"{statement} RETURNING id", list(sequences))
+            changed = ChangeCollection(collection.value)
+            self.note(changed, ChangeKind.DELETED, (row[0] for row in gone))
