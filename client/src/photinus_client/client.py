@@ -12,6 +12,7 @@ import grpc
 from photinus.api.v1 import data_pb2, event_pb2
 from photinus.api.v1.batch_service_pb2_grpc import BatchServiceStub
 from photinus.api.v1.blockchain_event_service_pb2_grpc import BlockchainEventServiceStub
+from photinus.api.v1.chart_service_pb2_grpc import ChartServiceStub
 from photinus.api.v1.data_service_pb2_grpc import DataServiceStub
 from photinus.api.v1.datatype_service_pb2_grpc import DatatypeServiceStub
 from photinus.api.v1.event_service_pb2_grpc import EventServiceStub
@@ -73,6 +74,7 @@ class Client:
         self.network = NetworkServiceStub(channel)
         self.identities = IdentityServiceStub(channel)
         self.messages = MessageServiceStub(channel)
+        self.charts = ChartServiceStub(channel)
         self.data = DataServiceStub(channel)
         self.datatypes = DatatypeServiceStub(channel)
         self.groups = GroupServiceStub(channel)

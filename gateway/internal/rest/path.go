@@ -9,7 +9,9 @@ import (
 
 var (
 	// Routes whose last parameter may be a DID, which holds slashes.
-	didPath      = regexp.MustCompile(`^(/api/v1(?:/namespaces/[^/]+)?/(?:identities|network/identities|network/diddocs)/)(did:.+)$`)
+	didPath = regexp.MustCompile(`^(/api/v1(?:/namespaces/[^/]+)?/(?:identities|network/identities|network/diddocs)/)(did:.+)$`)
+	// Folders hold slashes, at their beginning too; the root is empty.
+	folderPath   = regexp.MustCompile(`^(/api/v1(?:/namespaces/[^/]+)?/datasubpaths)/(.*)$`)
 	uploadPath   = regexp.MustCompile(`^/api/v1(?:/namespaces/[^/]+)?/data$`)
 	downloadPath = regexp.MustCompile(`^/api/v1(?:/namespaces/[^/]+)?/data/[^/]+/blob$`)
 )
@@ -22,16 +24,26 @@ func isDownloadPath(r *http.Request) bool {
 	return r.Method == http.MethodGet && downloadPath.MatchString(r.URL.Path)
 }
 
-// withRoutablePath gives the mux a path in which a DID is one segment, whether the client escaped its slashes or not.
+// withRoutablePath gives the mux a path in which a DID, or a folder, is one segment, whether the client escaped its slashes
+// or not.
 func withRoutablePath(r *http.Request) *http.Request {
 	changed := *r.URL
 	changed.RawPath = r.URL.EscapedPath()
 	if found := didPath.FindStringSubmatch(r.URL.Path); found != nil {
-		// In lower case: the mux takes %2F, but not %2f, for a slash that separates segments.
-		did := strings.ReplaceAll(url.PathEscape(found[2]), "%2F", "%2f")
-		changed.RawPath = (&url.URL{Path: found[1]}).EscapedPath() + did
+		changed.RawPath = (&url.URL{Path: found[1]}).EscapedPath() + oneSegment(found[2])
+	}
+	if found := folderPath.FindStringSubmatch(r.URL.Path); found != nil {
+		changed.RawPath = (&url.URL{Path: found[1]}).EscapedPath()
+		if folder := strings.Trim(found[2], "/"); folder != "" {
+			changed.RawPath += "/" + oneSegment(folder)
+		}
 	}
 	copied := *r
 	copied.URL = &changed
 	return &copied
+}
+
+// oneSegment escapes slashes. In lower case: the mux takes %2F, but not %2f, for a slash that separates segments.
+func oneSegment(text string) string {
+	return strings.ReplaceAll(url.PathEscape(text), "%2F", "%2f")
 }

@@ -17,6 +17,7 @@ from tests.support import golden
 OURS = {
     *("getNodeInfo", "getCluster", "getConnectors"),
     *("getMsgReceipts", "getMsgExplanation", "getPinExplanation"),
+    "getDataRootPaths",
     *("getDeadLetters", "postDeadLetterRetry", "postDeadLettersRetry", "deleteDeadLetter"),
 }
 """Routes that FireFly does not have."""

@@ -1,6 +1,6 @@
 """Keeps data items.
 
-Stores values, streams blobs to and from the data exchange, publishes to shared storage.
+Stores values, streams blobs to and from the data exchange, deletes both.
 
 A blob is written to the data exchange before its row; when the row cannot be written the blob is
 deleted again, and what a crash in between leaves is swept by its idempotency key (the data id) on
@@ -26,6 +26,8 @@ from photinus_core.ports.connectors import CallKey, DataExchange
 from photinus_core.ports.store import Store
 
 DATATYPE_CACHE_MAX: Final = 1_000
+SUB_PATHS_MAX: Final = 10_000
+"""Most folders in one answer."""
 
 
 class DataService:
@@ -169,16 +171,16 @@ class DataService:
             blob=BlobRef(hash=blob, size=size, name=name, path=blob_path(name)),
         )
 
-    async def get(self, data_id: Uuid) -> Data:
+    async def get(self, data_id: Uuid, missing: str = "FF10143") -> Data:
         """Finds a data item.
 
         Raises:
-            NotFound: FF10143.
+            NotFound: with the code given, there is none.
         """
         async with self._store.read(self._namespace) as reader:
             row = (await reader.data([data_id])).get(data_id)
         if row is None:
-            raise NotFound("FF10143")
+            raise NotFound(missing)
         return row
 
     async def blob(self, data_id: Uuid) -> Blob:
@@ -202,6 +204,20 @@ class DataService:
         if self._exchange is None:
             raise Rejected("FF10414")
         return self._exchange.download_blob(blob.payload_ref)
+
+    async def sub_paths(self, parent: str) -> list[str]:
+        """Folders of named blobs below a folder, at any depth, in alphabetical order.
+
+        At most `SUB_PATHS_MAX`; whoever has more asks below them.
+
+        Args:
+            parent: With or without a slash at its beginning or end; empty for the root, of which the
+                answer has the root itself, too, when blobs are in it.
+        """
+        check_text(parent, "parent")
+        folder = parent.strip("/")
+        async with self._store.read(self._namespace) as reader:
+            return await reader.blob_paths(f"/{folder}" if folder else "", SUB_PATHS_MAX)
 
     async def delete(self, data_id: Uuid) -> None:
         """Deletes a data item and its blob.

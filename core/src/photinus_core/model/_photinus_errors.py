@@ -25,6 +25,9 @@ _REQUESTS: Final = (
     ("FF19015", 400, "Key '{}' cannot be used: {}"),
     ("FF19016", 503, "The configuration of a namespace in use here was changed; connect again"),
     ("FF19017", 400, "Webhooks to host '{}' are not allowed here (events.webhooks.allowedHosts)"),
+    ("FF19018", 503, "Operation '{}' is not done yet; it is tried again by itself: {}"),
+    ("FF19019", 500, "Operation '{}' failed: {}"),
+    ("FF19020", 409, "Data '{}' is in message '{}', which is not decided yet"),
 )
 
 _DATABASE: Final = (

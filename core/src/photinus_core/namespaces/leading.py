@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from photinus_core.data.publishing import DataUploads
 from photinus_core.events.aggregator import Aggregator, AgreementSettings
 from photinus_core.events.chain import ChainIntake, contract_listener
 from photinus_core.events.downloads import Downloads
@@ -23,7 +24,13 @@ from photinus_core.messaging.assembly import BatchManager
 from photinus_core.messaging.dispatch import BatchDispatcher, Connectors
 from photinus_core.messaging.sealing import BatchSealer, Plugins
 from photinus_core.model.ids import Uuid
-from photinus_core.model.ledger import NamespaceRow, NetworkContract, Operation, OperationType
+from photinus_core.model.ledger import (
+    NamespaceRow,
+    NetworkContract,
+    Operation,
+    OperationType,
+    TransactionType,
+)
 from photinus_core.model.network import VerifierType
 from photinus_core.namespaces.contracts import ContractBook
 from photinus_core.namespaces.governance import Governance
@@ -53,6 +60,7 @@ REPEATABLE: Final = frozenset(
         OperationType.BLOCKCHAIN_NETWORK_ACTION,
         OperationType.SHAREDSTORAGE_UPLOAD_BATCH,
         OperationType.SHAREDSTORAGE_UPLOAD_BLOB,
+        OperationType.SHAREDSTORAGE_UPLOAD_VALUE,
         OperationType.DATAEXCHANGE_SEND_BATCH,
         OperationType.DATAEXCHANGE_SEND_BLOB,
         OperationType.SHAREDSTORAGE_DOWNLOAD_BATCH,
@@ -110,6 +118,7 @@ class Leadership:
             self._active_contract,
             fence,
         )
+        self.uploads = DataUploads(scope, fence, parts.exchange, parts.storage)
         self.batches = BatchManager(scope, self.sealer, self.dispatcher, fence, settings.batch)
         self.aggregator = Aggregator(
             self.context,
@@ -212,7 +221,8 @@ class Leadership:
             OperationType.BLOCKCHAIN_PIN_BATCH: self._again_pin,
             OperationType.BLOCKCHAIN_NETWORK_ACTION: self._parts.governance.send,
             OperationType.SHAREDSTORAGE_UPLOAD_BATCH: self._again_upload,
-            OperationType.SHAREDSTORAGE_UPLOAD_BLOB: self._again_upload_blob,
+            OperationType.SHAREDSTORAGE_UPLOAD_BLOB: self._upload_blob,
+            OperationType.SHAREDSTORAGE_UPLOAD_VALUE: self.uploads.value,
             OperationType.DATAEXCHANGE_SEND_BATCH: self._again_send,
             OperationType.DATAEXCHANGE_SEND_BLOB: self._again_send_blob,
             OperationType.SHAREDSTORAGE_DOWNLOAD_BATCH: self.downloads.rerun,
@@ -231,7 +241,11 @@ class Leadership:
         ref = await self.dispatcher.upload_batch(operation, sealed)
         return self.dispatcher.published(operation, ref)
 
-    async def _again_upload_blob(self, operation: Operation) -> OperationChange:
+    async def _upload_blob(self, operation: Operation) -> OperationChange:
+        async with self.context.store.read(self.context.namespace) as reader:
+            transaction = (await reader.transactions([operation.tx])).get(operation.tx)
+        if transaction is not None and transaction.type is TransactionType.DATA_PUBLISH:
+            return await self.uploads.blob(operation)
         data_id = Uuid(json.loads(operation.input)["dataId"])
         ref = await self.dispatcher.upload_blob(operation, data_id)
         return self.dispatcher.published(operation, ref)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from photinus_core.data.datatypes import DatatypeDefiner
+from photinus_core.data.publishing import DataPublisher
 from photinus_core.data.schemas import compile_schema
 from photinus_core.data.service import DataService
 from photinus_core.events.dead_letters import DeadLetterService
@@ -44,6 +45,7 @@ from photinus_core.model.ids import Nanoseconds, Uuid
 from photinus_core.model.ledger import NamespaceRow, Operation
 from photinus_core.model.messages import Message
 from photinus_core.model.network import Identity, VerifierType
+from photinus_core.namespaces.charts import Charts
 from photinus_core.namespaces.connectors import NamespaceConnectors
 from photinus_core.namespaces.contracts import ContractBook
 from photinus_core.namespaces.governance import Governance
@@ -90,6 +92,7 @@ class MultipartyServices:
     contracts: ContractBook
     governance: Governance
     datatypes: DatatypeDefiner
+    publisher: DataPublisher
 
 
 class NamespaceRuntime:
@@ -142,6 +145,7 @@ class NamespaceRuntime:
             settings.webhooks,
         )
         self.history = History(scope.store, scope.namespace, settings.subscriptions)
+        self.charts = Charts(scope.store, scope.namespace, settings.chart_rows_max)
         self.dead_letters = DeadLetterService(scope.store, scope.namespace, scope.clock)
         self._webhooks = Webhooks(
             WebhookParts(
@@ -491,7 +495,8 @@ class NamespaceRuntime:
         groups = GroupResolver(scope, self.identities, settings.node_name)
         sender = MessageSender(scope, self.identities, self.data, groups, self.settings.batch)
         contracts = ContractBook(scope.store, scope.namespace, blockchain, settings.contracts)
-        plugin = plugins_of(self.settings).blockchain
+        plugins = plugins_of(self.settings)
+        publisher = DataPublisher(scope, self.data, self.operations, plugins.shared_storage)
         return MultipartyServices(
             settings=settings,
             blockchain=blockchain,
@@ -499,8 +504,9 @@ class NamespaceRuntime:
             storage=storage,
             sender=sender,
             contracts=contracts,
-            governance=Governance(scope, blockchain, plugin, self.identities, contracts),
+            governance=Governance(scope, blockchain, plugins.blockchain, self.identities, contracts),
             datatypes=DatatypeDefiner(scope, self.identities, sender, compile_schema),
+            publisher=publisher,
         )
 
     def _registration(self) -> IdentityRegistration:

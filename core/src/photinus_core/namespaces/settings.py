@@ -12,6 +12,7 @@ from photinus_core.events.webhook_options import WEBHOOK_DEFAULTS, WebhookSettin
 from photinus_core.messaging.sender import BatchLimits
 from photinus_core.model.ids import Namespace
 from photinus_core.model.query import DEFAULT_LIMITS, QueryLimits
+from photinus_core.namespaces.charts import ROWS_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class NamespaceSettings:
     tokens: tuple[PluginRef, ...] = ()
     batch: BatchLimits = BatchLimits()
     queries: QueryLimits = DEFAULT_LIMITS
+    chart_rows_max: int = ROWS_MAX
     subscriptions: SubscriptionSettings = SUBSCRIPTION_DEFAULTS
     webhooks: WebhookSettings = WEBHOOK_DEFAULTS
     start_retry: StartRetry = StartRetry()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from typing import Final
 
 import msgspec
 
-from photinus_core.model.errors import NotFound, Rejected
+from photinus_core.model.errors import Deposed, NotFound, Rejected
 from photinus_core.model.ids import Namespace, Nanoseconds, Uuid, new_uuid
 from photinus_core.model.ledger import (
     FINAL_STATUSES,
@@ -78,6 +78,65 @@ class OperationService:
         """This replica carries operations out from now on; None: another one does."""
         self._submissions = submissions
 
+    async def start(self, operation: Operation, store: Callable[[], Awaitable[None]]) -> Operation:
+        """Has a new operation carried out, by the leader, and waits for its end.
+
+        The leader goes on with it when the caller goes away, and a later one when this one ends.
+
+        Args:
+            operation: Not stored yet.
+            store: Stores it, in whatever transaction it belongs to; what it raises is raised.
+
+        Returns:
+            The operation as it stands: final, or put off, with the reason as its error, because its
+            connector is away; it is tried again.
+
+        Raises:
+            PhotinusError: it failed here, and the operation says so, too.
+            ConnectorFailure: the same.
+        """
+        submissions = self._submissions
+        if submissions is None:
+            await store()
+            return await self._ended(operation)
+        submissions.reserve(operation.id)
+        try:
+            await store()
+            return await self._carried_out(submissions, operation)
+        finally:
+            submissions.release(operation.id)
+
+    async def resume(self, operation: Operation) -> Operation:
+        """Waits for an operation that an earlier call started, and has it tried now; as `start`."""
+        submissions = self._submissions
+        if submissions is None or not submissions.reserve(operation.id):
+            return await self._ended(operation)
+        try:
+            async with self._store.read(self._namespace) as reader:
+                found = (await reader.operations([operation.id]))[operation.id]
+            if found.status in FINAL_STATUSES:
+                return found
+            return await self._carried_out(submissions, found)
+        finally:
+            submissions.release(operation.id)
+
+    async def _carried_out(self, submissions: Submissions, operation: Operation) -> Operation:
+        try:
+            return await submissions.carry_out(operation)
+        except Deposed:
+            return await self._ended(operation)
+
+    async def _ended(self, operation: Operation) -> Operation:
+        changes = self._store.notifications(self._namespace, ["operations"])
+        while True:
+            async with self._store.read(self._namespace) as reader:
+                found = (await reader.operations([operation.id])).get(operation.id)
+            if found is None or found.status in FINAL_STATUSES or found.error:
+                return found or operation
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await anext(changes)
+
     async def retry(self, operation_id: Uuid) -> Operation:
         """Makes a copy of an operation with an id (and key) of its own and has it carried out.
 
@@ -87,7 +146,8 @@ class OperationService:
 
         Raises:
             NotFound: FF10109, there is no such operation.
-            Rejected: FF10414, operations of this type cannot be repeated here.
+            Rejected: FF10414, operations of this type cannot be repeated here; FF19408, it is of a
+                batch that was cancelled.
         """
         copy_id, submissions = new_uuid(), self._submissions
         if submissions is None:
@@ -108,6 +168,10 @@ class OperationService:
                 raise NotFound("FF10109")
             if old.type not in self._repeatable:
                 raise Rejected("FF10414")
+            for batch in await tx.batches_of(old.tx):
+                # Its nonces are a gap fill's now: what was given up must not come after it.
+                if batch.cancelled:
+                    raise Rejected("FF19408", old.id, batch.id)
             copy = msgspec.structs.replace(
                 old,
                 id=copy_id,

@@ -1,9 +1,9 @@
 """Carries out operations that are stored and not submitted yet, on the leader.
 
-Two kinds wait for it: copies that a retry made, on whichever replica, and what a replica left behind
-when it ended between storing an operation and sending it. Each goes out under its own key, so that
-one that was sent after all has no second effect. One whose connector is away stays as it is and is tried
-again. Batches look after their operations themselves.
+Three kinds wait for it: copies that a retry made and publications of data, on whichever replica, and
+what a replica left behind when it ended between storing an operation and sending it. Each goes out
+under its own key, so that one that was sent after all has no second effect. One whose connector is away
+stays as it is and is tried again. Batches look after their operations themselves.
 """
 
 from __future__ import annotations
@@ -26,6 +26,14 @@ Runner = Callable[[Operation], Awaitable[OperationChange]]
 """Carries out an operation once more, under its own key; says how it stands then."""
 
 AWAY: Final = "FF19200"
+UPLOADS: Final = frozenset(
+    {
+        OperationType.SHAREDSTORAGE_UPLOAD_BATCH,
+        OperationType.SHAREDSTORAGE_UPLOAD_BLOB,
+        OperationType.SHAREDSTORAGE_UPLOAD_VALUE,
+    }
+)
+"""These end with their call: no update of the connector tells of one whose answer was lost."""
 POLL_S: Final = 5.0
 """How often the database is looked at without a notification."""
 RETRY_S: Final = 2.0
@@ -72,9 +80,15 @@ class Submissions:
         finally:
             unsubscribe()
 
-    def reserve(self, operation: Uuid) -> None:
-        """Keeps an operation that is about to be stored for `carry_out`."""
+    def reserve(self, operation: Uuid) -> bool:
+        """Keeps an operation, also one that is about to be stored, for `carry_out`.
+
+        False when it is being carried out.
+        """
+        if operation in self._running:
+            return False
         self._running.add(operation)
+        return True
 
     def release(self, operation: Uuid) -> None:
         """Gives a reserved operation up that was not stored."""
@@ -95,11 +109,14 @@ class Submissions:
         except Deposed:
             raise
         except (PhotinusError, ConnectorFailure) as failure:
-            if is_away(failure):
+            is_upload = operation.type in UPLOADS
+            if is_away(failure) or (is_upload and _passes(failure)):
                 return await self._put_off(operation, str(failure))
             # Work that may have been taken on ends by the connector's update, not here.
-            sent = isinstance(failure, ConnectorFailure) and (
-                failure.disposition is not Disposition.NOT_SENT
+            sent = (
+                isinstance(failure, ConnectorFailure)
+                and failure.disposition is not Disposition.NOT_SENT
+                and not is_upload
             )
             status = OperationStatus.PENDING if sent else OperationStatus.FAILED
             now = self._scope.clock.now()
@@ -182,9 +199,13 @@ class Submissions:
         return changed[0] if changed else None
 
 
+def _passes(failure: Exception) -> bool:
+    """Whether a connector says that the same call may succeed later."""
+    return isinstance(failure, ConnectorFailure) and failure.retry_after_s is not None
+
+
 def is_away(failure: Exception) -> bool:
     """Whether nothing was sent because a connector, or what is behind it, is not there for now."""
     if isinstance(failure, ConnectorFailure):
-        passes = failure.retry_after_s is not None
-        return failure.disposition is Disposition.NOT_SENT and passes
+        return failure.disposition is Disposition.NOT_SENT and _passes(failure)
     return isinstance(failure, PhotinusError) and failure.code == AWAY

@@ -14,6 +14,8 @@ from photinus.api.v1 import (
     batch_service_pb2_grpc,
     blockchain_event_service_pb2,
     blockchain_event_service_pb2_grpc,
+    chart_service_pb2,
+    chart_service_pb2_grpc,
     data_service_pb2,
     data_service_pb2_grpc,
     datatype_service_pb2,
@@ -48,6 +50,7 @@ from photinus_core.model.errors import Unavailable
 from photinus_core.namespaces.node import Node
 from photinus_core.rpc.errors import ErrorInterceptor
 from photinus_core.rpc.leader_calls import LeaderCalls
+from photinus_core.rpc.services.charts import ChartServicer
 from photinus_core.rpc.services.data import DataServicer, DatatypeServicer
 from photinus_core.rpc.services.events import EventServicer
 from photinus_core.rpc.services.explain import ExplainServicer
@@ -145,6 +148,7 @@ class ApiServer:
         blockchain_event_service_pb2_grpc.add_BlockchainEventServiceServicer_to_server(
             BlockchainEventServicer(node), server
         )
+        chart_service_pb2_grpc.add_ChartServiceServicer_to_server(ChartServicer(node), server)
         data_service_pb2_grpc.add_DataServiceServicer_to_server(DataServicer(node), server)
         datatype_service_pb2_grpc.add_DatatypeServiceServicer_to_server(
             DatatypeServicer(node), server
@@ -185,6 +189,7 @@ def _service_names() -> list[str]:
     modules = (
         batch_service_pb2,
         blockchain_event_service_pb2,
+        chart_service_pb2,
         data_service_pb2,
         datatype_service_pb2,
         event_service_pb2,

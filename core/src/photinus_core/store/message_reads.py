@@ -216,6 +216,17 @@ class MessageReading(Session):
             found.setdefault(item.id, item)
         return found
 
+    async def blob_paths(self, parent: str, limit: int) -> list[str]:
+        # The condition on '' is the index's. '0' comes right behind the slash.
+        rows = await self.fetch(
+            "SELECT DISTINCT blob_path FROM data WHERE namespace = $1 AND blob_path <> '' "
+            "AND visible = TRUE AND blob_path >= $2 AND blob_path < $3 ORDER BY blob_path LIMIT $4",
+            f"{parent}/",
+            f"{parent}0",
+            limit,
+        )
+        return [row[0] for row in rows]
+
     async def received_data(
         self, refs: Sequence[tuple[Uuid, Hash32]]
     ) -> dict[tuple[Uuid, Hash32], Data]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from photinus_core.store.batch_reads import BatchReading
 from photinus_core.store.batch_writes import BatchWriting
+from photinus_core.store.chart_rows import ChartReading
 from photinus_core.store.dead_letter_rows import DeadLetterReading, DeadLetterWriting
 from photinus_core.store.event_rows import EventReading, EventWriting
 from photinus_core.store.filters import Querying
@@ -22,6 +23,7 @@ class ReadStatements(
     EventReading,
     DeadLetterReading,
     UpkeepReading,
+    ChartReading,
     Querying,
 ):
     """Everything `ports.Reader` asks, over `session.Session`."""

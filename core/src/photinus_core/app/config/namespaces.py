@@ -22,6 +22,7 @@ from photinus_core.model.errors import PhotinusError, Rejected
 from photinus_core.model.ids import Namespace
 from photinus_core.model.names import RESERVED_NAMESPACE, check_name
 from photinus_core.model.query import DEFAULT_LIMITS, QueryLimits
+from photinus_core.namespaces.charts import ROWS_MAX
 from photinus_core.namespaces.settings import (
     ContractSettings,
     MultipartySettings,
@@ -31,8 +32,11 @@ from photinus_core.namespaces.settings import (
 )
 
 DEFAULT_NAMESPACE: Final = "default"
-READ_IN_PART: Final = ("broadcast", "events", "privatemessaging", "subscription")
+READ_IN_PART: Final = ("broadcast", "events", "histograms", "privatemessaging", "subscription")
 """Sections of FireFly's engine of which some keys have a meaning here; the rest is accepted."""
+
+CHART_ROWS_MAX: Final = 100_000
+"""Most rows that may be counted for one bucket of a chart: it is read for every view of it."""
 
 WITHOUT_EFFECT: Final = (
     "asset",
@@ -40,7 +44,6 @@ WITHOUT_EFFECT: Final = (
     "blobreceiver",
     "download",
     "event",
-    "histograms",
     "message",
     "opupdate",
     "orchestrator",
@@ -57,6 +60,7 @@ def read_namespaces(
     shared = _Shared(
         _batch(root),
         _queries(root),
+        root.section("histograms").integer("maxChartRows", ROWS_MAX, 1, CHART_ROWS_MAX),
         _subscriptions(root),
         _start_retry(section),
         read_webhooks(root),
@@ -144,6 +148,7 @@ class _Shared:
 
     batch: BatchLimits
     queries: QueryLimits
+    chart_rows_max: int
     subscriptions: SubscriptionSettings
     start_retry: StartRetry
     webhooks: WebhookSettings
@@ -186,6 +191,7 @@ class _Entry:
             tokens=tuple(chosen.get("tokens", ())),
             batch=shared.batch,
             queries=shared.queries,
+            chart_rows_max=shared.chart_rows_max,
             subscriptions=shared.subscriptions,
             start_retry=shared.start_retry,
             webhooks=replace(shared.webhooks, tls_sets=read_tls_sets(entry)),

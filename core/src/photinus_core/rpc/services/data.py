@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -88,6 +89,34 @@ class DataServicer(Servicer, data_service_pb2_grpc.DataServiceServicer):
         await self.namespace(request).data.delete(parse_uuid(request.id))
         set_http_status(context, 204)
         return pb.DeleteDataResponse()
+
+    async def PublishDataValue(
+        self, request: pb.PublishDataValueRequest, context: Context
+    ) -> pb.PublishDataValueResponse:
+        namespace = self.namespace(request)
+        publisher = namespace.multiparty.publisher
+        async with asyncio.timeout(namespace.patience(context.time_remaining())):
+            published = await publisher.publish_value(
+                parse_uuid(request.id), request.publish.idempotency_key
+            )
+        return pb.PublishDataValueResponse(data=convert.data_item(published))
+
+    async def PublishDataBlob(
+        self, request: pb.PublishDataBlobRequest, context: Context
+    ) -> pb.PublishDataBlobResponse:
+        namespace = self.namespace(request)
+        publisher = namespace.multiparty.publisher
+        async with asyncio.timeout(namespace.patience(context.time_remaining())):
+            published = await publisher.publish_blob(
+                parse_uuid(request.id), request.publish.idempotency_key
+            )
+        return pb.PublishDataBlobResponse(data=convert.data_item(published))
+
+    async def ListDataSubPaths(
+        self, request: pb.ListDataSubPathsRequest, context: Context
+    ) -> pb.ListDataSubPathsResponse:
+        found = await self.namespace(request).data.sub_paths(request.parent)
+        return pb.ListDataSubPathsResponse(items=found)
 
     async def ListDataMessages(
         self, request: pb.ListDataMessagesRequest, context: Context

@@ -226,6 +226,52 @@ func (x *BlobInfo) GetSize() int64 {
 	return 0
 }
 
+// What is asked beside which data item to publish.
+type PublishInput struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen by the client, at most 256 characters, unique in the namespace; empty for none.
+	IdempotencyKey string `protobuf:"bytes,1,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *PublishInput) Reset() {
+	*x = PublishInput{}
+	mi := &file_photinus_api_v1_data_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishInput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishInput) ProtoMessage() {}
+
+func (x *PublishInput) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_data_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishInput.ProtoReflect.Descriptor instead.
+func (*PublishInput) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_data_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *PublishInput) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
 // A stored data item.
 type Data struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -253,7 +299,7 @@ type Data struct {
 
 func (x *Data) Reset() {
 	*x = Data{}
-	mi := &file_photinus_api_v1_data_proto_msgTypes[3]
+	mi := &file_photinus_api_v1_data_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -265,7 +311,7 @@ func (x *Data) String() string {
 func (*Data) ProtoMessage() {}
 
 func (x *Data) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_data_proto_msgTypes[3]
+	mi := &file_photinus_api_v1_data_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -278,7 +324,7 @@ func (x *Data) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Data.ProtoReflect.Descriptor instead.
 func (*Data) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_data_proto_rawDescGZIP(), []int{3}
+	return file_photinus_api_v1_data_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Data) GetId() string {
@@ -363,7 +409,7 @@ type BlobRef struct {
 
 func (x *BlobRef) Reset() {
 	*x = BlobRef{}
-	mi := &file_photinus_api_v1_data_proto_msgTypes[4]
+	mi := &file_photinus_api_v1_data_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -375,7 +421,7 @@ func (x *BlobRef) String() string {
 func (*BlobRef) ProtoMessage() {}
 
 func (x *BlobRef) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_data_proto_msgTypes[4]
+	mi := &file_photinus_api_v1_data_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -388,7 +434,7 @@ func (x *BlobRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobRef.ProtoReflect.Descriptor instead.
 func (*BlobRef) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_data_proto_rawDescGZIP(), []int{4}
+	return file_photinus_api_v1_data_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *BlobRef) GetHash() string {
@@ -439,7 +485,7 @@ type DatatypeRef struct {
 
 func (x *DatatypeRef) Reset() {
 	*x = DatatypeRef{}
-	mi := &file_photinus_api_v1_data_proto_msgTypes[5]
+	mi := &file_photinus_api_v1_data_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -451,7 +497,7 @@ func (x *DatatypeRef) String() string {
 func (*DatatypeRef) ProtoMessage() {}
 
 func (x *DatatypeRef) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_data_proto_msgTypes[5]
+	mi := &file_photinus_api_v1_data_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -464,7 +510,7 @@ func (x *DatatypeRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatatypeRef.ProtoReflect.Descriptor instead.
 func (*DatatypeRef) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_data_proto_rawDescGZIP(), []int{5}
+	return file_photinus_api_v1_data_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DatatypeRef) GetName() string {
@@ -502,7 +548,7 @@ type DataRefOrValue struct {
 
 func (x *DataRefOrValue) Reset() {
 	*x = DataRefOrValue{}
-	mi := &file_photinus_api_v1_data_proto_msgTypes[6]
+	mi := &file_photinus_api_v1_data_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -514,7 +560,7 @@ func (x *DataRefOrValue) String() string {
 func (*DataRefOrValue) ProtoMessage() {}
 
 func (x *DataRefOrValue) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_data_proto_msgTypes[6]
+	mi := &file_photinus_api_v1_data_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -527,7 +573,7 @@ func (x *DataRefOrValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataRefOrValue.ProtoReflect.Descriptor instead.
 func (*DataRefOrValue) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_data_proto_rawDescGZIP(), []int{6}
+	return file_photinus_api_v1_data_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DataRefOrValue) GetId() string {
@@ -589,7 +635,9 @@ const file_photinus_api_v1_data_proto_rawDesc = "" +
 	"\x04size\x18\x01 \x01(\x03R\x04size\"2\n" +
 	"\bBlobInfo\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x12\n" +
-	"\x04size\x18\x02 \x01(\x03R\x04size\"\xc4\x02\n" +
+	"\x04size\x18\x02 \x01(\x03R\x04size\"7\n" +
+	"\fPublishInput\x12'\n" +
+	"\x0fidempotency_key\x18\x01 \x01(\tR\x0eidempotencyKey\"\xc4\x02\n" +
 	"\x04Data\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12$\n" +
 	"\tvalidator\x18\x02 \x01(\tB\x06\xaa\xbb\x18\x02 \x02R\tvalidator\x12\x1c\n" +
@@ -629,24 +677,25 @@ func file_photinus_api_v1_data_proto_rawDescGZIP() []byte {
 	return file_photinus_api_v1_data_proto_rawDescData
 }
 
-var file_photinus_api_v1_data_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_photinus_api_v1_data_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_photinus_api_v1_data_proto_goTypes = []any{
 	(*UploadHeader)(nil),          // 0: photinus.api.v1.UploadHeader
 	(*UploadEnd)(nil),             // 1: photinus.api.v1.UploadEnd
 	(*BlobInfo)(nil),              // 2: photinus.api.v1.BlobInfo
-	(*Data)(nil),                  // 3: photinus.api.v1.Data
-	(*BlobRef)(nil),               // 4: photinus.api.v1.BlobRef
-	(*DatatypeRef)(nil),           // 5: photinus.api.v1.DatatypeRef
-	(*DataRefOrValue)(nil),        // 6: photinus.api.v1.DataRefOrValue
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*PublishInput)(nil),          // 3: photinus.api.v1.PublishInput
+	(*Data)(nil),                  // 4: photinus.api.v1.Data
+	(*BlobRef)(nil),               // 5: photinus.api.v1.BlobRef
+	(*DatatypeRef)(nil),           // 6: photinus.api.v1.DatatypeRef
+	(*DataRefOrValue)(nil),        // 7: photinus.api.v1.DataRefOrValue
+	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
 }
 var file_photinus_api_v1_data_proto_depIdxs = []int32{
-	5, // 0: photinus.api.v1.UploadHeader.datatype:type_name -> photinus.api.v1.DatatypeRef
-	7, // 1: photinus.api.v1.Data.created:type_name -> google.protobuf.Timestamp
-	5, // 2: photinus.api.v1.Data.datatype:type_name -> photinus.api.v1.DatatypeRef
-	4, // 3: photinus.api.v1.Data.blob:type_name -> photinus.api.v1.BlobRef
-	5, // 4: photinus.api.v1.DataRefOrValue.datatype:type_name -> photinus.api.v1.DatatypeRef
-	4, // 5: photinus.api.v1.DataRefOrValue.blob:type_name -> photinus.api.v1.BlobRef
+	6, // 0: photinus.api.v1.UploadHeader.datatype:type_name -> photinus.api.v1.DatatypeRef
+	8, // 1: photinus.api.v1.Data.created:type_name -> google.protobuf.Timestamp
+	6, // 2: photinus.api.v1.Data.datatype:type_name -> photinus.api.v1.DatatypeRef
+	5, // 3: photinus.api.v1.Data.blob:type_name -> photinus.api.v1.BlobRef
+	6, // 4: photinus.api.v1.DataRefOrValue.datatype:type_name -> photinus.api.v1.DatatypeRef
+	5, // 5: photinus.api.v1.DataRefOrValue.blob:type_name -> photinus.api.v1.BlobRef
 	6, // [6:6] is the sub-list for method output_type
 	6, // [6:6] is the sub-list for method input_type
 	6, // [6:6] is the sub-list for extension type_name
@@ -665,7 +714,7 @@ func file_photinus_api_v1_data_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_photinus_api_v1_data_proto_rawDesc), len(file_photinus_api_v1_data_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -822,6 +822,336 @@ func (*DeleteDataResponse) Descriptor() ([]byte, []int) {
 	return file_photinus_api_v1_data_service_proto_rawDescGZIP(), []int{13}
 }
 
+// Request of PublishDataValue.
+type PublishDataValueRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Namespace; empty for the default one.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Id of the data item.
+	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// How.
+	Publish       *PublishInput `protobuf:"bytes,3,opt,name=publish,proto3" json:"publish,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishDataValueRequest) Reset() {
+	*x = PublishDataValueRequest{}
+	mi := &file_photinus_api_v1_data_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishDataValueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishDataValueRequest) ProtoMessage() {}
+
+func (x *PublishDataValueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_data_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishDataValueRequest.ProtoReflect.Descriptor instead.
+func (*PublishDataValueRequest) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_data_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *PublishDataValueRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *PublishDataValueRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PublishDataValueRequest) GetPublish() *PublishInput {
+	if x != nil {
+		return x.Publish
+	}
+	return nil
+}
+
+// Response of PublishDataValue.
+type PublishDataValueResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The data item.
+	Data          *Data `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishDataValueResponse) Reset() {
+	*x = PublishDataValueResponse{}
+	mi := &file_photinus_api_v1_data_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishDataValueResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishDataValueResponse) ProtoMessage() {}
+
+func (x *PublishDataValueResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_data_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishDataValueResponse.ProtoReflect.Descriptor instead.
+func (*PublishDataValueResponse) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_data_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PublishDataValueResponse) GetData() *Data {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// Request of PublishDataBlob.
+type PublishDataBlobRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Namespace; empty for the default one.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Id of the data item.
+	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// How.
+	Publish       *PublishInput `protobuf:"bytes,3,opt,name=publish,proto3" json:"publish,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishDataBlobRequest) Reset() {
+	*x = PublishDataBlobRequest{}
+	mi := &file_photinus_api_v1_data_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishDataBlobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishDataBlobRequest) ProtoMessage() {}
+
+func (x *PublishDataBlobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_data_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishDataBlobRequest.ProtoReflect.Descriptor instead.
+func (*PublishDataBlobRequest) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_data_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *PublishDataBlobRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *PublishDataBlobRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PublishDataBlobRequest) GetPublish() *PublishInput {
+	if x != nil {
+		return x.Publish
+	}
+	return nil
+}
+
+// Response of PublishDataBlob.
+type PublishDataBlobResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The data item.
+	Data          *Data `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishDataBlobResponse) Reset() {
+	*x = PublishDataBlobResponse{}
+	mi := &file_photinus_api_v1_data_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishDataBlobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishDataBlobResponse) ProtoMessage() {}
+
+func (x *PublishDataBlobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_data_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishDataBlobResponse.ProtoReflect.Descriptor instead.
+func (*PublishDataBlobResponse) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_data_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PublishDataBlobResponse) GetData() *Data {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// Request of ListDataSubPaths.
+type ListDataSubPathsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Namespace; empty for the default one.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The folder, with or without a slash at its beginning; empty for the root.
+	Parent        string `protobuf:"bytes,2,opt,name=parent,proto3" json:"parent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDataSubPathsRequest) Reset() {
+	*x = ListDataSubPathsRequest{}
+	mi := &file_photinus_api_v1_data_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDataSubPathsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDataSubPathsRequest) ProtoMessage() {}
+
+func (x *ListDataSubPathsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_data_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDataSubPathsRequest.ProtoReflect.Descriptor instead.
+func (*ListDataSubPathsRequest) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_data_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ListDataSubPathsRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ListDataSubPathsRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+// Response of ListDataSubPaths.
+type ListDataSubPathsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The folders, each with a slash at its beginning.
+	Items []string `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	// Never set: the list is not paged.
+	Total         *int64 `protobuf:"varint,2,opt,name=total,proto3,oneof" json:"total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDataSubPathsResponse) Reset() {
+	*x = ListDataSubPathsResponse{}
+	mi := &file_photinus_api_v1_data_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDataSubPathsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDataSubPathsResponse) ProtoMessage() {}
+
+func (x *ListDataSubPathsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_data_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDataSubPathsResponse.ProtoReflect.Descriptor instead.
+func (*ListDataSubPathsResponse) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_data_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ListDataSubPathsResponse) GetItems() []string {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *ListDataSubPathsResponse) GetTotal() int64 {
+	if x != nil && x.Total != nil {
+		return *x.Total
+	}
+	return 0
+}
+
 // Request of ListDataMessages.
 type ListDataMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -837,7 +1167,7 @@ type ListDataMessagesRequest struct {
 
 func (x *ListDataMessagesRequest) Reset() {
 	*x = ListDataMessagesRequest{}
-	mi := &file_photinus_api_v1_data_service_proto_msgTypes[14]
+	mi := &file_photinus_api_v1_data_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -849,7 +1179,7 @@ func (x *ListDataMessagesRequest) String() string {
 func (*ListDataMessagesRequest) ProtoMessage() {}
 
 func (x *ListDataMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_data_service_proto_msgTypes[14]
+	mi := &file_photinus_api_v1_data_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -862,7 +1192,7 @@ func (x *ListDataMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDataMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListDataMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_data_service_proto_rawDescGZIP(), []int{14}
+	return file_photinus_api_v1_data_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListDataMessagesRequest) GetNamespace() string {
@@ -899,7 +1229,7 @@ type ListDataMessagesResponse struct {
 
 func (x *ListDataMessagesResponse) Reset() {
 	*x = ListDataMessagesResponse{}
-	mi := &file_photinus_api_v1_data_service_proto_msgTypes[15]
+	mi := &file_photinus_api_v1_data_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -911,7 +1241,7 @@ func (x *ListDataMessagesResponse) String() string {
 func (*ListDataMessagesResponse) ProtoMessage() {}
 
 func (x *ListDataMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_data_service_proto_msgTypes[15]
+	mi := &file_photinus_api_v1_data_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -924,7 +1254,7 @@ func (x *ListDataMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDataMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListDataMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_data_service_proto_rawDescGZIP(), []int{15}
+	return file_photinus_api_v1_data_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListDataMessagesResponse) GetItems() []*Message {
@@ -986,7 +1316,27 @@ const file_photinus_api_v1_data_service_proto_rawDesc = "" +
 	"\x11DeleteDataRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"\x14\n" +
-	"\x12DeleteDataResponse\"u\n" +
+	"\x12DeleteDataResponse\"\x80\x01\n" +
+	"\x17PublishDataValueRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x127\n" +
+	"\apublish\x18\x03 \x01(\v2\x1d.photinus.api.v1.PublishInputR\apublish\"M\n" +
+	"\x18PublishDataValueResponse\x121\n" +
+	"\x04data\x18\x01 \x01(\v2\x15.photinus.api.v1.DataB\x06\xaa\xbb\x18\x02(\x01R\x04data\"\x7f\n" +
+	"\x16PublishDataBlobRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x127\n" +
+	"\apublish\x18\x03 \x01(\v2\x1d.photinus.api.v1.PublishInputR\apublish\"L\n" +
+	"\x17PublishDataBlobResponse\x121\n" +
+	"\x04data\x18\x01 \x01(\v2\x15.photinus.api.v1.DataB\x06\xaa\xbb\x18\x02(\x01R\x04data\"O\n" +
+	"\x17ListDataSubPathsRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
+	"\x06parent\x18\x02 \x01(\tR\x06parent\"b\n" +
+	"\x18ListDataSubPathsResponse\x12\x14\n" +
+	"\x05items\x18\x01 \x03(\tR\x05items\x12\x19\n" +
+	"\x05total\x18\x02 \x01(\x03H\x00R\x05total\x88\x01\x01:\v\xb2\xbb\x18\a\n" +
+	"\x05itemsB\b\n" +
+	"\x06_total\"u\n" +
 	"\x17ListDataMessagesRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12,\n" +
@@ -995,7 +1345,7 @@ const file_photinus_api_v1_data_service_proto_rawDesc = "" +
 	"\x05items\x18\x01 \x03(\v2\x18.photinus.api.v1.MessageR\x05items\x12\x19\n" +
 	"\x05total\x18\x02 \x01(\x03H\x00R\x05total\x88\x01\x01:\v\xb2\xbb\x18\a\n" +
 	"\x05itemsB\b\n" +
-	"\x06_total2\xd8\x05\n" +
+	"\x06_total2\x90\b\n" +
 	"\vDataService\x12O\n" +
 	"\bListData\x12 .photinus.api.v1.ListDataRequest\x1a!.photinus.api.v1.ListDataResponse\x12L\n" +
 	"\aGetData\x12\x1f.photinus.api.v1.GetDataRequest\x1a .photinus.api.v1.GetDataResponse\x12U\n" +
@@ -1007,6 +1357,9 @@ const file_photinus_api_v1_data_service_proto_rawDesc = "" +
 	"\fGetDataValue\x12$.photinus.api.v1.GetDataValueRequest\x1a%.photinus.api.v1.GetDataValueResponse\x12U\n" +
 	"\n" +
 	"DeleteData\x12\".photinus.api.v1.DeleteDataRequest\x1a#.photinus.api.v1.DeleteDataResponse\x12g\n" +
+	"\x10PublishDataValue\x12(.photinus.api.v1.PublishDataValueRequest\x1a).photinus.api.v1.PublishDataValueResponse\x12d\n" +
+	"\x0fPublishDataBlob\x12'.photinus.api.v1.PublishDataBlobRequest\x1a(.photinus.api.v1.PublishDataBlobResponse\x12g\n" +
+	"\x10ListDataSubPaths\x12(.photinus.api.v1.ListDataSubPathsRequest\x1a).photinus.api.v1.ListDataSubPathsResponse\x12g\n" +
 	"\x10ListDataMessages\x12(.photinus.api.v1.ListDataMessagesRequest\x1a).photinus.api.v1.ListDataMessagesResponseBHZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3"
 
 var (
@@ -1021,7 +1374,7 @@ func file_photinus_api_v1_data_service_proto_rawDescGZIP() []byte {
 	return file_photinus_api_v1_data_service_proto_rawDescData
 }
 
-var file_photinus_api_v1_data_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_photinus_api_v1_data_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_photinus_api_v1_data_service_proto_goTypes = []any{
 	(*ListDataRequest)(nil),          // 0: photinus.api.v1.ListDataRequest
 	(*ListDataResponse)(nil),         // 1: photinus.api.v1.ListDataResponse
@@ -1037,49 +1390,66 @@ var file_photinus_api_v1_data_service_proto_goTypes = []any{
 	(*GetDataValueResponse)(nil),     // 11: photinus.api.v1.GetDataValueResponse
 	(*DeleteDataRequest)(nil),        // 12: photinus.api.v1.DeleteDataRequest
 	(*DeleteDataResponse)(nil),       // 13: photinus.api.v1.DeleteDataResponse
-	(*ListDataMessagesRequest)(nil),  // 14: photinus.api.v1.ListDataMessagesRequest
-	(*ListDataMessagesResponse)(nil), // 15: photinus.api.v1.ListDataMessagesResponse
-	(*Query)(nil),                    // 16: photinus.api.v1.Query
-	(*Data)(nil),                     // 17: photinus.api.v1.Data
-	(*DataRefOrValue)(nil),           // 18: photinus.api.v1.DataRefOrValue
-	(*UploadHeader)(nil),             // 19: photinus.api.v1.UploadHeader
-	(*UploadEnd)(nil),                // 20: photinus.api.v1.UploadEnd
-	(*BlobInfo)(nil),                 // 21: photinus.api.v1.BlobInfo
-	(*Message)(nil),                  // 22: photinus.api.v1.Message
+	(*PublishDataValueRequest)(nil),  // 14: photinus.api.v1.PublishDataValueRequest
+	(*PublishDataValueResponse)(nil), // 15: photinus.api.v1.PublishDataValueResponse
+	(*PublishDataBlobRequest)(nil),   // 16: photinus.api.v1.PublishDataBlobRequest
+	(*PublishDataBlobResponse)(nil),  // 17: photinus.api.v1.PublishDataBlobResponse
+	(*ListDataSubPathsRequest)(nil),  // 18: photinus.api.v1.ListDataSubPathsRequest
+	(*ListDataSubPathsResponse)(nil), // 19: photinus.api.v1.ListDataSubPathsResponse
+	(*ListDataMessagesRequest)(nil),  // 20: photinus.api.v1.ListDataMessagesRequest
+	(*ListDataMessagesResponse)(nil), // 21: photinus.api.v1.ListDataMessagesResponse
+	(*Query)(nil),                    // 22: photinus.api.v1.Query
+	(*Data)(nil),                     // 23: photinus.api.v1.Data
+	(*DataRefOrValue)(nil),           // 24: photinus.api.v1.DataRefOrValue
+	(*UploadHeader)(nil),             // 25: photinus.api.v1.UploadHeader
+	(*UploadEnd)(nil),                // 26: photinus.api.v1.UploadEnd
+	(*BlobInfo)(nil),                 // 27: photinus.api.v1.BlobInfo
+	(*PublishInput)(nil),             // 28: photinus.api.v1.PublishInput
+	(*Message)(nil),                  // 29: photinus.api.v1.Message
 }
 var file_photinus_api_v1_data_service_proto_depIdxs = []int32{
-	16, // 0: photinus.api.v1.ListDataRequest.query:type_name -> photinus.api.v1.Query
-	17, // 1: photinus.api.v1.ListDataResponse.items:type_name -> photinus.api.v1.Data
-	17, // 2: photinus.api.v1.GetDataResponse.data:type_name -> photinus.api.v1.Data
-	18, // 3: photinus.api.v1.CreateDataRequest.data:type_name -> photinus.api.v1.DataRefOrValue
-	17, // 4: photinus.api.v1.CreateDataResponse.data:type_name -> photinus.api.v1.Data
-	19, // 5: photinus.api.v1.UploadDataRequest.header:type_name -> photinus.api.v1.UploadHeader
-	20, // 6: photinus.api.v1.UploadDataRequest.end:type_name -> photinus.api.v1.UploadEnd
-	17, // 7: photinus.api.v1.UploadDataResponse.data:type_name -> photinus.api.v1.Data
-	21, // 8: photinus.api.v1.DownloadBlobResponse.info:type_name -> photinus.api.v1.BlobInfo
-	16, // 9: photinus.api.v1.ListDataMessagesRequest.query:type_name -> photinus.api.v1.Query
-	22, // 10: photinus.api.v1.ListDataMessagesResponse.items:type_name -> photinus.api.v1.Message
-	0,  // 11: photinus.api.v1.DataService.ListData:input_type -> photinus.api.v1.ListDataRequest
-	2,  // 12: photinus.api.v1.DataService.GetData:input_type -> photinus.api.v1.GetDataRequest
-	4,  // 13: photinus.api.v1.DataService.CreateData:input_type -> photinus.api.v1.CreateDataRequest
-	6,  // 14: photinus.api.v1.DataService.UploadData:input_type -> photinus.api.v1.UploadDataRequest
-	8,  // 15: photinus.api.v1.DataService.DownloadBlob:input_type -> photinus.api.v1.DownloadBlobRequest
-	10, // 16: photinus.api.v1.DataService.GetDataValue:input_type -> photinus.api.v1.GetDataValueRequest
-	12, // 17: photinus.api.v1.DataService.DeleteData:input_type -> photinus.api.v1.DeleteDataRequest
-	14, // 18: photinus.api.v1.DataService.ListDataMessages:input_type -> photinus.api.v1.ListDataMessagesRequest
-	1,  // 19: photinus.api.v1.DataService.ListData:output_type -> photinus.api.v1.ListDataResponse
-	3,  // 20: photinus.api.v1.DataService.GetData:output_type -> photinus.api.v1.GetDataResponse
-	5,  // 21: photinus.api.v1.DataService.CreateData:output_type -> photinus.api.v1.CreateDataResponse
-	7,  // 22: photinus.api.v1.DataService.UploadData:output_type -> photinus.api.v1.UploadDataResponse
-	9,  // 23: photinus.api.v1.DataService.DownloadBlob:output_type -> photinus.api.v1.DownloadBlobResponse
-	11, // 24: photinus.api.v1.DataService.GetDataValue:output_type -> photinus.api.v1.GetDataValueResponse
-	13, // 25: photinus.api.v1.DataService.DeleteData:output_type -> photinus.api.v1.DeleteDataResponse
-	15, // 26: photinus.api.v1.DataService.ListDataMessages:output_type -> photinus.api.v1.ListDataMessagesResponse
-	19, // [19:27] is the sub-list for method output_type
-	11, // [11:19] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	22, // 0: photinus.api.v1.ListDataRequest.query:type_name -> photinus.api.v1.Query
+	23, // 1: photinus.api.v1.ListDataResponse.items:type_name -> photinus.api.v1.Data
+	23, // 2: photinus.api.v1.GetDataResponse.data:type_name -> photinus.api.v1.Data
+	24, // 3: photinus.api.v1.CreateDataRequest.data:type_name -> photinus.api.v1.DataRefOrValue
+	23, // 4: photinus.api.v1.CreateDataResponse.data:type_name -> photinus.api.v1.Data
+	25, // 5: photinus.api.v1.UploadDataRequest.header:type_name -> photinus.api.v1.UploadHeader
+	26, // 6: photinus.api.v1.UploadDataRequest.end:type_name -> photinus.api.v1.UploadEnd
+	23, // 7: photinus.api.v1.UploadDataResponse.data:type_name -> photinus.api.v1.Data
+	27, // 8: photinus.api.v1.DownloadBlobResponse.info:type_name -> photinus.api.v1.BlobInfo
+	28, // 9: photinus.api.v1.PublishDataValueRequest.publish:type_name -> photinus.api.v1.PublishInput
+	23, // 10: photinus.api.v1.PublishDataValueResponse.data:type_name -> photinus.api.v1.Data
+	28, // 11: photinus.api.v1.PublishDataBlobRequest.publish:type_name -> photinus.api.v1.PublishInput
+	23, // 12: photinus.api.v1.PublishDataBlobResponse.data:type_name -> photinus.api.v1.Data
+	22, // 13: photinus.api.v1.ListDataMessagesRequest.query:type_name -> photinus.api.v1.Query
+	29, // 14: photinus.api.v1.ListDataMessagesResponse.items:type_name -> photinus.api.v1.Message
+	0,  // 15: photinus.api.v1.DataService.ListData:input_type -> photinus.api.v1.ListDataRequest
+	2,  // 16: photinus.api.v1.DataService.GetData:input_type -> photinus.api.v1.GetDataRequest
+	4,  // 17: photinus.api.v1.DataService.CreateData:input_type -> photinus.api.v1.CreateDataRequest
+	6,  // 18: photinus.api.v1.DataService.UploadData:input_type -> photinus.api.v1.UploadDataRequest
+	8,  // 19: photinus.api.v1.DataService.DownloadBlob:input_type -> photinus.api.v1.DownloadBlobRequest
+	10, // 20: photinus.api.v1.DataService.GetDataValue:input_type -> photinus.api.v1.GetDataValueRequest
+	12, // 21: photinus.api.v1.DataService.DeleteData:input_type -> photinus.api.v1.DeleteDataRequest
+	14, // 22: photinus.api.v1.DataService.PublishDataValue:input_type -> photinus.api.v1.PublishDataValueRequest
+	16, // 23: photinus.api.v1.DataService.PublishDataBlob:input_type -> photinus.api.v1.PublishDataBlobRequest
+	18, // 24: photinus.api.v1.DataService.ListDataSubPaths:input_type -> photinus.api.v1.ListDataSubPathsRequest
+	20, // 25: photinus.api.v1.DataService.ListDataMessages:input_type -> photinus.api.v1.ListDataMessagesRequest
+	1,  // 26: photinus.api.v1.DataService.ListData:output_type -> photinus.api.v1.ListDataResponse
+	3,  // 27: photinus.api.v1.DataService.GetData:output_type -> photinus.api.v1.GetDataResponse
+	5,  // 28: photinus.api.v1.DataService.CreateData:output_type -> photinus.api.v1.CreateDataResponse
+	7,  // 29: photinus.api.v1.DataService.UploadData:output_type -> photinus.api.v1.UploadDataResponse
+	9,  // 30: photinus.api.v1.DataService.DownloadBlob:output_type -> photinus.api.v1.DownloadBlobResponse
+	11, // 31: photinus.api.v1.DataService.GetDataValue:output_type -> photinus.api.v1.GetDataValueResponse
+	13, // 32: photinus.api.v1.DataService.DeleteData:output_type -> photinus.api.v1.DeleteDataResponse
+	15, // 33: photinus.api.v1.DataService.PublishDataValue:output_type -> photinus.api.v1.PublishDataValueResponse
+	17, // 34: photinus.api.v1.DataService.PublishDataBlob:output_type -> photinus.api.v1.PublishDataBlobResponse
+	19, // 35: photinus.api.v1.DataService.ListDataSubPaths:output_type -> photinus.api.v1.ListDataSubPathsResponse
+	21, // 36: photinus.api.v1.DataService.ListDataMessages:output_type -> photinus.api.v1.ListDataMessagesResponse
+	26, // [26:37] is the sub-list for method output_type
+	15, // [15:26] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_photinus_api_v1_data_service_proto_init() }
@@ -1100,14 +1470,15 @@ func file_photinus_api_v1_data_service_proto_init() {
 		(*DownloadBlobResponse_Info)(nil),
 		(*DownloadBlobResponse_Chunk)(nil),
 	}
-	file_photinus_api_v1_data_service_proto_msgTypes[15].OneofWrappers = []any{}
+	file_photinus_api_v1_data_service_proto_msgTypes[19].OneofWrappers = []any{}
+	file_photinus_api_v1_data_service_proto_msgTypes[21].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_photinus_api_v1_data_service_proto_rawDesc), len(file_photinus_api_v1_data_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

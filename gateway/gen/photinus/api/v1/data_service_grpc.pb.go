@@ -28,6 +28,9 @@ const (
 	DataService_DownloadBlob_FullMethodName     = "/photinus.api.v1.DataService/DownloadBlob"
 	DataService_GetDataValue_FullMethodName     = "/photinus.api.v1.DataService/GetDataValue"
 	DataService_DeleteData_FullMethodName       = "/photinus.api.v1.DataService/DeleteData"
+	DataService_PublishDataValue_FullMethodName = "/photinus.api.v1.DataService/PublishDataValue"
+	DataService_PublishDataBlob_FullMethodName  = "/photinus.api.v1.DataService/PublishDataBlob"
+	DataService_ListDataSubPaths_FullMethodName = "/photinus.api.v1.DataService/ListDataSubPaths"
 	DataService_ListDataMessages_FullMethodName = "/photinus.api.v1.DataService/ListDataMessages"
 )
 
@@ -53,8 +56,22 @@ type DataServiceClient interface {
 	DownloadBlob(ctx context.Context, in *DownloadBlobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadBlobResponse], error)
 	// Only the JSON value of a data item. Errors: FF00164 unknown or without value (404).
 	GetDataValue(ctx context.Context, in *GetDataValueRequest, opts ...grpc.CallOption) (*GetDataValueResponse, error)
-	// Deletes a data item and its blob on this node. 204. Errors: FF10143 unknown (404).
+	// Deletes a data item and its blob on this node. 204. What was published or sent stays where it is. Errors: FF10143
+	// unknown (404), FF19020 a message that is not decided yet carries it (409).
 	DeleteData(ctx context.Context, in *DeleteDataRequest, opts ...grpc.CallOption) (*DeleteDataResponse, error)
+	// Copies the value of a data item to shared storage, where all members can read it, and gives the item with its
+	// reference, `public`. Answered when it is done; when the caller goes away before, it is gone on with. An item without a
+	// value is published as `null`. A repeated call makes another transaction with the same reference; with the same
+	// idempotency key it is refused, or goes on with what was not sent yet. Errors: FF10109 unknown (404), FF10414 in gateway
+	// mode, FF00135 key too long (400), FF10431 key taken (409), FF19018 shared storage is away, it is tried again (503),
+	// FF19019 failed (500).
+	PublishDataValue(ctx context.Context, in *PublishDataValueRequest, opts ...grpc.CallOption) (*PublishDataValueResponse, error)
+	// Copies the blob of a data item to shared storage and gives the item with its reference, `blob.public`. As
+	// PublishDataValue. Errors: those, and FF10241 it has no blob, FF10239 its blob is not here (404).
+	PublishDataBlob(ctx context.Context, in *PublishDataBlobRequest, opts ...grpc.CallOption) (*PublishDataBlobResponse, error)
+	// Folders of named blobs below a folder, at any depth, in alphabetical order; below the root also the root itself. At
+	// most 10,000.
+	ListDataSubPaths(ctx context.Context, in *ListDataSubPathsRequest, opts ...grpc.CallOption) (*ListDataSubPathsResponse, error)
 	// Messages that carry a data item. Errors: FF00164 unknown (404).
 	ListDataMessages(ctx context.Context, in *ListDataMessagesRequest, opts ...grpc.CallOption) (*ListDataMessagesResponse, error)
 }
@@ -149,6 +166,36 @@ func (c *dataServiceClient) DeleteData(ctx context.Context, in *DeleteDataReques
 	return out, nil
 }
 
+func (c *dataServiceClient) PublishDataValue(ctx context.Context, in *PublishDataValueRequest, opts ...grpc.CallOption) (*PublishDataValueResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PublishDataValueResponse)
+	err := c.cc.Invoke(ctx, DataService_PublishDataValue_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *dataServiceClient) PublishDataBlob(ctx context.Context, in *PublishDataBlobRequest, opts ...grpc.CallOption) (*PublishDataBlobResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PublishDataBlobResponse)
+	err := c.cc.Invoke(ctx, DataService_PublishDataBlob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *dataServiceClient) ListDataSubPaths(ctx context.Context, in *ListDataSubPathsRequest, opts ...grpc.CallOption) (*ListDataSubPathsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListDataSubPathsResponse)
+	err := c.cc.Invoke(ctx, DataService_ListDataSubPaths_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *dataServiceClient) ListDataMessages(ctx context.Context, in *ListDataMessagesRequest, opts ...grpc.CallOption) (*ListDataMessagesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListDataMessagesResponse)
@@ -181,8 +228,22 @@ type DataServiceServer interface {
 	DownloadBlob(*DownloadBlobRequest, grpc.ServerStreamingServer[DownloadBlobResponse]) error
 	// Only the JSON value of a data item. Errors: FF00164 unknown or without value (404).
 	GetDataValue(context.Context, *GetDataValueRequest) (*GetDataValueResponse, error)
-	// Deletes a data item and its blob on this node. 204. Errors: FF10143 unknown (404).
+	// Deletes a data item and its blob on this node. 204. What was published or sent stays where it is. Errors: FF10143
+	// unknown (404), FF19020 a message that is not decided yet carries it (409).
 	DeleteData(context.Context, *DeleteDataRequest) (*DeleteDataResponse, error)
+	// Copies the value of a data item to shared storage, where all members can read it, and gives the item with its
+	// reference, `public`. Answered when it is done; when the caller goes away before, it is gone on with. An item without a
+	// value is published as `null`. A repeated call makes another transaction with the same reference; with the same
+	// idempotency key it is refused, or goes on with what was not sent yet. Errors: FF10109 unknown (404), FF10414 in gateway
+	// mode, FF00135 key too long (400), FF10431 key taken (409), FF19018 shared storage is away, it is tried again (503),
+	// FF19019 failed (500).
+	PublishDataValue(context.Context, *PublishDataValueRequest) (*PublishDataValueResponse, error)
+	// Copies the blob of a data item to shared storage and gives the item with its reference, `blob.public`. As
+	// PublishDataValue. Errors: those, and FF10241 it has no blob, FF10239 its blob is not here (404).
+	PublishDataBlob(context.Context, *PublishDataBlobRequest) (*PublishDataBlobResponse, error)
+	// Folders of named blobs below a folder, at any depth, in alphabetical order; below the root also the root itself. At
+	// most 10,000.
+	ListDataSubPaths(context.Context, *ListDataSubPathsRequest) (*ListDataSubPathsResponse, error)
 	// Messages that carry a data item. Errors: FF00164 unknown (404).
 	ListDataMessages(context.Context, *ListDataMessagesRequest) (*ListDataMessagesResponse, error)
 	mustEmbedUnimplementedDataServiceServer()
@@ -215,6 +276,15 @@ func (UnimplementedDataServiceServer) GetDataValue(context.Context, *GetDataValu
 }
 func (UnimplementedDataServiceServer) DeleteData(context.Context, *DeleteDataRequest) (*DeleteDataResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteData not implemented")
+}
+func (UnimplementedDataServiceServer) PublishDataValue(context.Context, *PublishDataValueRequest) (*PublishDataValueResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PublishDataValue not implemented")
+}
+func (UnimplementedDataServiceServer) PublishDataBlob(context.Context, *PublishDataBlobRequest) (*PublishDataBlobResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PublishDataBlob not implemented")
+}
+func (UnimplementedDataServiceServer) ListDataSubPaths(context.Context, *ListDataSubPathsRequest) (*ListDataSubPathsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListDataSubPaths not implemented")
 }
 func (UnimplementedDataServiceServer) ListDataMessages(context.Context, *ListDataMessagesRequest) (*ListDataMessagesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListDataMessages not implemented")
@@ -348,6 +418,60 @@ func _DataService_DeleteData_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DataService_PublishDataValue_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PublishDataValueRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DataServiceServer).PublishDataValue(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DataService_PublishDataValue_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DataServiceServer).PublishDataValue(ctx, req.(*PublishDataValueRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DataService_PublishDataBlob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PublishDataBlobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DataServiceServer).PublishDataBlob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DataService_PublishDataBlob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DataServiceServer).PublishDataBlob(ctx, req.(*PublishDataBlobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DataService_ListDataSubPaths_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListDataSubPathsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DataServiceServer).ListDataSubPaths(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DataService_ListDataSubPaths_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DataServiceServer).ListDataSubPaths(ctx, req.(*ListDataSubPathsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _DataService_ListDataMessages_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListDataMessagesRequest)
 	if err := dec(in); err != nil {
@@ -392,6 +516,18 @@ var DataService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteData",
 			Handler:    _DataService_DeleteData_Handler,
+		},
+		{
+			MethodName: "PublishDataValue",
+			Handler:    _DataService_PublishDataValue_Handler,
+		},
+		{
+			MethodName: "PublishDataBlob",
+			Handler:    _DataService_PublishDataBlob_Handler,
+		},
+		{
+			MethodName: "ListDataSubPaths",
+			Handler:    _DataService_ListDataSubPaths_Handler,
 		},
 		{
 			MethodName: "ListDataMessages",

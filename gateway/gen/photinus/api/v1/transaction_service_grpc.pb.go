@@ -42,7 +42,7 @@ type TransactionServiceClient interface {
 	ListTransactionOperations(ctx context.Context, in *ListTransactionOperationsRequest, opts ...grpc.CallOption) (*ListTransactionOperationsResponse, error)
 	// Blockchain events of a transaction, newest first. Not paged. Errors: FF00138 bad id (400).
 	ListTransactionBlockchainEvents(ctx context.Context, in *ListTransactionBlockchainEventsRequest, opts ...grpc.CallOption) (*ListTransactionBlockchainEventsResponse, error)
-	// What was done, what is missing and what failed. Errors: FF10109 unknown (404).
+	// What was done, what is missing and what failed, for transactions of every type. Errors: FF10109 unknown (404).
 	GetTransactionStatus(ctx context.Context, in *GetTransactionStatusRequest, opts ...grpc.CallOption) (*GetTransactionStatusResponse, error)
 }
 
@@ -118,7 +118,7 @@ type TransactionServiceServer interface {
 	ListTransactionOperations(context.Context, *ListTransactionOperationsRequest) (*ListTransactionOperationsResponse, error)
 	// Blockchain events of a transaction, newest first. Not paged. Errors: FF00138 bad id (400).
 	ListTransactionBlockchainEvents(context.Context, *ListTransactionBlockchainEventsRequest) (*ListTransactionBlockchainEventsResponse, error)
-	// What was done, what is missing and what failed. Errors: FF10109 unknown (404).
+	// What was done, what is missing and what failed, for transactions of every type. Errors: FF10109 unknown (404).
 	GetTransactionStatus(context.Context, *GetTransactionStatusRequest) (*GetTransactionStatusResponse, error)
 	mustEmbedUnimplementedTransactionServiceServer()
 }

@@ -114,6 +114,28 @@ class BlobInfo(_message.Message):
 Global___BlobInfo: _TypeAlias = BlobInfo  # noqa: Y015
 
 @_typing.final
+class PublishInput(_message.Message):
+    """What is asked beside which data item to publish."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    idempotency_key: _builtins.str
+    """Chosen by the client, at most 256 characters, unique in the namespace; empty for none."""
+    def __init__(
+        self,
+        *,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishInput: _TypeAlias = PublishInput  # noqa: Y015
+
+@_typing.final
 class Data(_message.Message):
     """A stored data item."""
 

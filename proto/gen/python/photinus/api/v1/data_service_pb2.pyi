@@ -391,6 +391,174 @@ class DeleteDataResponse(_message.Message):
 Global___DeleteDataResponse: _TypeAlias = DeleteDataResponse  # noqa: Y015
 
 @_typing.final
+class PublishDataValueRequest(_message.Message):
+    """Request of PublishDataValue."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    PUBLISH_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Namespace; empty for the default one."""
+    id: _builtins.str
+    """Id of the data item."""
+    @_builtins.property
+    def publish(self) -> _data_pb2.PublishInput:
+        """How."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        id: _builtins.str = ...,
+        publish: _data_pb2.PublishInput | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["publish", b"publish"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "namespace", b"namespace", "publish", b"publish"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishDataValueRequest: _TypeAlias = PublishDataValueRequest  # noqa: Y015
+
+@_typing.final
+class PublishDataValueResponse(_message.Message):
+    """Response of PublishDataValue."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> _data_pb2.Data:
+        """The data item."""
+
+    def __init__(
+        self,
+        *,
+        data: _data_pb2.Data | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishDataValueResponse: _TypeAlias = PublishDataValueResponse  # noqa: Y015
+
+@_typing.final
+class PublishDataBlobRequest(_message.Message):
+    """Request of PublishDataBlob."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    PUBLISH_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Namespace; empty for the default one."""
+    id: _builtins.str
+    """Id of the data item."""
+    @_builtins.property
+    def publish(self) -> _data_pb2.PublishInput:
+        """How."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        id: _builtins.str = ...,
+        publish: _data_pb2.PublishInput | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["publish", b"publish"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "namespace", b"namespace", "publish", b"publish"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishDataBlobRequest: _TypeAlias = PublishDataBlobRequest  # noqa: Y015
+
+@_typing.final
+class PublishDataBlobResponse(_message.Message):
+    """Response of PublishDataBlob."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> _data_pb2.Data:
+        """The data item."""
+
+    def __init__(
+        self,
+        *,
+        data: _data_pb2.Data | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishDataBlobResponse: _TypeAlias = PublishDataBlobResponse  # noqa: Y015
+
+@_typing.final
+class ListDataSubPathsRequest(_message.Message):
+    """Request of ListDataSubPaths."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Namespace; empty for the default one."""
+    parent: _builtins.str
+    """The folder, with or without a slash at its beginning; empty for the root."""
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        parent: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDataSubPathsRequest: _TypeAlias = ListDataSubPathsRequest  # noqa: Y015
+
+@_typing.final
+class ListDataSubPathsResponse(_message.Message):
+    """Response of ListDataSubPaths."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    total: _builtins.int
+    """Never set: the list is not paged."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The folders, each with a slash at its beginning."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[_builtins.str] | None = ...,
+        total: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "items", b"items", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__total: _TypeAlias = _typing.Literal["total"]  # noqa: Y015
+    _WhichOneofArgType__total: _TypeAlias = _typing.Literal["_total", b"_total"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total) -> _WhichOneofReturnType__total | None: ...
+
+Global___ListDataSubPathsResponse: _TypeAlias = ListDataSubPathsResponse  # noqa: Y015
+
+@_typing.final
 class ListDataMessagesRequest(_message.Message):
     """Request of ListDataMessages."""
 

@@ -70,6 +70,21 @@ class DataServiceStub:
                 request_serializer=photinus_dot_api_dot_v1_dot_data__service__pb2.DeleteDataRequest.SerializeToString,
                 response_deserializer=photinus_dot_api_dot_v1_dot_data__service__pb2.DeleteDataResponse.FromString,
                 _registered_method=True)
+        self.PublishDataValue = channel.unary_unary(
+                '/photinus.api.v1.DataService/PublishDataValue',
+                request_serializer=photinus_dot_api_dot_v1_dot_data__service__pb2.PublishDataValueRequest.SerializeToString,
+                response_deserializer=photinus_dot_api_dot_v1_dot_data__service__pb2.PublishDataValueResponse.FromString,
+                _registered_method=True)
+        self.PublishDataBlob = channel.unary_unary(
+                '/photinus.api.v1.DataService/PublishDataBlob',
+                request_serializer=photinus_dot_api_dot_v1_dot_data__service__pb2.PublishDataBlobRequest.SerializeToString,
+                response_deserializer=photinus_dot_api_dot_v1_dot_data__service__pb2.PublishDataBlobResponse.FromString,
+                _registered_method=True)
+        self.ListDataSubPaths = channel.unary_unary(
+                '/photinus.api.v1.DataService/ListDataSubPaths',
+                request_serializer=photinus_dot_api_dot_v1_dot_data__service__pb2.ListDataSubPathsRequest.SerializeToString,
+                response_deserializer=photinus_dot_api_dot_v1_dot_data__service__pb2.ListDataSubPathsResponse.FromString,
+                _registered_method=True)
         self.ListDataMessages = channel.unary_unary(
                 '/photinus.api.v1.DataService/ListDataMessages',
                 request_serializer=photinus_dot_api_dot_v1_dot_data__service__pb2.ListDataMessagesRequest.SerializeToString,
@@ -128,7 +143,36 @@ class DataServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteData(self, request, context):
-        """Deletes a data item and its blob on this node. 204. Errors: FF10143 unknown (404).
+        """Deletes a data item and its blob on this node. 204. What was published or sent stays where it is. Errors: FF10143
+        unknown (404), FF19020 a message that is not decided yet carries it (409).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PublishDataValue(self, request, context):
+        """Copies the value of a data item to shared storage, where all members can read it, and gives the item with its
+        reference, `public`. Answered when it is done; when the caller goes away before, it is gone on with. An item without a
+        value is published as `null`. A repeated call makes another transaction with the same reference; with the same
+        idempotency key it is refused, or goes on with what was not sent yet. Errors: FF10109 unknown (404), FF10414 in gateway
+        mode, FF00135 key too long (400), FF10431 key taken (409), FF19018 shared storage is away, it is tried again (503),
+        FF19019 failed (500).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PublishDataBlob(self, request, context):
+        """Copies the blob of a data item to shared storage and gives the item with its reference, `blob.public`. As
+        PublishDataValue. Errors: those, and FF10241 it has no blob, FF10239 its blob is not here (404).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDataSubPaths(self, request, context):
+        """Folders of named blobs below a folder, at any depth, in alphabetical order; below the root also the root itself. At
+        most 10,000.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,6 +222,21 @@ def add_DataServiceServicer_to_server(servicer, server):
                     servicer.DeleteData,
                     request_deserializer=photinus_dot_api_dot_v1_dot_data__service__pb2.DeleteDataRequest.FromString,
                     response_serializer=photinus_dot_api_dot_v1_dot_data__service__pb2.DeleteDataResponse.SerializeToString,
+            ),
+            'PublishDataValue': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishDataValue,
+                    request_deserializer=photinus_dot_api_dot_v1_dot_data__service__pb2.PublishDataValueRequest.FromString,
+                    response_serializer=photinus_dot_api_dot_v1_dot_data__service__pb2.PublishDataValueResponse.SerializeToString,
+            ),
+            'PublishDataBlob': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishDataBlob,
+                    request_deserializer=photinus_dot_api_dot_v1_dot_data__service__pb2.PublishDataBlobRequest.FromString,
+                    response_serializer=photinus_dot_api_dot_v1_dot_data__service__pb2.PublishDataBlobResponse.SerializeToString,
+            ),
+            'ListDataSubPaths': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDataSubPaths,
+                    request_deserializer=photinus_dot_api_dot_v1_dot_data__service__pb2.ListDataSubPathsRequest.FromString,
+                    response_serializer=photinus_dot_api_dot_v1_dot_data__service__pb2.ListDataSubPathsResponse.SerializeToString,
             ),
             'ListDataMessages': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDataMessages,
@@ -375,6 +434,87 @@ class DataService:
             '/photinus.api.v1.DataService/DeleteData',
             photinus_dot_api_dot_v1_dot_data__service__pb2.DeleteDataRequest.SerializeToString,
             photinus_dot_api_dot_v1_dot_data__service__pb2.DeleteDataResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishDataValue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/photinus.api.v1.DataService/PublishDataValue',
+            photinus_dot_api_dot_v1_dot_data__service__pb2.PublishDataValueRequest.SerializeToString,
+            photinus_dot_api_dot_v1_dot_data__service__pb2.PublishDataValueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishDataBlob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/photinus.api.v1.DataService/PublishDataBlob',
+            photinus_dot_api_dot_v1_dot_data__service__pb2.PublishDataBlobRequest.SerializeToString,
+            photinus_dot_api_dot_v1_dot_data__service__pb2.PublishDataBlobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDataSubPaths(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/photinus.api.v1.DataService/ListDataSubPaths',
+            photinus_dot_api_dot_v1_dot_data__service__pb2.ListDataSubPathsRequest.SerializeToString,
+            photinus_dot_api_dot_v1_dot_data__service__pb2.ListDataSubPathsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,7 +36,25 @@ class DataServiceStub:
     GetDataValue: _aio.UnaryUnaryMultiCallable[_data_service_pb2.GetDataValueRequest, _data_service_pb2.GetDataValueResponse]
     """Only the JSON value of a data item. Errors: FF00164 unknown or without value (404)."""
     DeleteData: _aio.UnaryUnaryMultiCallable[_data_service_pb2.DeleteDataRequest, _data_service_pb2.DeleteDataResponse]
-    """Deletes a data item and its blob on this node. 204. Errors: FF10143 unknown (404)."""
+    """Deletes a data item and its blob on this node. 204. What was published or sent stays where it is. Errors: FF10143
+    unknown (404), FF19020 a message that is not decided yet carries it (409).
+    """
+    PublishDataValue: _aio.UnaryUnaryMultiCallable[_data_service_pb2.PublishDataValueRequest, _data_service_pb2.PublishDataValueResponse]
+    """Copies the value of a data item to shared storage, where all members can read it, and gives the item with its
+    reference, `public`. Answered when it is done; when the caller goes away before, it is gone on with. An item without a
+    value is published as `null`. A repeated call makes another transaction with the same reference; with the same
+    idempotency key it is refused, or goes on with what was not sent yet. Errors: FF10109 unknown (404), FF10414 in gateway
+    mode, FF00135 key too long (400), FF10431 key taken (409), FF19018 shared storage is away, it is tried again (503),
+    FF19019 failed (500).
+    """
+    PublishDataBlob: _aio.UnaryUnaryMultiCallable[_data_service_pb2.PublishDataBlobRequest, _data_service_pb2.PublishDataBlobResponse]
+    """Copies the blob of a data item to shared storage and gives the item with its reference, `blob.public`. As
+    PublishDataValue. Errors: those, and FF10241 it has no blob, FF10239 its blob is not here (404).
+    """
+    ListDataSubPaths: _aio.UnaryUnaryMultiCallable[_data_service_pb2.ListDataSubPathsRequest, _data_service_pb2.ListDataSubPathsResponse]
+    """Folders of named blobs below a folder, at any depth, in alphabetical order; below the root also the root itself. At
+    most 10,000.
+    """
     ListDataMessages: _aio.UnaryUnaryMultiCallable[_data_service_pb2.ListDataMessagesRequest, _data_service_pb2.ListDataMessagesResponse]
     """Messages that carry a data item. Errors: FF00164 unknown (404)."""
 
@@ -104,7 +122,43 @@ class DataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _data_service_pb2.DeleteDataRequest,
         context: _aio.ServicerContext[_data_service_pb2.DeleteDataRequest, _abc.Awaitable[_data_service_pb2.DeleteDataResponse]],
     ) -> _abc.Awaitable[_data_service_pb2.DeleteDataResponse]:
-        """Deletes a data item and its blob on this node. 204. Errors: FF10143 unknown (404)."""
+        """Deletes a data item and its blob on this node. 204. What was published or sent stays where it is. Errors: FF10143
+        unknown (404), FF19020 a message that is not decided yet carries it (409).
+        """
+
+    @_abc_1.abstractmethod
+    def PublishDataValue(
+        self,
+        request: _data_service_pb2.PublishDataValueRequest,
+        context: _aio.ServicerContext[_data_service_pb2.PublishDataValueRequest, _abc.Awaitable[_data_service_pb2.PublishDataValueResponse]],
+    ) -> _abc.Awaitable[_data_service_pb2.PublishDataValueResponse]:
+        """Copies the value of a data item to shared storage, where all members can read it, and gives the item with its
+        reference, `public`. Answered when it is done; when the caller goes away before, it is gone on with. An item without a
+        value is published as `null`. A repeated call makes another transaction with the same reference; with the same
+        idempotency key it is refused, or goes on with what was not sent yet. Errors: FF10109 unknown (404), FF10414 in gateway
+        mode, FF00135 key too long (400), FF10431 key taken (409), FF19018 shared storage is away, it is tried again (503),
+        FF19019 failed (500).
+        """
+
+    @_abc_1.abstractmethod
+    def PublishDataBlob(
+        self,
+        request: _data_service_pb2.PublishDataBlobRequest,
+        context: _aio.ServicerContext[_data_service_pb2.PublishDataBlobRequest, _abc.Awaitable[_data_service_pb2.PublishDataBlobResponse]],
+    ) -> _abc.Awaitable[_data_service_pb2.PublishDataBlobResponse]:
+        """Copies the blob of a data item to shared storage and gives the item with its reference, `blob.public`. As
+        PublishDataValue. Errors: those, and FF10241 it has no blob, FF10239 its blob is not here (404).
+        """
+
+    @_abc_1.abstractmethod
+    def ListDataSubPaths(
+        self,
+        request: _data_service_pb2.ListDataSubPathsRequest,
+        context: _aio.ServicerContext[_data_service_pb2.ListDataSubPathsRequest, _abc.Awaitable[_data_service_pb2.ListDataSubPathsResponse]],
+    ) -> _abc.Awaitable[_data_service_pb2.ListDataSubPathsResponse]:
+        """Folders of named blobs below a folder, at any depth, in alphabetical order; below the root also the root itself. At
+        most 10,000.
+        """
 
     @_abc_1.abstractmethod
     def ListDataMessages(

@@ -95,7 +95,7 @@ class TransactionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetTransactionStatus(self, request, context):
-        """What was done, what is missing and what failed. Errors: FF10109 unknown (404).
+        """What was done, what is missing and what failed, for transactions of every type. Errors: FF10109 unknown (404).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

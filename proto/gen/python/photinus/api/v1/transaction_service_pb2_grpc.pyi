@@ -25,7 +25,7 @@ class TransactionServiceStub:
     ListTransactionBlockchainEvents: _aio.UnaryUnaryMultiCallable[_transaction_service_pb2.ListTransactionBlockchainEventsRequest, _transaction_service_pb2.ListTransactionBlockchainEventsResponse]
     """Blockchain events of a transaction, newest first. Not paged. Errors: FF00138 bad id (400)."""
     GetTransactionStatus: _aio.UnaryUnaryMultiCallable[_transaction_service_pb2.GetTransactionStatusRequest, _transaction_service_pb2.GetTransactionStatusResponse]
-    """What was done, what is missing and what failed. Errors: FF10109 unknown (404)."""
+    """What was done, what is missing and what failed, for transactions of every type. Errors: FF10109 unknown (404)."""
 
 class TransactionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Shows FireFly transactions and what came of them."""
@@ -68,6 +68,6 @@ class TransactionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _transaction_service_pb2.GetTransactionStatusRequest,
         context: _aio.ServicerContext[_transaction_service_pb2.GetTransactionStatusRequest, _abc.Awaitable[_transaction_service_pb2.GetTransactionStatusResponse]],
     ) -> _abc.Awaitable[_transaction_service_pb2.GetTransactionStatusResponse]:
-        """What was done, what is missing and what failed. Errors: FF10109 unknown (404)."""
+        """What was done, what is missing and what failed, for transactions of every type. Errors: FF10109 unknown (404)."""
 
 def add_TransactionServiceServicer_to_server(servicer: TransactionServiceServicer, server: _aio.Server) -> None: ...
