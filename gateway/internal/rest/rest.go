@@ -33,6 +33,7 @@ type API struct {
 	limits      Limits
 	passHeaders []string
 	allowed     func(path string) []string
+	sharing     *sharing
 }
 
 // New makes the handler. allowed gives the methods of a path, for clients that use another; passHeaders names headers that
@@ -66,6 +67,7 @@ func New(conn grpc.ClientConnInterface, limits Limits, allowed func(string) []st
 			return nil, err
 		}
 	}
+	api.sharing = newSharing(api.mux)
 	return api, api.register(conn)
 }
 
@@ -92,7 +94,13 @@ func (a *API) register(conn grpc.ClientConnInterface) error {
 }
 
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a.mux.ServeHTTP(w, withRoutablePath(r))
+	key := a.shareKey(r)
+	r = withRoutablePath(r)
+	if key == "" {
+		a.mux.ServeHTTP(w, r)
+		return
+	}
+	a.serveShared(w, r, key)
 }
 
 // writeStatus sets the code of a success: what the core says, 204 for a message without fields.
