@@ -30,7 +30,15 @@ class DatatypeDefiner:
         self._sender = sender
         self._compile = compile_schema
 
-    async def define(self, name: str, version: str, value: str, validator: str = "") -> Datatype:
+    async def define(
+        self,
+        name: str,
+        version: str,
+        value: str,
+        validator: str = "",
+        author: str = "",
+        key: str = "",
+    ) -> Datatype:
         """Sends a datatype; it exists once the network has confirmed its message.
 
         Args:
@@ -38,10 +46,12 @@ class DatatypeDefiner:
             version: Version; name and version are defined once.
             value: JSON Schema text.
             validator: `json` or empty.
+            author: Who defines it; this member's organisation when empty.
+            key: What it is signed with; the author's key when empty.
 
         Raises:
-            Rejected: FF00108 unknown validator, FF00112 no schema, FF00140 name or version, FF10196
-                the schema is none.
+            Rejected: FF10206 author or key, FF00108 unknown validator, FF00112 no schema, FF00140
+                name or version, FF10196 the schema is none.
             Conflict: FF10407, this version exists.
         """
         if validator not in ("", "json"):
@@ -67,7 +77,7 @@ class DatatypeDefiner:
             created=self._scope.clock.now(),
             value=schema,
         )
-        signer = await self._identities.resolve_signer("", "")
+        signer = await self._identities.resolve_signer(author, key)
         message = await self._sender.send_definition(
             rules.datatype_topic(name),
             SystemTag.DEFINE_DATATYPE,

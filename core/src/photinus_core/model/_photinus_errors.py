@@ -28,6 +28,8 @@ _REQUESTS: Final = (
     ("FF19018", 503, "Operation '{}' is not done yet; it is tried again by itself: {}"),
     ("FF19019", 500, "Operation '{}' failed: {}"),
     ("FF19020", 409, "Data '{}' is in message '{}', which is not decided yet"),
+    ("FF19021", 404, "Data '{}' of batch '{}' was deleted"),
+    ("FF19060", 503, "The signing keys of '{}' cannot be had: {}"),
 )
 
 _DATABASE: Final = (
@@ -170,7 +172,8 @@ _AGREEMENT: Final = (
     ("FF19404", 503, "Namespace '{}' has halted: {}"),
     ("FF19405", 400, "Message '{}' was cancelled"),
     ("FF19406", 400, "A broadcast goes to everybody and takes no group; send a private message"),
+    ("FF19407", 503, "No replica leads namespace '{}' at the moment; try again"),
+    ("FF19408", 400, "Operation '{}' belongs to batch '{}', which was cancelled"),
 )
 
 PHOTINUS: Final = (*_REQUESTS, *_DATABASE, *_CONNECTORS, *_CONFIGURATION, *_AGREEMENT)
-    ("FF19407", 503, "No replica leads namespace '{}' at the moment; try again"),

@@ -78,9 +78,17 @@ class Rejected(PhotinusError):
 
 
 class Unauthenticated(PhotinusError):
-    """The caller did not prove who it is."""
+    """The caller did not prove who it is.
+
+    Attributes:
+        challenge: How to, as HTTP's `WWW-Authenticate` says it; empty when that is not known.
+    """
 
     grpc_code = GrpcCode.UNAUTHENTICATED
+
+    def __init__(self, code: str, *args: object) -> None:
+        super().__init__(code, *args)
+        self.challenge = ""
 
 
 class Forbidden(PhotinusError):

@@ -16,7 +16,13 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
 from grpc.aio import ServerInterceptor, ServicerContext
 
-from photinus_core.model.errors import InternalBug, PhotinusError, TimedOut, Unavailable
+from photinus_core.model.errors import (
+    InternalBug,
+    PhotinusError,
+    TimedOut,
+    Unauthenticated,
+    Unavailable,
+)
 from photinus_core.ports.connectors import ConnectorFailure, Disposition
 
 logger = logging.getLogger(__name__)
@@ -24,6 +30,8 @@ logger = logging.getLogger(__name__)
 DOMAIN: Final = "photinus"
 DETAILS_KEY: Final = "grpc-status-details-bin"
 HTTP_CODE_KEY: Final = "x-http-code"
+CHALLENGE_KEY: Final = "www_authenticate"
+"""In an ErrorInfo: what HTTP's `WWW-Authenticate` is to say."""
 STATUS_CHARS_MAX: Final = 4096
 """Longest text of a status once it is percent-encoded. It travels twice in the trailer, of which clients take 8 KiB."""
 
@@ -65,9 +73,10 @@ async def abort(context: Context, failure: Exception) -> NoReturn:
     """Ends a call with an error."""
     error = translated(failure)
     code = grpc.StatusCode[error.grpc_code.value]
-    info = error_details_pb2.ErrorInfo(
-        reason=error.code, domain=DOMAIN, metadata={"http_status": str(error.http_status)}
-    )
+    metadata = {"http_status": str(error.http_status)}
+    if isinstance(error, Unauthenticated) and error.challenge:
+        metadata[CHALLENGE_KEY] = error.challenge
+    info = error_details_pb2.ErrorInfo(reason=error.code, domain=DOMAIN, metadata=metadata)
     packed = AnyMessage()
     packed.Pack(info)
     text = fitting(str(error))
@@ -95,9 +104,7 @@ class ErrorInterceptor(ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        name = (
-            f"{_CARDINALITY[handler.request_streaming]}_{_CARDINALITY[handler.response_streaming]}"
-        )
+        name = f"{CARDINALITY[handler.request_streaming]}_{CARDINALITY[handler.response_streaming]}"
         method: Method = getattr(handler, name)
         # A method that streams by writing to its context, as health's Watch, is awaited like a unary one.
         yields = handler.response_streaming and not inspect.iscoroutinefunction(method)
@@ -107,7 +114,7 @@ class ErrorInterceptor(ServerInterceptor):
         return made
 
 
-_CARDINALITY: Final = {True: "stream", False: "unary"}
+CARDINALITY: Final = {True: "stream", False: "unary"}
 
 
 def _unary(method: Method) -> Method:

@@ -18,7 +18,9 @@ from google.protobuf.message_factory import GetMessageClass
 
 from photinus_core.model.errors import PhotinusError
 from photinus_core.namespaces.runtime import NamespaceRuntime
-from photinus_core.rpc.errors import DETAILS_KEY, Context
+from photinus_core.rpc.access import AUTHORIZATION, current
+from photinus_core.rpc.errors import DETAILS_KEY, Context, set_http_status
+from photinus_core.rpc.tls import ServerTls
 
 log: Final = logging.getLogger(__name__)
 
@@ -30,29 +32,42 @@ _AWAY: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_
 
 
 class LeaderCalls:
-    """Connections to the replicas that lead."""
+    """Connections to the replicas that lead.
 
-    def __init__(self) -> None:
+    Args:
+        tls: Certificates of this replica, when they speak TLS.
+    """
+
+    def __init__(self, tls: ServerTls | None = None) -> None:
+        self._tls = tls
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     async def call(
         self, address: str, path: str, request: Message, answer: type[Message], wait_s: float
     ) -> Message:
-        """Makes a unary call.
+        """Makes a unary call, for the client of the call under way: the leader asks who it is, too.
 
         Raises:
             grpc.aio.AioRpcError: it failed.
         """
         channel = self._channels.get(address)
         if channel is None:
-            channel = self._channels[address] = grpc.aio.insecure_channel(address)
+            channel = self._channels[address] = self._dial(address)
         method = channel.unary_unary(
             path,
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
         )
-        found: Message = await method(request, timeout=wait_s, metadata=((PASSED_ON_KEY, "1"),))
+        metadata = [(PASSED_ON_KEY, "1")]
+        if authorization := current().authorization:
+            metadata.append((AUTHORIZATION, authorization))
+        found: Message = await method(request, timeout=wait_s, metadata=metadata)
         return found
+
+    def _dial(self, address: str) -> grpc.aio.Channel:
+        if self._tls is None:
+            return grpc.aio.insecure_channel(address)
+        return grpc.aio.secure_channel(address, self._tls.channel_credentials())
 
     async def aclose(self) -> None:
         """Closes all connections."""
@@ -75,8 +90,15 @@ S = TypeVar("S", bound=Passing)
 Method = Callable[[S, Any, Context], Awaitable[Any]]
 
 
-def leader_knows(service: ServiceDescriptor) -> Callable[[Method[S]], Method[S]]:
-    """Has the leader answer a method of a service, when that is another replica."""
+def leader_knows(
+    service: ServiceDescriptor, status: int | None = None
+) -> Callable[[Method[S]], Method[S]]:
+    """Has the leader answer a method of a service, when that is another replica.
+
+    Args:
+        service: The service.
+        status: Success status over REST, where it is not 200.
+    """
 
     def passing(method: Method[S]) -> Method[S]:
         name = method.__name__
@@ -93,7 +115,10 @@ def leader_knows(service: ServiceDescriptor) -> Callable[[Method[S]], Method[S]]
                 return await method(servicer, request, context)
             wait_s = min(LEADER_WAIT_S, namespace.patience(context.time_remaining()))
             try:
-                return await servicer.leader_calls.call(address, path, request, answer, wait_s)
+                done = await servicer.leader_calls.call(address, path, request, answer, wait_s)
+                if status is not None:
+                    set_http_status(context, status)
+                return done
             except grpc.aio.AioRpcError as failure:
                 if failure.code() not in _AWAY:
                     await _relay(context, failure)

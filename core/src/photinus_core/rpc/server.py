@@ -46,8 +46,10 @@ from photinus.api.v1 import (
     transaction_service_pb2_grpc,
 )
 
+from photinus_core.access.gate import Gate
 from photinus_core.model.errors import Unavailable
 from photinus_core.namespaces.node import Node
+from photinus_core.rpc.access import AccessInterceptor
 from photinus_core.rpc.errors import ErrorInterceptor
 from photinus_core.rpc.leader_calls import LeaderCalls
 from photinus_core.rpc.services.charts import ChartServicer
@@ -67,6 +69,7 @@ from photinus_core.rpc.services.namespaces import NamespaceServicer
 from photinus_core.rpc.services.network import IdentityServicer, NetworkServicer
 from photinus_core.rpc.services.nodes import NodeServicer
 from photinus_core.rpc.services.subscriptions import SubscriptionServicer
+from photinus_core.rpc.tls import ServerTls
 
 log: Final = logging.getLogger(__name__)
 
@@ -79,6 +82,9 @@ OPTIONS: Final = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", 8 * MESSAGE_BYTES_MAX),
     ("grpc.so_reuseport", 0),
+    # Bearer tokens are longer than gRPC's 8 KiB for all metadata; beyond the hard limit calls fail.
+    ("grpc.max_metadata_size", 24 * 1024),
+    ("grpc.absolute_max_metadata_size", 32 * 1024),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     # Go's client also pings to measure bandwidth; ending its connection for that fails its calls.
@@ -87,14 +93,31 @@ OPTIONS: Final = (
 
 
 class ApiServer:
-    """Serves `photinus.api.v1` of one node."""
+    """Serves `photinus.api.v1` of one node.
 
-    def __init__(self, node: Node, addresses: Sequence[str]) -> None:
-        self._server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
+    Args:
+        node: The node.
+        addresses: Where to listen.
+        gate: Decides who may call; None lets everybody.
+        tls: Certificates to serve with; None for plain text.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        addresses: Sequence[str],
+        gate: Gate | None = None,
+        tls: ServerTls | None = None,
+    ) -> None:
+        interceptors: list[grpc.aio.ServerInterceptor] = [ErrorInterceptor()]
+        if gate is not None:
+            interceptors.append(AccessInterceptor(gate))
+        self._server = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
+        self._tls = tls
         self._node = node
         self._health = health.aio.HealthServicer()
         self._events = EventServicer(node)
-        self._leader_calls = LeaderCalls()
+        self._leader_calls = LeaderCalls(tls)
         self._add_services(node)
         self._bound = [self._bind(address) for address in addresses]
 
@@ -131,7 +154,10 @@ class ApiServer:
 
     def _bind(self, address: str) -> str:
         try:
-            port = self._server.add_insecure_port(address)
+            if self._tls is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, self._tls.server_credentials())
         except RuntimeError as failure:
             raise Unavailable(
                 "FF19212",
@@ -144,7 +170,9 @@ class ApiServer:
 
     def _add_services(self, node: Node) -> None:
         server = self._server
-        batch_service_pb2_grpc.add_BatchServiceServicer_to_server(BatchServicer(node), server)
+        batch_service_pb2_grpc.add_BatchServiceServicer_to_server(
+            BatchServicer(node, self._leader_calls), server
+        )
         blockchain_event_service_pb2_grpc.add_BlockchainEventServiceServicer_to_server(
             BlockchainEventServicer(node), server
         )

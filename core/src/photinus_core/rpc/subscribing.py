@@ -16,19 +16,30 @@ from typing import Final
 from photinus.api.v1 import event_pb2, subscription_pb2
 from photinus.api.v1 import event_service_pb2 as pb
 
+from photinus_core.access.roles import Need, Role, Scope
 from photinus_core.events.delivery import Connection, Delivered, DeliveryService
 from photinus_core.events.enrichment import EnrichedEvent
-from photinus_core.model.errors import NotFound, PhotinusError, Rejected, Unavailable
+from photinus_core.model.errors import (
+    Forbidden,
+    NotFound,
+    PhotinusError,
+    Rejected,
+    Unauthenticated,
+    Unavailable,
+)
 from photinus_core.model.events import Subscription
 from photinus_core.model.ids import Nanoseconds, Uuid, new_uuid, parse_uuid
 from photinus_core.namespaces.node import Node
 from photinus_core.ports.tasks import Background
 from photinus_core.rpc import convert, fireflyjson
+from photinus_core.rpc.access import EVERYBODY, Calling
 
 log: Final = logging.getLogger(__name__)
 
 QUEUE_MAX: Final = 16
 """Answers that may wait for the client to read."""
+RECHECK_S: Final = 30.0
+"""How often a client proves itself again, by what it came with."""
 STARTS_MAX: Final = 500
 """Most subscriptions of one stream."""
 
@@ -59,24 +70,25 @@ class Started:
 class EventStream:
     """A client's stream."""
 
-    def __init__(self, node: Node, peer: str) -> None:
+    def __init__(self, node: Node, peer: str, calling: Calling = EVERYBODY) -> None:
         self.id: Final = new_uuid()
         self.remote_address = peer
         self.user_agent = ""
         self._node = node
+        self._calling = calling
         self._pinned = ""
         self._autoack: bool | None = None
         self._started: list[Started] = []
         self._out: asyncio.Queue[pb.SubscribeResponse | None] = asyncio.Queue(QUEUE_MAX)
         self._closing = asyncio.Event()
-        self._why_closing: Unavailable | None = None
+        self._why_closing: PhotinusError | None = None
         self._failure: Exception | None = None
 
     def subscriptions(self) -> list[Started]:
         """What was started, oldest first."""
         return list(self._started)
 
-    def close(self, why: Unavailable | None = None) -> None:
+    def close(self, why: PhotinusError | None = None) -> None:
         """Ends the stream: the client is told to try another replica, or why it must come again."""
         self._why_closing = why or Unavailable("FF19011")
         self._closing.set()
@@ -88,10 +100,13 @@ class EventStream:
 
         Raises:
             Unavailable: FF19011, this replica shuts down; FF19016, a namespace of it was changed.
+            Unauthenticated: FF00169, what the client proved itself with is worth nothing any more.
+            Forbidden: FF00170, it may not read any more what it reads.
         """
         async with Background(f"stream {self.id}") as work:
             work.start("reader", self._read(requests, work))
             work.start("closing", self._watch_closing())
+            work.start("access", self._watch_access())
             while (response := await self._out.get()) is not None:
                 yield response
         if self._failure is not None:
@@ -102,12 +117,36 @@ class EventStream:
         self._failure = self._why_closing
         await self._out.put(None)
 
+    async def _watch_access(self) -> None:
+        """Ends the stream of a client that may not have it any more.
+
+        Its token expired, its password was changed, it was granted less.
+        """
+        while self._calling.gate is not None:
+            left_s = self._calling.expires_in_s()
+            await asyncio.sleep(RECHECK_S if left_s is None else min(RECHECK_S, max(left_s, 1.0)))
+            try:
+                self._calling = await self._calling.renewed()
+                for started in self._started:
+                    self._check(started.namespace, ephemeral=started.ephemeral)
+            except (Unauthenticated, Forbidden) as failure:
+                self.close(failure)
+                return
+            except PhotinusError as failure:
+                log.info("stream %s: its client cannot be looked at again: %s", self.id, failure)
+
+    def _check(self, namespace: str, *, ephemeral: bool) -> None:
+        # Acks move the offset of a durable subscription, which is more than reading.
+        role = Role.READER if ephemeral else Role.WRITER
+        self._calling.check(Need(Scope.NAMESPACE, role, namespace))
+
     async def _read(self, requests: AsyncIterator[pb.SubscribeRequest], work: Background) -> None:
         async for request in requests:
             try:
                 await self._take(request, work)
             except PhotinusError as failure:
                 soft = request.HasField("start") and request.start.from_url
+                soft = soft and not isinstance(failure, Unauthenticated | Forbidden)
                 text = str(failure) if soft else str(Rejected("FF10176", str(failure)))
                 error = event_pb2.ProtocolError(error=text, closes=not soft)
                 await self._out.put(pb.SubscribeResponse(protocol_error=error))
@@ -137,6 +176,8 @@ class EventStream:
             raise Rejected("FF10462")
         if start.from_url and not (namespace and (start.name or start.ephemeral)):
             raise Rejected("FF10178")
+        if namespace:
+            self._check(namespace, ephemeral=start.ephemeral)
         delivery = self._namespace(namespace, from_url=start.from_url)
         if not start.name and not start.ephemeral:
             raise Rejected("FF10178")

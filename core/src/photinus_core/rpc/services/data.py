@@ -14,6 +14,7 @@ from photinus.api.v1 import (
 from photinus.api.v1 import data_service_pb2 as pb
 from photinus.api.v1 import datatype_service_pb2 as types_pb
 
+from photinus_core.access.roles import Binding
 from photinus_core.model import canonical
 from photinus_core.model.errors import NotFound, Rejected
 from photinus_core.model.ids import parse_uuid
@@ -21,6 +22,7 @@ from photinus_core.model.messages import Data, DatatypeRef
 from photinus_core.model.query import Condition, Operator
 from photinus_core.ports.store import Table
 from photinus_core.rpc import convert
+from photinus_core.rpc.access import current
 from photinus_core.rpc.errors import Context, set_http_status
 from photinus_core.rpc.services.base import Servicer, one_by_id, total_of
 from photinus_core.rpc.services.messages import data_input
@@ -205,7 +207,10 @@ class DatatypeServicer(Servicer, datatype_service_pb2_grpc.DatatypeServiceServic
         given = request.datatype
         namespace = self.namespace(request)
         definer = namespace.multiparty.datatypes
-        sent = await definer.define(given.name, given.version, given.value, given.validator)
+        signer = current().binding or Binding("")
+        sent = await definer.define(
+            *(given.name, given.version, given.value, given.validator), signer.author, signer.key
+        )
         if request.confirm and sent.message is not None:
             await namespace.waiting.wait_message(
                 sent.message, namespace.patience(context.time_remaining())

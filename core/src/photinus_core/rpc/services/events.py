@@ -12,6 +12,7 @@ from photinus_core.model.errors import Unavailable
 from photinus_core.namespaces.node import Node
 from photinus_core.ports.store import Table
 from photinus_core.rpc import convert
+from photinus_core.rpc.access import current
 from photinus_core.rpc.errors import Context
 from photinus_core.rpc.services.base import Servicer, one_by_id, total_of
 from photinus_core.rpc.subscribing import EventStream, enriched
@@ -78,7 +79,7 @@ class EventServicer(Servicer, event_service_pb2_grpc.EventServiceServicer):
     ) -> AsyncIterator[pb.SubscribeResponse]:
         if self._closing:
             raise Unavailable("FF19011")
-        stream = EventStream(self.node, context.peer())
+        stream = EventStream(self.node, context.peer(), current())
         self._streams[stream.id] = stream
         try:
             async for response in stream.run(requests):

@@ -13,6 +13,7 @@ from photinus_core.namespaces.runtime import NamespaceRuntime
 from photinus_core.namespaces.settings import PluginRef
 from photinus_core.namespaces.status import MultipartyState, NamespaceState, Registration
 from photinus_core.rpc import convert
+from photinus_core.rpc.access import current
 from photinus_core.rpc.errors import Context
 from photinus_core.rpc.leader_calls import LeaderCalls, leader_knows
 from photinus_core.rpc.services.base import Servicer
@@ -36,7 +37,8 @@ class NamespaceServicer(Servicer, namespace_service_pb2_grpc.NamespaceServiceSer
         items = [
             shown(runtime, await runtime.state())
             for runtime in self.node.namespaces()
-            if runtime.is_readable or request.include_initializing
+            if (runtime.is_readable or request.include_initializing)
+            and current().sees(runtime.settings.name)
         ]
         return pb.ListNamespacesResponse(items=items)
 

@@ -23,6 +23,7 @@ from photinus_core.namespaces.runtime import NamespaceRuntime
 from photinus_core.ports.connectors import KeyIntent
 from photinus_core.ports.store import Table
 from photinus_core.rpc import convert, fireflyjson
+from photinus_core.rpc.access import current
 from photinus_core.rpc.errors import Context, set_http_status
 from photinus_core.rpc.services.base import NamespacedRequest, Servicer, total_of
 
@@ -194,7 +195,10 @@ class IdentityServicer(Servicer, identity_service_pb2_grpc.IdentityServiceServic
         self, request: pb.UpdateIdentityRequest, context: Context
     ) -> pb.UpdateIdentityResponse:
         namespace = self.namespace(request)
-        given = request.update
+        given, binding = request.update, current().binding
+        if binding is not None:
+            found = await find_identity(namespace, request.id)
+            binding.signer(found.base.did, "")
         started = await namespace.registration.update(
             parse_uuid(request.id), given.description, given.profile or None
         )

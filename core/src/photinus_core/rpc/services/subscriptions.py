@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import msgspec
 from photinus.api.v1 import subscription_pb2, subscription_service_pb2_grpc
 from photinus.api.v1 import subscription_service_pb2 as pb
 
 from photinus_core.events.history import Stretch, parse_sequence
 from photinus_core.events.subscriptions import SubscriptionInput
+from photinus_core.model.errors import Forbidden
 from photinus_core.model.ids import parse_uuid
 from photinus_core.model.query import FilterBuilder
 from photinus_core.ports.store import Table
 from photinus_core.rpc import convert, fireflyjson
+from photinus_core.rpc.access import current
 from photinus_core.rpc.errors import Context, set_http_status
 from photinus_core.rpc.queries import read_query
 from photinus_core.rpc.services.base import Servicer, total_of
@@ -18,13 +21,29 @@ from photinus_core.rpc.subscribing import enriched
 
 
 def subscription_input(given: subscription_pb2.Subscription) -> SubscriptionInput:
-    """Reads a subscription as a client wrote it."""
+    """Reads a subscription as a client wrote it.
+
+    Raises:
+        Forbidden: FF00170, a webhook's answers would be sent as this member's organisation, and the
+            caller sends as another identity only.
+    """
+    binding = current().binding
+    if binding is not None and _replies(given.options):
+        raise Forbidden("FF00170", f"replies are not sent as {binding.author}")
     return SubscriptionInput(
         name=given.name,
         transport=given.transport,
         filter_json=fireflyjson.encode(given.filter),
         options_json=fireflyjson.encode(given.options),
     )
+
+
+def _replies(options: subscription_pb2.SubscriptionOptions) -> bool:
+    try:
+        others = msgspec.json.decode(options.other or "{}")
+    except msgspec.DecodeError:
+        return False  # refused where it is read
+    return isinstance(others, dict) and bool(others.get("reply"))
 
 
 class SubscriptionServicer(Servicer, subscription_service_pb2_grpc.SubscriptionServiceServicer):
