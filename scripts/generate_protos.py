@@ -16,12 +16,19 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from scripts.generate_contracts import python_of  # noqa: E402 - this file is run as a program, too
+
 PROTO = ROOT / "proto"
 PYTHON_OUT = PROTO / "gen" / "python" / "photinus"
 BINDINGS = PROTO / "rest" / "firefly_v1.yaml"
 VENV_BIN = Path(sys.executable).parent
 GO_BIN = ROOT / ".toolchain" / "bin"
+CONNECTOR_PACKAGE = "photinus/connector/v1"
 
 
 @dataclass(frozen=True)
@@ -80,10 +87,21 @@ def make_python(out: Path) -> None:
                 *with_services,
             ]
         )
+    make_contracts(out)
     packages = {folder for file in files for folder in Path(file).parents if folder.parts[1:]}
     for package in packages:
         text = f'"""Generated from proto/{package.as_posix()}; do not edit."""\n'
         (out / package / "__init__.py").write_text(text)
+
+
+def make_contracts(out: Path) -> None:
+    """The contracts of connectors as classes to be implemented; see generate_contracts."""
+    described = out / "described.binpb"
+    files = proto_files(CONNECTOR_PACKAGE)
+    protoc([f"--descriptor_set_out={described}", "--include_source_info", *files])
+    text = python_of(FileDescriptorSet.FromString(described.read_bytes()))
+    described.unlink()
+    (out / CONNECTOR_PACKAGE / "contracts.py").write_text(text)
 
 
 def make_go(module: GoModule, out: Path) -> None:
