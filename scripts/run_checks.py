@@ -24,6 +24,7 @@ CHECK_TIMEOUT_S = 900
 PYTHON_FOLDERS = (
     "core/src",
     "client/src",
+    "connectors/journal/src",
     "connectors/sdk/src",
     "connectors/ethereum/src",
     "connectors/ipfs/src",

@@ -10,6 +10,7 @@ import pytest
 DISTRIBUTIONS = (
     "photinus",
     "photinus_core",
+    "photinus_journal",
     "photinus_sdk",
     "photinus_ethereum",
     "photinus_ipfs",

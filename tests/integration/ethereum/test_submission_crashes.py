@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from photinus_ethereum.rpc import NodeUnavailableError, Outcome
 from photinus_ethereum.transactions import parse
-from photinus_sdk.sqlite_writer import SqliteWriter
+from photinus_journal import SqliteWriter
 
 from tests.support.evm_engine import STREAM, Rig, rig, until
 from tests.support.evm_node import EvmNode

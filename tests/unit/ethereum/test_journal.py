@@ -24,8 +24,8 @@ from photinus_ethereum.journal import (
     Outcome,
     Submitted,
 )
+from photinus_journal import KeyReused, Unusable
 from photinus_sdk import StreamKey
-from photinus_sdk.errors import Conflict, Refused
 
 STREAM = StreamKey("c1", "ns1", "core")
 OTHER = StreamKey("c1", "ns2", "core")
@@ -78,7 +78,7 @@ async def test_a_known_key_repeats_its_answer_and_no_other(tmp_path: Path) -> No
         answer = blockchain.SubmitBatchPinResponse.FromString(begun.answer)
         assert answer.submission.external_id == submitted(0).hash
         for method, fingerprint in (("SubmitBatchPin", b"g"), ("InvokeContract", b"f")):
-            with pytest.raises(Conflict) as caught:
+            with pytest.raises(KeyReused) as caught:
                 await journal.begin(STREAM, "ns1:0", method, fingerprint)
             assert caught.value.reason == "KEY_REUSED"
         # Another stream's key of the same name is another key.
@@ -247,7 +247,7 @@ async def test_insertions_end_in_order_also_when_callers_go(tmp_path: Path) -> N
 
 async def test_a_second_process_is_kept_out(tmp_path: Path) -> None:
     async with opened(tmp_path):
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(Unusable) as caught:
             Journal(tmp_path / "j.sqlite", retention_s=1)
         assert caught.value.reason == "STORE_IN_USE"
 

@@ -11,7 +11,8 @@ import photinus_sdk
 import pytest
 from google.rpc import error_details_pb2
 from photinus.connector.v1 import common_pb2 as common
-from photinus_sdk.errors import ConnectorError, cut
+from photinus_journal import cut
+from photinus_sdk.errors import ConnectorError
 
 TRAILERS_BYTES_SOFT = 8192
 

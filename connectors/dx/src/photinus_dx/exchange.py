@@ -10,9 +10,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
+from photinus_journal import SqliteJournal
 from photinus_sdk.context import StreamKey
 from photinus_sdk.errors import Exhausted, NotFound, Refused, Rejected
-from photinus_sdk.sqlite_journal import SqliteJournal
 
 from photinus_dx.blobs import BlobStore
 from photinus_dx.certificates import Identity, load_identity, own_identity

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from photinus.connector.v1 import common_pb2 as common
 from photinus.connector.v1 import event_pb2 as events
+from photinus_journal import SqliteJournal
 from photinus_sdk.context import StreamKey
-from photinus_sdk.sqlite_journal import SqliteJournal
 
 from photinus_dx.model import Dispatch, Outgoing, Peer, PeerId, Receipt, Scope
 from photinus_dx.schema import SECOND_NS

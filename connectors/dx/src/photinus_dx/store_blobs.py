@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from photinus_sdk.sqlite_journal import SqliteJournal
+from photinus_journal import SqliteJournal
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from photinus_sdk.sqlite_journal import SqliteJournal
+from photinus_journal import SqliteJournal
 
 from photinus_dx.model import Incoming, PeerId, Receipt, Received
 from photinus_dx.schema import SECOND_NS

@@ -22,11 +22,19 @@ from photinus.connector.v1 import blockchain_pb2 as blockchain
 from photinus.connector.v1 import common_pb2 as common
 from photinus.connector.v1 import event_pb2 as events
 from photinus.connector.v1 import operation_pb2 as operations
-from photinus_sdk.context import StreamKey
-from photinus_sdk.errors import Conflict, cut
-from photinus_sdk.journal import ERROR_BYTES_MAX, TERMINAL, Begun, StoredUpdate, operation_of
-from photinus_sdk.sqlite_epochs import EPOCHS_SCHEMA, SqliteEpochs
-from photinus_sdk.sqlite_writer import SqliteWriter
+from photinus_journal import (
+    EPOCHS_SCHEMA,
+    ERROR_BYTES_MAX,
+    TERMINAL,
+    Begun,
+    KeyReused,
+    Scope,
+    SqliteEpochs,
+    SqliteWriter,
+    StoredUpdate,
+    cut,
+    operation_of,
+)
 from photinus_sdk.tasks import Background
 
 from photinus_ethereum.hexes import Address, BlockHash, TxHash
@@ -117,7 +125,7 @@ class Outcome:
 
 
 class Journal:
-    """`photinus_sdk.journal.OperationJournal` for transactions. Open it once per file; a lock keeps others out."""
+    """`photinus_journal.OperationJournal` for transactions. Open it once per file; a lock keeps others out."""
 
     def __init__(
         self, path: Path, *, retention_s: int, now_ns: Callable[[], int] = time.time_ns
@@ -382,10 +390,10 @@ class Journal:
 
     # What the kit needs.
 
-    async def raise_epoch(self, stream: StreamKey, epoch: int) -> int:
+    async def raise_epoch(self, stream: Scope, epoch: int) -> int:
         return await self._epochs.rise(stream, epoch)
 
-    async def begin(self, stream: StreamKey, key: str, method: str, fingerprint: bytes) -> Begun:
+    async def begin(self, stream: Scope, key: str, method: str, fingerprint: bytes) -> Begun:
         known = (stream.text, key)
         if (running := self._inserting.get(known)) is not None:
             await asyncio.wait([running])
@@ -398,25 +406,22 @@ class Journal:
         stored, answer, *columns = row
         operation = operation_of(columns)
         if stored and (stored != fingerprint or operation.method != method):
-            raise Conflict(
-                f"The key {key} was used for another {operation.method}", reason="KEY_REUSED"
-            )
+            message = f"The key {key} was used for another {operation.method}"
+            raise KeyReused(message, "KEY_REUSED")
         return Begun(answer=answer or _answer(operation), operation=operation)
 
-    async def accept(
-        self, stream: StreamKey, key: str, answer: bytes, kept: common.Submission
-    ) -> None:
+    async def accept(self, stream: Scope, key: str, answer: bytes, kept: common.Submission) -> None:
         """Nothing to store: the transaction was journaled with its key."""
 
-    async def settle(self, stream: StreamKey, key: str, answer: bytes) -> None:
+    async def settle(self, stream: Scope, key: str, answer: bytes) -> None:
         """Not called: all that changes something on a chain is a submission."""
         del stream, key, answer
         raise AssertionError("the blockchain contract has no call that is done when it is answered")
 
-    async def release(self, stream: StreamKey, key: str) -> None:
+    async def release(self, stream: Scope, key: str) -> None:
         """Nothing to forget: a key without a transaction is not here."""
 
-    async def update(self, stream: StreamKey, update: events.OperationUpdate) -> None:
+    async def update(self, stream: Scope, update: events.OperationUpdate) -> None:
         now = self._now_ns()
 
         def job(db: sqlite3.Connection) -> set[str]:
@@ -433,7 +438,7 @@ class Journal:
         self._tell(await self._writer.write(job))
 
     async def get(
-        self, stream: StreamKey, key: str, *, begun: bool = False
+        self, stream: Scope, key: str, *, begun: bool = False
     ) -> operations.Operation | None:
         del begun  # there is no such state here
         if (running := self._inserting.get((stream.text, key))) is not None:
@@ -445,7 +450,7 @@ class Journal:
         return operation_of(row) if row else None
 
     async def list_operations(
-        self, stream: StreamKey, state: common.OperationState.ValueType, limit: int, after: int
+        self, stream: Scope, state: common.OperationState.ValueType, limit: int, after: int
     ) -> tuple[list[operations.Operation], int]:
         rows = self._reader.execute(
             f"SELECT id, {_OPERATION} FROM eth_transactions WHERE scope = ? AND id > ?"  # noqa: S608 - our own constants
@@ -455,7 +460,7 @@ class Journal:
         page = rows[:limit]
         return [operation_of(row[1:]) for row in page], page[-1][0] if len(rows) > limit else 0
 
-    async def tombstone(self, stream: StreamKey, key: str) -> common.OperationState.ValueType:
+    async def tombstone(self, stream: Scope, key: str) -> common.OperationState.ValueType:
         now = self._now_ns()
 
         def job(db: sqlite3.Connection) -> common.OperationState.ValueType:
@@ -472,7 +477,7 @@ class Journal:
 
         return await self._writer.write(job)
 
-    async def updates(self, stream: StreamKey, after: int, limit: int) -> list[StoredUpdate]:
+    async def updates(self, stream: Scope, after: int, limit: int) -> list[StoredUpdate]:
         rows = self._reader.execute(
             "SELECT update_row, key, state, hash, output_json, error FROM eth_transactions"
             " WHERE scope = ? AND update_row > ? ORDER BY update_row LIMIT ?",
@@ -492,7 +497,7 @@ class Journal:
             for row, key, state, external, output, error in rows
         ]
 
-    async def updates_acked(self, stream: StreamKey, through: int) -> None:
+    async def updates_acked(self, stream: Scope, through: int) -> None:
         now = self._now_ns()
 
         def job(db: sqlite3.Connection) -> None:
@@ -509,7 +514,7 @@ class Journal:
 
         await self._writer.write(job)
 
-    def changed(self, stream: StreamKey) -> asyncio.Event:
+    def changed(self, stream: Scope) -> asyncio.Event:
         return self._changed.setdefault(stream.text, asyncio.Event())
 
     def _tell(self, scopes: set[str]) -> None:

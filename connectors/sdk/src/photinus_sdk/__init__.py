@@ -4,6 +4,15 @@ Derive from `Blockchain`, `Tokens`, `DataExchange` or `SharedStorage`, override 
 call `serve(YourClass)`. The README walks through the smallest connector.
 """
 
+from photinus_journal import (
+    Begun,
+    JournalError,
+    OperationJournal,
+    SqliteJournal,
+    SqliteWriter,
+    StoredUpdate,
+)
+
 from photinus_sdk.connector import (
     Acked,
     Blockchain,
@@ -33,11 +42,8 @@ from photinus_sdk.errors import (
     Unavailable,
 )
 from photinus_sdk.instance import Instance
-from photinus_sdk.journal import Begun, OperationJournal, StoredUpdate
 from photinus_sdk.server import ConnectorServer, serve
 from photinus_sdk.settings import Secret, Settings, finding
-from photinus_sdk.sqlite_journal import SqliteJournal
-from photinus_sdk.sqlite_writer import SqliteWriter
 from photinus_sdk.tls import TlsFiles
 
 __all__ = [
@@ -57,6 +63,7 @@ __all__ = [
     "Exhausted",
     "Instance",
     "InsufficientFunds",
+    "JournalError",
     "NotFound",
     "NotOffered",
     "OperationJournal",

@@ -20,12 +20,12 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from photinus.connector.v1 import common_pb2 as common
+from photinus_journal import Begun, JournalError
 
 from photinus_sdk.connector import Connector
 from photinus_sdk.context import KEY_BYTES_MAX, CallContext, StreamKey
-from photinus_sdk.errors import NOT_SENT, ConnectorError, NotOffered, Refused, Rejected
+from photinus_sdk.errors import NOT_SENT, ConnectorError, NotOffered, Refused, Rejected, of_journal
 from photinus_sdk.instance import Instance
-from photinus_sdk.journal import Begun
 
 log = logging.getLogger("photinus.sdk.calls")
 
@@ -191,6 +191,8 @@ def guarded(act: Act) -> Act:
             return await act(request, context)
         except ConnectorError as error:
             await abort(context, error)
+        except JournalError as error:
+            await abort(context, of_journal(error))
         except grpc.aio.AbortError:
             raise
         except Exception:  # noqa: BLE001 - logged with its trace by unexpected()

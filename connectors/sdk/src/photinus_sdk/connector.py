@@ -12,20 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
-from photinus.connector.v1 import blockchain_pb2 as blockchain
 from photinus.connector.v1 import common_pb2 as common
 from photinus.connector.v1 import connector_pb2 as connector
-from photinus.connector.v1 import data_exchange_pb2 as data_exchange
 from photinus.connector.v1 import event_pb2 as events
 from photinus.connector.v1 import operation_pb2 as operations
-from photinus.connector.v1 import shared_storage_pb2 as shared_storage
-from photinus.connector.v1 import tokens_pb2 as tokens
+from photinus.connector.v1.contracts import (
+    BlockchainMethods,
+    DataExchangeMethods,
+    SharedStorageMethods,
+    TokensMethods,
+)
+from photinus_journal import RETENTION_DEFAULT_S, OperationJournal, SqliteJournal
 
 from photinus_sdk.context import CallContext, StreamKey
 from photinus_sdk.errors import NotOffered, Refused
-from photinus_sdk.journal import OperationJournal
 from photinus_sdk.settings import Settings
-from photinus_sdk.sqlite_journal import RETENTION_DEFAULT_S, SqliteJournal
 
 if TYPE_CHECKING:
     from photinus_sdk.instance import Instance
@@ -211,183 +212,24 @@ class Connector(Generic[S]):
         return False
 
 
-class Blockchain(Connector[S]):
+class Blockchain(Connector[S], BlockchainMethods[CallContext]):
     """A ledger. Submissions answer once journaled; tell the end with `instance.publish`."""
 
-    async def resolve_key(
-        self, request: blockchain.ResolveKeyRequest, call: CallContext
-    ) -> blockchain.ResolveKeyResponse:
-        raise NotOffered("ResolveKey")
 
-    async def submit_batch_pin(
-        self, request: blockchain.SubmitBatchPinRequest, call: CallContext
-    ) -> common.Submission:
-        raise NotOffered("SubmitBatchPin")
-
-    async def submit_network_action(
-        self, request: blockchain.SubmitNetworkActionRequest, call: CallContext
-    ) -> common.Submission:
-        raise NotOffered("SubmitNetworkAction")
-
-    async def invoke_contract(
-        self, request: blockchain.InvokeContractRequest, call: CallContext
-    ) -> common.Submission:
-        raise NotOffered("InvokeContract")
-
-    async def deploy_contract(
-        self, request: blockchain.DeployContractRequest, call: CallContext
-    ) -> common.Submission:
-        raise NotOffered("DeployContract")
-
-    async def query_contract(
-        self, request: blockchain.QueryContractRequest, call: CallContext
-    ) -> blockchain.QueryContractResponse:
-        raise NotOffered("QueryContract")
-
-    async def parse_interface(
-        self, request: blockchain.ParseInterfaceRequest, call: CallContext
-    ) -> blockchain.ParseInterfaceResponse:
-        raise NotOffered("ParseInterface")
-
-    async def generate_interface(
-        self, request: blockchain.GenerateInterfaceRequest, call: CallContext
-    ) -> blockchain.GenerateInterfaceResponse:
-        raise NotOffered("GenerateInterface")
-
-    async def describe_event(
-        self, request: blockchain.DescribeEventRequest, call: CallContext
-    ) -> blockchain.DescribeEventResponse:
-        raise NotOffered("DescribeEvent")
-
-    async def normalize_location(
-        self, request: blockchain.NormalizeLocationRequest, call: CallContext
-    ) -> blockchain.NormalizeLocationResponse:
-        raise NotOffered("NormalizeLocation")
-
-    async def get_network_version(
-        self, request: blockchain.GetNetworkVersionRequest, call: CallContext
-    ) -> blockchain.GetNetworkVersionResponse:
-        raise NotOffered("GetNetworkVersion")
-
-    async def get_transaction_status(
-        self, request: blockchain.GetTransactionStatusRequest, call: CallContext
-    ) -> blockchain.GetTransactionStatusResponse:
-        raise NotOffered("GetTransactionStatus")
-
-    async def get_param_schema(
-        self, request: blockchain.GetParamSchemaRequest, call: CallContext
-    ) -> blockchain.GetParamSchemaResponse:
-        raise NotOffered("GetParamSchema")
-
-
-class Tokens(Connector[S]):
+class Tokens(Connector[S], TokensMethods[CallContext]):
     """A token system. As `Blockchain` for submissions and events."""
 
-    async def create_pool(
-        self, request: tokens.CreatePoolRequest, call: CallContext
-    ) -> common.Submission:
-        raise NotOffered("CreatePool")
 
-    async def activate_pool(
-        self, request: tokens.ActivatePoolRequest, call: CallContext
-    ) -> common.Submission:
-        raise NotOffered("ActivatePool")
+class DataExchange(Connector[S], DataExchangeMethods[CallContext]):
+    """Private delivery. Received messages come from `listen` until `acked` names them.
 
-    async def deactivate_pool(
-        self, request: tokens.DeactivatePoolRequest, call: CallContext
-    ) -> common.Submission:
-        raise NotOffered("DeactivatePool")
-
-    async def check_interface(
-        self, request: tokens.CheckInterfaceRequest, call: CallContext
-    ) -> tokens.CheckInterfaceResponse:
-        raise NotOffered("CheckInterface")
-
-    async def mint(self, request: tokens.MintRequest, call: CallContext) -> common.Submission:
-        raise NotOffered("Mint")
-
-    async def burn(self, request: tokens.BurnRequest, call: CallContext) -> common.Submission:
-        raise NotOffered("Burn")
-
-    async def transfer(
-        self, request: tokens.TransferRequest, call: CallContext
-    ) -> common.Submission:
-        raise NotOffered("Transfer")
-
-    async def approve(self, request: tokens.ApproveRequest, call: CallContext) -> common.Submission:
-        raise NotOffered("Approve")
+    `upload_blob` and `download_blob` are as in `SharedStorage`; the first answer of a download has the size.
+    """
 
 
-class DataExchange(Connector[S]):
-    """Private delivery. Received messages come from `listen` until `acked` names them."""
+class SharedStorage(Connector[S], SharedStorageMethods[CallContext]):
+    """Content-addressed storage: the same bytes have the same reference.
 
-    async def get_endpoint(
-        self, request: data_exchange.GetEndpointRequest, call: CallContext
-    ) -> data_exchange.GetEndpointResponse:
-        raise NotOffered("GetEndpoint")
-
-    async def add_peer(
-        self, request: data_exchange.AddPeerRequest, call: CallContext
-    ) -> data_exchange.AddPeerResponse:
-        raise NotOffered("AddPeer")
-
-    async def remove_peer(
-        self, request: data_exchange.RemovePeerRequest, call: CallContext
-    ) -> data_exchange.RemovePeerResponse:
-        raise NotOffered("RemovePeer")
-
-    async def send_message(
-        self, request: data_exchange.SendMessageRequest, call: CallContext
-    ) -> common.Submission:
-        raise NotOffered("SendMessage")
-
-    async def send_blob(
-        self, request: data_exchange.SendBlobRequest, call: CallContext
-    ) -> common.Submission:
-        raise NotOffered("SendBlob")
-
-    async def upload_blob(
-        self,
-        header: data_exchange.UploadBlobHeader,
-        chunks: AsyncIterator[bytes],
-        call: CallContext,
-    ) -> data_exchange.UploadBlobResponse:
-        """Stores what `chunks` yields. It raises when the stream breaks: leave nothing behind."""
-        raise NotOffered("UploadBlob")
-
-    def download_blob(
-        self, request: data_exchange.DownloadBlobRequest, call: CallContext
-    ) -> AsyncIterator[data_exchange.DownloadBlobResponse]:
-        """An async generator; the first answer has the size. The kit cuts long chunks."""
-        raise NotOffered("DownloadBlob")
-
-    async def delete_blob(
-        self, request: data_exchange.DeleteBlobRequest, call: CallContext
-    ) -> data_exchange.DeleteBlobResponse:
-        raise NotOffered("DeleteBlob")
-
-
-class SharedStorage(Connector[S]):
-    """Content-addressed storage: the same bytes have the same reference."""
-
-    async def upload(
-        self, header: shared_storage.UploadHeader, chunks: AsyncIterator[bytes], call: CallContext
-    ) -> shared_storage.UploadResponse:
-        """Stores what `chunks` yields. It raises when the stream breaks: leave nothing behind."""
-        raise NotOffered("Upload")
-
-    def download(
-        self, request: shared_storage.DownloadRequest, call: CallContext
-    ) -> AsyncIterator[bytes]:
-        """An async generator of bytes that fit the reference. The kit cuts long chunks."""
-        raise NotOffered("Download")
-
-    async def pin(
-        self, request: shared_storage.PinRequest, call: CallContext
-    ) -> shared_storage.PinResponse:
-        raise NotOffered("Pin")
-
-    async def unpin(
-        self, request: shared_storage.UnpinRequest, call: CallContext
-    ) -> shared_storage.UnpinResponse:
-        raise NotOffered("Unpin")
+    `upload` stores what `chunks` yields. That raises when the stream breaks: leave nothing behind then.
+    `download` is an async generator of bytes that fit the reference. The kit cuts long chunks.
+    """

@@ -12,13 +12,13 @@ from typing import Any
 from photinus.connector.v1 import common_pb2 as common
 from photinus.connector.v1 import connector_pb2 as connector
 from photinus.connector.v1 import operation_pb2 as operations
+from photinus_journal import TERMINAL
 
 from photinus_sdk.calls import INSTANCE_HEADER, Context, mutation_context
 from photinus_sdk.connector import Connector
 from photinus_sdk.context import StreamKey
 from photinus_sdk.errors import NotFound, Refused, Rejected
 from photinus_sdk.instance import Instance
-from photinus_sdk.journal import TERMINAL
 from photinus_sdk.settings import InvalidSettings, parse_settings
 
 log = logging.getLogger("photinus.sdk")

@@ -12,6 +12,7 @@ import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from photinus.connector.v1 import common_pb2 as common
+from photinus_journal import JournalError, KeyReused, TooLarge, cut
 
 DOMAIN = "photinus.connector.v1"
 MESSAGE_BYTES_MAX = 2048
@@ -167,12 +168,15 @@ class NotOffered(ConnectorError):
     default_disposition = NOT_SENT
 
 
-def cut(text: str, limit: int) -> str:
-    """`text`, or as much of it as fits `limit` bytes of UTF-8 and an ellipsis."""
-    raw = text.encode(errors="replace")
-    if len(raw) <= limit:
-        return raw.decode()
-    return raw[: limit - 3].decode(errors="ignore") + "…"
+def of_journal(error: JournalError) -> ConnectorError:
+    """The error of the wire for what a journal refuses."""
+    match error:
+        case KeyReused():
+            return Conflict(str(error), reason=error.reason)
+        case TooLarge():
+            return Exhausted(str(error), reason=error.reason)
+        case _:
+            return Refused(str(error), reason=error.reason)
 
 
 def _packed(

@@ -11,11 +11,11 @@ from weakref import WeakValueDictionary
 
 from photinus.connector.v1 import connector_pb2 as connector
 from photinus.connector.v1 import event_pb2 as events
+from photinus_journal import OperationJournal
 
 from photinus_sdk.connector import Connector
 from photinus_sdk.context import StreamKey
 from photinus_sdk.errors import ConnectorError, Exhausted, Refused, Unavailable
-from photinus_sdk.journal import OperationJournal
 from photinus_sdk.tasks import Background
 
 if TYPE_CHECKING:

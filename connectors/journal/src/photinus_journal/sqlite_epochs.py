@@ -3,8 +3,8 @@
 import sqlite3
 from typing import Final
 
-from photinus_sdk.context import StreamKey
-from photinus_sdk.sqlite_writer import SqliteWriter
+from photinus_journal.journal import Scope
+from photinus_journal.sqlite_writer import SqliteWriter
 
 EPOCHS_SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS kit_epochs (stream TEXT PRIMARY KEY, epoch INTEGER NOT NULL)
@@ -23,7 +23,7 @@ class SqliteEpochs:
         self._writer = writer
         self._highest: dict[str, int] = {}
 
-    async def rise(self, stream: StreamKey, epoch: int) -> int:
+    async def rise(self, stream: Scope, epoch: int) -> int:
         """Makes `epoch` the stream's highest if it is; gives the highest, once it is durable."""
         known = self._highest.get(stream.text)
         if known is not None and epoch <= known:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from photinus_sdk.errors import Refused
+from photinus_journal.errors import Unusable
 
 JOBS_PER_COMMIT_MAX = 512
 R = TypeVar("R")
@@ -36,7 +36,7 @@ class SqliteWriter:
         on_commit: Called on the event loop after each commit, also when a caller is cancelled.
 
     Raises:
-        Refused: STORE_IN_USE when another process holds the file, STORE_UNUSABLE when it is no store.
+        Unusable: STORE_IN_USE when another process holds the file, STORE_UNUSABLE when it is no store.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class SqliteWriter:
             self._db = _opened(path, schema)
         except sqlite3.Error as error:
             self._unlock()
-            raise Refused(f"{path} cannot be used: {error}", reason="STORE_UNUSABLE") from error
+            raise Unusable(f"{path} cannot be used: {error}", "STORE_UNUSABLE") from error
         self._on_commit = on_commit
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
@@ -62,7 +62,7 @@ class SqliteWriter:
         cancelled leaves the job running: whether it took effect is then not known to the caller.
         """
         if self._closed:
-            raise Refused("The store is closed", reason="STORE_CLOSED")
+            raise Unusable("The store is closed", "STORE_CLOSED")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         self._jobs.put((job, future, loop))
@@ -135,17 +135,15 @@ class SqliteWriter:
 
 
 def _locked(path: Path) -> int:
-    """Takes the lock file of a database; its descriptor. Makes the folder. Raises Refused."""
+    """Takes the lock file of a database; its descriptor. Makes the folder. Raises Unusable."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(lock)
-        raise Refused(
-            f"{path} is in use by another process; give each its own data directory",
-            reason="STORE_IN_USE",
-        ) from None
+        message = f"{path} is in use by another process; give each its own data directory"
+        raise Unusable(message, "STORE_IN_USE") from None
     return lock
 
 

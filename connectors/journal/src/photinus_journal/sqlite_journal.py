@@ -1,4 +1,4 @@
-"""The kit's own journal, in one SQLite file per instance.
+"""The journal in one SQLite file per instance.
 
 A key goes BEGUN (0) → PENDING → terminal. BEGUN is not an answer: after a crash the call is carried
 out again with `retried` set. A finished key is forgotten `retention_s` after its last update was
@@ -18,11 +18,18 @@ from photinus.connector.v1 import common_pb2 as common
 from photinus.connector.v1 import event_pb2 as events
 from photinus.connector.v1 import operation_pb2 as operations
 
-from photinus_sdk.context import StreamKey
-from photinus_sdk.errors import Conflict, Exhausted, cut
-from photinus_sdk.journal import ERROR_BYTES_MAX, TERMINAL, Begun, StoredUpdate, operation_of
-from photinus_sdk.sqlite_epochs import EPOCHS_SCHEMA, SqliteEpochs
-from photinus_sdk.sqlite_writer import SqliteWriter
+from photinus_journal.errors import KeyReused, TooLarge
+from photinus_journal.journal import (
+    ERROR_BYTES_MAX,
+    TERMINAL,
+    Begun,
+    Scope,
+    StoredUpdate,
+    cut,
+    operation_of,
+)
+from photinus_journal.sqlite_epochs import EPOCHS_SCHEMA, SqliteEpochs
+from photinus_journal.sqlite_writer import SqliteWriter
 
 BEGUN = 0
 UPDATE_BYTES_MAX = 512 << 10
@@ -104,12 +111,12 @@ class SqliteJournal:
         """Runs `job` on the journal's connection, in order of calls; returns after the commit."""
         return await self._writer.write(job)
 
-    async def raise_epoch(self, stream: StreamKey, epoch: int) -> int:
+    async def raise_epoch(self, stream: Scope, epoch: int) -> int:
         return await self._epochs.rise(stream, epoch)
 
     @_in_transaction
     def begin(
-        self, db: sqlite3.Connection, stream: StreamKey, key: str, method: str, fingerprint: bytes
+        self, db: sqlite3.Connection, stream: Scope, key: str, method: str, fingerprint: bytes
     ) -> Begun:
         now = self._now_ns()
         self._purge(db, now)
@@ -128,9 +135,8 @@ class SqliteJournal:
         known, answer, *columns = row
         operation = operation_of(columns)
         if known and (known != fingerprint or operation.method != method):
-            raise Conflict(
-                f"The key {key} was used for another {operation.method}", reason="KEY_REUSED"
-            )
+            message = f"The key {key} was used for another {operation.method}"
+            raise KeyReused(message, "KEY_REUSED")
         if operation.state == BEGUN:
             return Begun(retried=True)
         return Begun(answer=answer or b"", operation=operation)
@@ -139,7 +145,7 @@ class SqliteJournal:
     def accept(
         self,
         db: sqlite3.Connection,
-        stream: StreamKey,
+        stream: Scope,
         key: str,
         answer: bytes,
         kept: common.Submission,
@@ -159,7 +165,7 @@ class SqliteJournal:
             self.update_in(db, stream, update)
 
     @_in_transaction
-    def settle(self, db: sqlite3.Connection, stream: StreamKey, key: str, answer: bytes) -> None:
+    def settle(self, db: sqlite3.Connection, stream: Scope, key: str, answer: bytes) -> None:
         now = self._now_ns()
         db.execute(
             "UPDATE kit_operations SET answer = ?, state = ?, updated_ns = ?, kept_from_ns = ?"
@@ -168,17 +174,17 @@ class SqliteJournal:
         )
 
     @_in_transaction
-    def release(self, db: sqlite3.Connection, stream: StreamKey, key: str) -> None:
+    def release(self, db: sqlite3.Connection, stream: Scope, key: str) -> None:
         db.execute(
             "DELETE FROM kit_operations WHERE stream = ? AND key = ? AND state = ?",
             (stream.text, key, BEGUN),
         )
 
-    async def update(self, stream: StreamKey, update: events.OperationUpdate) -> None:
+    async def update(self, stream: Scope, update: events.OperationUpdate) -> None:
         await self.write(lambda db: self.update_in(db, stream, update))
 
     def update_in(
-        self, db: sqlite3.Connection, stream: StreamKey, update: events.OperationUpdate
+        self, db: sqlite3.Connection, stream: Scope, update: events.OperationUpdate
     ) -> None:
         """As `update`, inside a transaction of the author; the key need not have been begun."""
         now, key, done = self._now_ns(), update.idempotency_key, common.OPERATION_STATE_SUCCEEDED
@@ -200,13 +206,13 @@ class SqliteJournal:
             self._queue(db, stream, key, kept, terminal=kept.state in TERMINAL)
 
     @_in_transaction
-    def tell(self, db: sqlite3.Connection, stream: StreamKey, event: events.Event) -> None:
+    def tell(self, db: sqlite3.Connection, stream: Scope, event: events.Event) -> None:
         """Queues an event without listener (TokenPoolEvent) for the stream, until the core acks it.
 
         The event brings its id: the same one again is the same event for the core.
 
         Raises:
-            Exhausted: the event is too large.
+            TooLarge: no stream could carry it.
         """
         check_size(event)
         # Without a key: it ends no operation. Its body is the whole event.
@@ -214,7 +220,7 @@ class SqliteJournal:
 
     @_in_transaction
     def get(
-        self, db: sqlite3.Connection, stream: StreamKey, key: str, *, begun: bool = False
+        self, db: sqlite3.Connection, stream: Scope, key: str, *, begun: bool = False
     ) -> operations.Operation | None:
         row = db.execute(
             f"SELECT {OPERATION} FROM kit_operations"  # noqa: S608 - as above
@@ -227,7 +233,7 @@ class SqliteJournal:
     def list_operations(
         self,
         db: sqlite3.Connection,
-        stream: StreamKey,
+        stream: Scope,
         state: common.OperationState.ValueType,
         limit: int,
         after: int,
@@ -242,7 +248,7 @@ class SqliteJournal:
 
     @_in_transaction
     def tombstone(
-        self, db: sqlite3.Connection, stream: StreamKey, key: str
+        self, db: sqlite3.Connection, stream: Scope, key: str
     ) -> common.OperationState.ValueType:
         now, cancelled = self._now_ns(), common.OPERATION_STATE_CANCELLED
         unknown = db.execute(
@@ -260,7 +266,7 @@ class SqliteJournal:
 
     @_in_transaction
     def updates(
-        self, db: sqlite3.Connection, stream: StreamKey, after: int, limit: int
+        self, db: sqlite3.Connection, stream: Scope, after: int, limit: int
     ) -> list[StoredUpdate]:
         rows = db.execute(
             "SELECT id, key, body FROM kit_updates WHERE stream = ? AND id > ? ORDER BY id LIMIT ?",
@@ -274,7 +280,7 @@ class SqliteJournal:
         ]
 
     @_in_transaction
-    def updates_acked(self, db: sqlite3.Connection, stream: StreamKey, through: int) -> None:
+    def updates_acked(self, db: sqlite3.Connection, stream: Scope, through: int) -> None:
         db.execute(
             "UPDATE kit_operations SET kept_from_ns = ? WHERE stream = ? AND key IN (SELECT key"
             " FROM kit_updates WHERE stream = ? AND id <= ? AND terminal)",
@@ -282,7 +288,7 @@ class SqliteJournal:
         )
         db.execute("DELETE FROM kit_updates WHERE stream = ? AND id <= ?", (stream.text, through))
 
-    def changed(self, stream: StreamKey) -> asyncio.Event:
+    def changed(self, stream: Scope) -> asyncio.Event:
         return self._changed.setdefault(stream.text, asyncio.Event())
 
     async def aclose(self) -> None:
@@ -299,7 +305,7 @@ class SqliteJournal:
     def _queue(
         self,
         db: sqlite3.Connection,
-        stream: StreamKey,
+        stream: Scope,
         key: str,
         body: events.OperationUpdate | events.Event,
         *,
@@ -327,6 +333,7 @@ class SqliteJournal:
 
 
 def check_size(body: events.OperationUpdate | events.Event) -> None:
-    """Raises Exhausted for what is too large to be kept and sent."""
+    """Raises TooLarge for what no stream could carry."""
     if body.ByteSize() > UPDATE_BYTES_MAX:
-        raise Exhausted(f"An update may have {UPDATE_BYTES_MAX} bytes, not {body.ByteSize()}")
+        message = f"An update may have {UPDATE_BYTES_MAX} bytes, not {body.ByteSize()}"
+        raise TooLarge(message, "LIMIT_REACHED")

@@ -1,9 +1,8 @@
-"""The durable memory of an instance: idempotency keys, epochs, and updates not yet acked.
+"""What the kit asks of a journal, and what it gets.
 
-`OperationJournal` is what the kit needs of it; `SqliteJournal` (next door) is the one it brings. A
-connector with tables of its own either adds them to the same file (`SqliteJournal.write`, one
-transaction for both) or implements this protocol over its own store and returns it from
-`Connector.open_journal`.
+`SqliteJournal` (next door) is the one the kit opens. A connector with tables of its own either adds
+them to the same file (`SqliteJournal.write`, one transaction for both) or implements
+`OperationJournal` over its own store and returns it from `Connector.open_journal`.
 """
 
 import asyncio
@@ -14,9 +13,6 @@ from typing import Any, Protocol
 from photinus.connector.v1 import common_pb2 as common
 from photinus.connector.v1 import event_pb2 as events
 from photinus.connector.v1 import operation_pb2 as operations
-
-from photinus_sdk.context import StreamKey
-from photinus_sdk.errors import MAYBE_SENT, NOT_SENT, SENT
 
 TERMINAL = frozenset(
     {
@@ -29,6 +25,15 @@ TERMINAL = frozenset(
 
 ERROR_BYTES_MAX = 4096
 """What a journal keeps of an operation's error."""
+
+
+class Scope(Protocol):
+    """Whose keys, epochs and updates: the stream they belong to."""
+
+    @property
+    def text(self) -> str:
+        """One string for it, unique."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,32 +72,30 @@ class OperationJournal(Protocol):
         """Called once, before anything else."""
         ...
 
-    async def raise_epoch(self, stream: StreamKey, epoch: int) -> int:
+    async def raise_epoch(self, stream: Scope, epoch: int) -> int:
         """Makes `epoch` the highest seen if it is higher; returns the highest."""
         ...
 
-    async def begin(self, stream: StreamKey, key: str, method: str, fingerprint: bytes) -> Begun:
-        """Takes a key for a call. Another method or fingerprint: Conflict / KEY_REUSED."""
+    async def begin(self, stream: Scope, key: str, method: str, fingerprint: bytes) -> Begun:
+        """Takes a key for a call. Another method or fingerprint: KeyReused."""
         ...
 
-    async def accept(
-        self, stream: StreamKey, key: str, answer: bytes, kept: common.Submission
-    ) -> None:
+    async def accept(self, stream: Scope, key: str, answer: bytes, kept: common.Submission) -> None:
         """Stores the answer of a begun call.
 
         A terminal state also becomes an update for the stream.
         """
         ...
 
-    async def settle(self, stream: StreamKey, key: str, answer: bytes) -> None:
+    async def settle(self, stream: Scope, key: str, answer: bytes) -> None:
         """Stores the answer of a call that is done with it and tells the stream nothing."""
         ...
 
-    async def release(self, stream: StreamKey, key: str) -> None:
+    async def release(self, stream: Scope, key: str) -> None:
         """Forgets a begun call that had no effect, so that the key may come again."""
         ...
 
-    async def update(self, stream: StreamKey, update: events.OperationUpdate) -> None:
+    async def update(self, stream: Scope, update: events.OperationUpdate) -> None:
         """Changes an operation's state and queues the update for the stream until it is acked.
 
         Once a state is terminal, later updates are dropped.
@@ -100,7 +103,7 @@ class OperationJournal(Protocol):
         ...
 
     async def get(
-        self, stream: StreamKey, key: str, *, begun: bool = False
+        self, stream: Scope, key: str, *, begun: bool = False
     ) -> operations.Operation | None:
         """The operation, None when the key is unknown.
 
@@ -109,27 +112,27 @@ class OperationJournal(Protocol):
         ...
 
     async def list_operations(
-        self, stream: StreamKey, state: common.OperationState.ValueType, limit: int, after: int
+        self, stream: Scope, state: common.OperationState.ValueType, limit: int, after: int
     ) -> tuple[list[operations.Operation], int]:
         """Operations oldest first, and the position to go on from (0 at the end)."""
         ...
 
-    async def tombstone(self, stream: StreamKey, key: str) -> common.OperationState.ValueType:
+    async def tombstone(self, stream: Scope, key: str) -> common.OperationState.ValueType:
         """Marks a key as cancelled for ever, known or not; tells the stream when it was known.
 
         Returns the state after it: a terminal one stays as it is.
         """
         ...
 
-    async def updates(self, stream: StreamKey, after: int, limit: int) -> list[StoredUpdate]:
+    async def updates(self, stream: Scope, after: int, limit: int) -> list[StoredUpdate]:
         """Updates not yet acked behind a row, oldest first."""
         ...
 
-    async def updates_acked(self, stream: StreamKey, through: int) -> None:
+    async def updates_acked(self, stream: Scope, through: int) -> None:
         """Forgets updates up to a row; retention of finished keys begins here."""
         ...
 
-    def changed(self, stream: StreamKey) -> asyncio.Event:
+    def changed(self, stream: Scope) -> asyncio.Event:
         """Set when an update was queued for the stream; its reader clears it before it reads."""
         ...
 
@@ -155,11 +158,19 @@ def operation_of(row: Sequence[Any]) -> operations.Operation:
     )
     match operation.state:
         case common.OPERATION_STATE_CANCELLED:
-            operation.disposition = NOT_SENT
+            operation.disposition = common.DISPOSITION_NOT_SENT
         case common.OPERATION_STATE_FAILED if not external_id:
-            operation.disposition = MAYBE_SENT
+            operation.disposition = common.DISPOSITION_MAYBE_SENT
         case _:
-            operation.disposition = SENT
+            operation.disposition = common.DISPOSITION_SENT
     operation.created.FromNanoseconds(created_ns)
     operation.updated.FromNanoseconds(updated_ns)
     return operation
+
+
+def cut(text: str, limit: int) -> str:
+    """`text`, or as much of it as fits `limit` bytes of UTF-8 and an ellipsis."""
+    raw = text.encode(errors="replace")
+    if len(raw) <= limit:
+        return raw.decode()
+    return raw[: limit - 3].decode(errors="ignore") + "…"

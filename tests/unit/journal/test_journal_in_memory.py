@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from photinus.connector.v1 import event_pb2 as events
-from photinus_sdk import Conflict, Exhausted, SqliteJournal, StreamKey
+from photinus_journal import KeyReused, SqliteJournal, TooLarge
+from photinus_sdk import StreamKey
 
 STREAM = StreamKey("cluster", "ns1", "core")
 OTHER = StreamKey("cluster", "ns2", "core")
@@ -31,7 +32,7 @@ def pool(name: str) -> events.Event:
 async def test_keys_are_taken(journal: SqliteJournal) -> None:
     assert (await journal.begin(STREAM, "k", "Mint", b"f")).answer is None
     assert (await journal.begin(STREAM, "k", "Mint", b"f")).retried
-    with pytest.raises(Conflict):
+    with pytest.raises(KeyReused):
         await journal.begin(STREAM, "k", "Mint", b"g")
 
 
@@ -71,5 +72,5 @@ async def test_an_event_waits_in_its_place_among_updates_until_acked(
 async def test_an_event_that_no_stream_could_carry_is_refused(journal: SqliteJournal) -> None:
     event = pool("large")
     event.token_pool.data = "x" * (1 << 20)
-    with pytest.raises(Exhausted):
+    with pytest.raises(TooLarge):
         await journal.tell(STREAM, event)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from photinus.connector.v1 import common_pb2 as common
 from photinus.connector.v1 import event_pb2 as events
-from photinus_sdk import Conflict, Exhausted, OperationJournal, Refused, SqliteJournal, StreamKey
+from photinus_journal import KeyReused, OperationJournal, SqliteJournal, TooLarge, Unusable
+from photinus_sdk import StreamKey
 
 STREAM = StreamKey("cluster", "ns1", "core")
 OTHER = StreamKey("cluster", "ns2", "core")
@@ -87,7 +88,7 @@ async def test_a_key_is_not_used_twice(
     journal: SqliteJournal, method: str, fingerprint: bytes
 ) -> None:
     await accepted(journal, "k")
-    with pytest.raises(Conflict) as caught:
+    with pytest.raises(KeyReused) as caught:
         await journal.begin(STREAM, "k", method, fingerprint)
     assert caught.value.reason == "KEY_REUSED"
     assert (await journal.begin(OTHER, "k", method, fingerprint)).answer is None
@@ -144,7 +145,7 @@ async def test_an_update_before_the_answer_is_not_undone_by_it(journal: SqliteJo
 
 
 async def test_an_update_too_large_for_any_window_is_refused(journal: SqliteJournal) -> None:
-    with pytest.raises(Exhausted):
+    with pytest.raises(TooLarge):
         await journal.update(
             STREAM,
             events.OperationUpdate(idempotency_key="k", state=SUCCEEDED, manifest="x" * (1 << 20)),
@@ -284,7 +285,7 @@ async def test_commits_are_full(journal: SqliteJournal) -> None:
 async def test_a_second_process_is_kept_out(
     tmp_path: Path, clock: Clock, journal: SqliteJournal
 ) -> None:
-    with pytest.raises(Refused, match="in use by another process"):
+    with pytest.raises(Unusable, match="in use by another process"):
         await opened(tmp_path, clock)
 
 
@@ -293,7 +294,7 @@ async def test_a_file_that_is_no_store_is_said_to_be_none_each_time(
 ) -> None:
     (tmp_path / "journal.sqlite").write_bytes(b"something else" * 100)
     for _ in range(2):
-        with pytest.raises(Refused, match="not a database") as caught:
+        with pytest.raises(Unusable, match="not a database") as caught:
             await opened(tmp_path, clock)
         assert caught.value.reason == "STORE_UNUSABLE"
 
