@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from photinus_core.access.refusals import unauthorized
 from photinus_core.access.settings import TokenSettings
 from photinus_core.model.errors import Unauthenticated
 
@@ -29,7 +30,7 @@ class Claimed:
 
 def refused(why: str) -> Unauthenticated:
     """A token that is not taken; the text goes to the client and holds nothing of the token."""
-    return Unauthenticated("FF00169", f"the token {why}")
+    return unauthorized(f"the token {why}")
 
 
 def read_claims(claims: Mapping[str, Any], settings: TokenSettings, now_s: float) -> Claimed:

@@ -7,7 +7,7 @@ import binascii
 from dataclasses import dataclass, field
 from typing import Final
 
-from photinus_core.model.errors import Unauthenticated
+from photinus_core.access.refusals import unauthorized
 
 CREDENTIAL_BYTES_MAX: Final = 16 * 1024
 """Longest `Authorization` that is looked at; tokens with many groups have a few KiB."""
@@ -40,22 +40,22 @@ def read_credential(authorization: str) -> Credential | None:
     if not authorization:
         return None
     if len(authorization) > CREDENTIAL_BYTES_MAX:
-        raise Unauthenticated("FF00169", f"more than {CREDENTIAL_BYTES_MAX} bytes of credentials")
+        raise unauthorized(f"more than {CREDENTIAL_BYTES_MAX} bytes of credentials")
     scheme, _, rest = authorization.strip().partition(" ")
     rest = rest.strip()
     if scheme.lower() == "bearer" and rest:
         return Token(rest)
     if scheme.lower() == "basic":
         return _password(rest)
-    raise Unauthenticated("FF00169", "use the scheme Basic or Bearer")
+    raise unauthorized("use the scheme Basic or Bearer")
 
 
 def _password(text: str) -> Password:
     try:
         plain = base64.b64decode(text, validate=True).decode("utf-8")
     except (binascii.Error, UnicodeDecodeError, ValueError) as failure:
-        raise Unauthenticated("FF00169", "the Basic credentials cannot be read") from failure
+        raise unauthorized("the Basic credentials cannot be read") from failure
     user, colon, password = plain.partition(":")
     if not colon or not user:
-        raise Unauthenticated("FF00169", "the Basic credentials cannot be read")
+        raise unauthorized("the Basic credentials cannot be read")
     return Password(user, password)

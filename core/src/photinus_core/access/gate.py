@@ -18,6 +18,7 @@ from typing import Final
 
 from photinus_core.access.credentials import Credential, Password, Token, read_credential
 from photinus_core.access.passwords import Passwords
+from photinus_core.access.refusals import unauthorized
 from photinus_core.access.roles import ALL, NOBODY, Caller, Grant, Need, Policy, Rights, Role
 from photinus_core.access.settings import (
     AccessSettings,
@@ -179,7 +180,7 @@ class Gate:
         told = [f for f in failures if isinstance(f, Unauthenticated)]
         # Of several issuers the one that the token names has the most to say.
         best = next((f for f in told if "another issuer" not in f.text), told[0] if told else None)
-        return self._challenging(best or Unauthenticated("FF00169"), credential)
+        return self._challenging(best or unauthorized(), credential)
 
     def _challenging(
         self, failure: Unauthenticated, credential: Credential | None

@@ -20,8 +20,9 @@ import bcrypt
 
 from photinus_core.access.credentials import Credential, Password
 from photinus_core.access.files import WatchedFile
+from photinus_core.access.refusals import unauthorized
 from photinus_core.access.roles import Proof
-from photinus_core.model.errors import Exhausted, Unauthenticated
+from photinus_core.model.errors import Exhausted
 
 FILE_BYTES_MAX: Final = 4 * 1024 * 1024
 COST_MIN: Final = 4
@@ -118,7 +119,7 @@ class Passwords:
         if len(password) > PASSWORD_BYTES_MAX or not await self._matches(
             credential.user, password, known
         ):
-            raise Unauthenticated("FF00169")
+            raise unauthorized()
         return Proof(self.name, credential.user)
 
     async def aclose(self) -> None:

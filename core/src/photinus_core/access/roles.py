@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Final
 
+from photinus_core.access.refusals import forbidden, unauthorized
 from photinus_core.model.errors import Forbidden, Unauthenticated
 
 ALL: Final = "*"
@@ -71,9 +72,9 @@ class Binding:
             Forbidden: FF00170, they are another's.
         """
         if author and as_did(author) != self.author:
-            raise Forbidden("FF00170", f"you send as {self.author}, not as {author}")
+            raise forbidden(f"you send as {self.author}, not as {author}")
         if self.key and key and key.lower() != self.key.lower():
-            raise Forbidden("FF00170", f"you sign with {self.key}, not with {key}")
+            raise forbidden(f"you sign with {self.key}, not with {key}")
         return self.author, key or self.key
 
 
@@ -170,7 +171,7 @@ class Policy:
             where = need.scope.value
             if need.scope is Scope.NAMESPACE:
                 where = f"namespace '{self._named(need)}'"
-            raise Forbidden("FF00170", f"this needs the role {need.role.name.lower()} in {where}")
+            raise forbidden(f"this needs the role {need.role.name.lower()} in {where}")
         return rights
 
     def _rights(self, caller: Caller, need: Need) -> Rights:
@@ -231,7 +232,7 @@ class Policy:
         """The rights that some authenticators' grants give; of several the greatest."""
         proofs = [proof for proof in caller.proofs if proof.authenticator in authenticators]
         if not proofs:
-            raise Unauthenticated("FF00169")
+            raise unauthorized()
         found = [
             grant
             for proof in proofs
@@ -239,7 +240,7 @@ class Policy:
         ]
         if not found:
             where = "here" if namespace == ALL else f"in namespace '{namespace}'"
-            raise Forbidden("FF00170", f"nothing is granted to you {where}")
+            raise forbidden(f"nothing is granted to you {where}")
         best = max(found, key=lambda grant: grant.role)
         return Rights(best.role, best.binding)
 

@@ -16,8 +16,8 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pool import Default
 from photinus.api.v1 import identity_pb2, message_pb2
 
+from photinus_core.access.refusals import forbidden
 from photinus_core.access.roles import Binding, Need, Role, Scope, as_did
-from photinus_core.model.errors import Forbidden
 
 PACKAGE: Final = "photinus.api.v1."
 SPI: Final = "Spi"
@@ -160,12 +160,12 @@ def bind(need: CallNeed, binding: Binding, request: Any) -> None:
         Forbidden: FF00170, it would send as another, or what it does is signed by another.
     """
     if not need.is_bound:
-        raise Forbidden("FF00170", f"this is not for those who send as {binding.author} only")
+        raise forbidden(f"this is not for those who send as {binding.author} only")
     for name in need.inputs:
         header = getattr(request, name).header
         header.author, header.key = binding.signer(header.author, header.key)
     identity = getattr(request, "identity", None)
     if isinstance(identity, identity_pb2.IdentityInput):
         if identity.parent and as_did(identity.parent) != binding.author:
-            raise Forbidden("FF00170", f"identities you create are children of {binding.author}")
+            raise forbidden(f"identities you create are children of {binding.author}")
         identity.parent = binding.author

@@ -6,9 +6,9 @@ import msgspec
 from photinus.api.v1 import subscription_pb2, subscription_service_pb2_grpc
 from photinus.api.v1 import subscription_service_pb2 as pb
 
+from photinus_core.access.refusals import forbidden
 from photinus_core.events.history import Stretch, parse_sequence
 from photinus_core.events.subscriptions import SubscriptionInput
-from photinus_core.model.errors import Forbidden
 from photinus_core.model.ids import parse_uuid
 from photinus_core.model.query import FilterBuilder
 from photinus_core.ports.store import Table
@@ -29,7 +29,7 @@ def subscription_input(given: subscription_pb2.Subscription) -> SubscriptionInpu
     """
     binding = current().binding
     if binding is not None and _replies(given.options):
-        raise Forbidden("FF00170", f"replies are not sent as {binding.author}")
+        raise forbidden(f"replies are not sent as {binding.author}")
     return SubscriptionInput(
         name=given.name,
         transport=given.transport,
