@@ -94,6 +94,7 @@ CALLS: dict[str, Call] = {
     "delete_pins": lambda tx: tx.delete_pins(["1/2/3"]),
     "delete_wakeups": lambda tx: tx.delete_wakeups(1),
     "unpark_messages": lambda tx: tx.unpark_messages(["m"]),
+    "cancel_batch": lambda tx: tx.cancel_batch(ID),
     "set_data_public": lambda tx: tx.set_data_public({ID: "Qm"}),
     "delete_data": lambda tx: tx.delete_data(ID),
     "add_blockchain_ids": lambda tx: tx.add_blockchain_ids({ID: "0x1"}),

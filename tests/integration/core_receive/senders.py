@@ -302,6 +302,25 @@ def private(
     return seal(messages, data, group, org.node, contexts)
 
 
+def gap_fill(org: Org, lost: Sent) -> Sent:
+    """What takes the place of a private batch that its sender gave up: the same nonces."""
+    assert lost.group is not None
+    messages = [
+        message(
+            org.did,
+            org.key,
+            [],
+            m.header.topics,
+            MessageType.PRIVATE,
+            SystemTag.GAP_FILL,
+            lost.group.hash,
+            cid=m.header.id,
+        )
+        for m in lost.messages
+    ]
+    return seal(messages, [], lost.group, org.node, lost.contexts)
+
+
 def unpinned(org: Org, group: Group, *values: object) -> Sent:
     data = [v if isinstance(v, Data) else value_data(v) for v in values]
     messages = [

@@ -25,6 +25,7 @@ from tests.integration.core_receive.senders import (
     claim_node,
     claim_org,
     define_datatype,
+    gap_fill,
     group_of,
     private,
     unpinned,
@@ -231,3 +232,30 @@ async def test_strangers_batches_hold_nobody(
     async with asyncio.timeout(30):
         async with alice.store.read(NS) as reader:
             assert await reader.undispatched_pins(-1, 10) == []
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["its content is here", "it never came"])
+async def test_a_gap_fill_lets_an_authors_later_messages_go_on(
+    alice: Member, chain: Chain, orgs: tuple[Org, Org], held: bool
+) -> None:
+    """The lost batch is never pinned; what came after it waits until its nonces are used up."""
+    bob, group = orgs[1], group_of(*orgs)
+    first = private(bob, group, "first", introduce=True)
+    lost = private(bob, group, "lost", topics=("default", "other"))
+    later = private(bob, group, "later")
+    await alice.take([chain.pin(first), chain.pin(later)])
+    for sent in (first, later, *([lost] if held else [])):
+        await alice.receive(sent, bob)
+    await alice.wait_state(first)
+    await alice.settle()
+    assert await alice.state(later.ids[0]) != "confirmed"
+    fill = gap_fill(bob, lost)
+    await alice.take([chain.pin(fill)])
+    await alice.receive(fill, bob)
+    await alice.wait_state(fill, later)
+    assert await alice.state(lost.ids[0]) != "confirmed"
+    other = private(bob, group, "other", topics=("other",))
+    await alice.take([chain.pin(other)])
+    await alice.receive(other, bob)
+    await alice.wait_state(other)
+    assert await alice.order() == [first.ids[1], fill.ids[0], later.ids[0]]

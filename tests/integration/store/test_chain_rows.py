@@ -7,7 +7,7 @@ import msgspec
 from photinus_core.model.ids import Did, Nanoseconds, new_uuid
 from photinus_core.model.ledger import ReceivedBatchKey, TransactionType
 from photinus_core.model.messages import Group, GroupMember, MessageState, NextPin
-from photinus_core.ports.store import ParkedMessage, Store, Wakeup
+from photinus_core.ports.store import Decision, MessageWrite, ParkedMessage, Store, Wakeup
 
 from tests.support.store_records import NS, make_batch, make_message, make_pin, new_hash, write
 
@@ -46,6 +46,27 @@ async def test_own_batches_without_pins_are_off_chain(store: Store) -> None:
         await tx.insert_pins([make_pin(pinned), make_pin(other_content)])
     async with store.read(NS) as reader:
         assert [b.id for b in await reader.own_batches_off_chain()] == [missing.id]
+
+
+async def test_a_cancelled_batch_is_waited_for_by_nobody(store: Store) -> None:
+    batch = make_batch()
+    ready, sent = (MessageWrite(make_message(), ()) for _ in range(2))
+    async with store.write(NS) as tx:
+        await tx.insert_messages([ready, sent])
+        ids = [write.message.header.id for write in (ready, sent)]
+        await tx.seal_batch(batch, [(each, ()) for each in ids], {})
+    decided = Decision(
+        sent.message.header.id, sent.message.hash, MessageState.CONFIRMED, Nanoseconds(1)
+    )
+    async with store.write(NS) as tx:
+        await tx.decide([decided])
+        assert await tx.cancel_batch(batch.id) == [ready.message.header.id]
+        assert await tx.cancel_batch(batch.id) == []
+    async with store.read(NS) as reader:
+        assert (await reader.batches([batch.id]))[batch.id].cancelled
+        assert await reader.open_batches() == await reader.own_batches_off_chain() == []
+        states = [(await reader.messages(ids))[each].state for each in ids]
+    assert states == [MessageState.CANCELLED, MessageState.CONFIRMED]
 
 
 async def test_a_batch_is_on_chain_by_its_own_key_and_before_the_end(store: Store) -> None:

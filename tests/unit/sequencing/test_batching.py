@@ -432,25 +432,51 @@ def test_cancel_frees_the_pipe() -> None:
     batching.ready([ready(1, txtype=CONTRACT_INVOKE_PIN), ready(2)])
     (cut,) = batching.poll(0)
     assert isinstance(cut, Seal)
-    assert "not being sent" in batching.may_cancel("b1")
+    assert "not being sent" in batching.hold("b1")
     batching.sealed(cut, "b1")
-    assert "not failing" in batching.may_cancel("b1")
+    assert "not failing" in batching.hold("b1")
     batching.poll(0)
     batching.prepared("b1")
     batching.poll(0)
     batching.failed("b1", "reverted", 0)
-    assert batching.may_cancel("b1") == ""
-    batching.poll(RETRY_FIRST_NS)
-    assert "right now" in batching.may_cancel("b1")
-    batching.failed("b1", "reverted", 0)
+    assert batching.hold("b1") == "" == batching.may_cancel("b1")
+    assert "already" in batching.hold("b1")
     batching.cancelled("b1")
     assert seals(batching.poll(0)) == [("alice2",)]
 
 
-def test_only_contract_invokes_are_cancelled() -> None:
+def test_nothing_begins_for_a_batch_that_is_to_be_cancelled() -> None:
     batching = Batching()
-    batching.resume(ALICE, "b1", "batch_pin")
-    assert CONTRACT_INVOKE_PIN in batching.may_cancel("b1")
+    for name in ("b1", "b2"):
+        batching.resume(ALICE, name, "batch_pin", prepared=True)
+    assert batching.poll(0) == [SendPin("b1")]
+    batching.failed("b1", "away", 0)
+    assert batching.poll(RETRY_FIRST_NS) == [SendPin("b1")]
+    assert batching.hold("b1") == ""
+    assert "right now" in batching.may_cancel("b1"), "what is out may still have its effect"
+    batching.failed("b1", "away", RETRY_FIRST_NS)
+    assert batching.may_cancel("b1") == ""
+    assert batching.poll(10 * RETRY_FIRST_NS) == []
+    assert batching.next_due() is None
+    batching.release("b1")
+    assert batching.poll(10 * RETRY_FIRST_NS) == [SendPin("b1")]
+
+
+def test_a_batch_whose_pin_went_after_all_is_not_cancelled() -> None:
+    batching = Batching()
+    batching.resume(ALICE, "b1", "batch_pin", prepared=True)
+    batching.poll(0)
+    batching.failed("b1", "away", 0)
+    batching.poll(RETRY_FIRST_NS)
+    assert batching.hold("b1") == ""
+    batching.journaled("b1", RETRY_FIRST_NS)
+    assert "not failing" in batching.may_cancel("b1")
+    batching.release("b1")
+    assert batching.poll(RETRY_FIRST_NS) == [Finish("b1")]
+    batching.release("b1")
+    batching.finished("b1")
+    batching.release("b1")
+    assert batching.poll(RETRY_FIRST_NS) == []
 
 
 class BatchingMachine(RuleBasedStateMachine):
@@ -466,6 +492,7 @@ class BatchingMachine(RuleBasedStateMachine):
         self.sealed: list[tuple[ProcessorKey, str, tuple[str, ...]]] = []
         self.journaled: list[str] = []
         self.finished: set[str] = set()
+        self.cancelled: set[str] = set()
 
     @rule(
         processor=st.sampled_from([ALICE, BOB]),
@@ -518,6 +545,18 @@ class BatchingMachine(RuleBasedStateMachine):
                 self.finished.add(batch)
                 self.batching.finished(batch)
 
+    @precondition(lambda self: self.sealed)
+    @rule(data=st.data(), through=st.booleans())
+    def cancel(self, data: st.DataObject, through: bool) -> None:
+        _, name, _ = data.draw(st.sampled_from(self.sealed))
+        if self.batching.hold(name):
+            return
+        if through and not self.batching.may_cancel(name):
+            self.batching.cancelled(name)
+            self.cancelled.add(name)
+        else:
+            self.batching.release(name)
+
     @invariant()
     def batches_keep_their_limits(self) -> None:
         for _, _, messages in self.sealed:
@@ -531,7 +570,7 @@ class BatchingMachine(RuleBasedStateMachine):
     @invariant()
     def pins_leave_in_seal_order(self) -> None:
         for processor in (ALICE, BOB):
-            names = [name for p, name, _ in self.sealed if p == processor]
+            names = [n for p, n, _ in self.sealed if p == processor and n not in self.cancelled]
             sent = [name for name in self.journaled if name in names]
             assert sent == names[: len(sent)]
 
@@ -567,7 +606,8 @@ class BatchingMachine(RuleBasedStateMachine):
                         self.batching.finished(batch)
             self.time_passes()
         assert {m for _, _, content in self.sealed for m in content} == set(self.given)
-        assert self.finished == {name for _, name, _ in self.sealed}
+        assert self.finished | self.cancelled == {name for _, name, _ in self.sealed}
+        assert not self.cancelled.intersection(self.journaled)
         assert self.batching.status() == {}
 
 

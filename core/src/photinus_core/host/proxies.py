@@ -11,6 +11,8 @@ from photinus.connector.v1 import blockchain_pb2_grpc as chain_grpc
 from photinus.connector.v1 import common_pb2 as common
 from photinus.connector.v1 import data_exchange_pb2 as exchange
 from photinus.connector.v1 import data_exchange_pb2_grpc as exchange_grpc
+from photinus.connector.v1 import operation_pb2 as operation
+from photinus.connector.v1 import operation_pb2_grpc as operation_grpc
 from photinus.connector.v1 import shared_storage_pb2 as storage
 from photinus.connector.v1 import shared_storage_pb2_grpc as storage_grpc
 
@@ -31,6 +33,7 @@ from photinus_core.ports.connectors import (
     Method,
     ResolvedKey,
     Submission,
+    WorkState,
 )
 from photinus_core.ports.meter import UNMETERED, LedgerMeter
 
@@ -191,6 +194,12 @@ class BlockchainProxy(_Proxy):
         answer = await self._calls.ask(lambda c: _chain(c).GetTransactionStatus, request)
         return str(answer.status_json)
 
+    async def withdraw(self, call: CallKey) -> WorkState:
+        """Withdraws a submission by its key, unless it was sent."""
+        request = operation.CancelRequest(context=convert.mutation(self._cluster_id, call))
+        answer = await self._calls.change(lambda c: _operations(c).Cancel, request)
+        return convert.work_state(answer.state)
+
 
 class SharedStorageProxy(_Proxy):
     """`ports.connectors.SharedStorage` over gRPC."""
@@ -323,6 +332,10 @@ class _Named(msgspec.Struct):
 
 def _chain(connection: Connection) -> chain_grpc.BlockchainServiceStub:
     return connection.stub(chain_grpc.BlockchainServiceStub)
+
+
+def _operations(connection: Connection) -> operation_grpc.OperationServiceStub:
+    return connection.stub(operation_grpc.OperationServiceStub)
 
 
 def _exchange(connection: Connection) -> exchange_grpc.DataExchangeServiceStub:

@@ -16,10 +16,11 @@ from typing import Final
 
 import msgspec
 
-from photinus_core.messaging.dispatch import BatchDispatcher, Journey
+from photinus_core.messaging.cancelling import BatchCanceller
+from photinus_core.messaging.dispatch import BatchDispatcher, Journey, PinWithdrawnError
 from photinus_core.messaging.sealing import BatchSealer, SealedBatch
 from photinus_core.messaging.sender import BatchLimits
-from photinus_core.model.errors import Deposed, Unavailable
+from photinus_core.model.errors import Deposed, Rejected, Unavailable
 from photinus_core.model.ids import Nanoseconds, Uuid, new_uuid
 from photinus_core.model.ledger import OperationStatus, OperationType, TransactionType
 from photinus_core.model.messages import BROADCAST_TYPES, Batch, BatchType
@@ -49,6 +50,8 @@ READ_PAGE: Final = 1_000
 POLL_S: Final = 5.0
 """Longest time without looking; a lost notification costs no more."""
 STALE_EPOCH: Final = "STALE_EPOCH"
+CANCEL_WAIT_S: Final = 3.0
+"""Longest time for which a cancellation waits for a step of its batch that is under way."""
 _S_NS: Final = 1_000_000_000
 
 PINNED_BROADCAST: Final = "pinned_broadcast"
@@ -126,6 +129,9 @@ class BatchManager:
         self._pins_renewed = False
         self._under: dict[Uuid, _Under] = {}
         self._stats: dict[ProcessorKey, ProcessorStats] = {}
+        self._held: dict[Uuid, Wake] = {}
+        """Batches that are to be cancelled; woken when what was out for them has ended."""
+        self._canceller = BatchCanceller(scope, dispatcher, fence)
         self._own: dict[Uuid, None] = {}
         self._machines = {
             True: Batching(
@@ -206,6 +212,42 @@ class BatchManager:
                 await tx.set_operation_retry(old.id, new.id)
 
     def contract_changed(self) -> None:
+    async def cancel(self, batch: Uuid) -> None:
+        """Gives up a batch that cannot be sent; see `cancelling`.
+
+        Raises:
+            Rejected: FF10468, it is not failing, or its pin may have been sent.
+            ConnectorFailure: the ledger's connector cannot say; the batch is tried on.
+            Unavailable: the connector is away; likewise.
+            Deposed: this replica leads no more.
+        """
+        under = self._under.get(batch)
+        if under is None:
+            raise Rejected("FF10468", batch, "the batch is not being sent")
+        machine = self._machine_of(under)
+        if reason := machine.hold(batch):
+            raise Rejected("FF10468", batch, reason)
+        ended = self._held[batch] = Wake()
+        try:
+            if machine.may_cancel(batch):
+                await ended.wait(CANCEL_WAIT_S)
+            if reason := machine.may_cancel(batch):
+                raise Rejected("FF10468", batch, reason)
+            await self._give_up(machine, batch)
+        finally:
+            del self._held[batch]
+            machine.release(batch)
+            self._wake.set()
+
+    async def _give_up(self, machine: Batching, batch: Uuid) -> None:
+        await self._canceller.cancel(self._under[batch].journey.sealed)
+        logger.info("%s: batch %s was cancelled", self._namespace, batch)
+        del self._under[batch]
+        machine.cancelled(batch)
+
+    def _machine_of(self, under: _Under) -> Batching:
+        return self._machines[under.journey.sealed.wire.batch.type is BatchType.BROADCAST]
+
         """The contract is another: renewed pins go there. Returns at once."""
         self._pins_renewed = True
         self._wake.set()
@@ -340,8 +382,7 @@ class BatchManager:
                 case AwaitChain(batch=batch):
                     await self._await_chain(machine, Uuid(batch))
                 case SendPin(batch=batch):
-                    await self._dispatcher.send_pin(self._under[Uuid(batch)].journey)
-                    machine.journaled(batch, self._now())
+                    await self._send_pin(machine, Uuid(batch))
                 case Finish(batch=batch):
                     await self._dispatcher.finish(self._under[Uuid(batch)].journey)
                     machine.finished(batch)
@@ -358,6 +399,16 @@ class BatchManager:
 
     async def _await_chain(self, machine: Batching, batch: Uuid) -> None:
         """Lets a batch's pin go once no earlier one by another key is under way to the chain."""
+            if not isinstance(action, Seal) and (held := self._held.get(Uuid(action.batch))):
+                held.set()
+
+    async def _send_pin(self, machine: Batching, batch: Uuid) -> None:
+        try:
+            await self._dispatcher.send_pin(self._under[batch].journey)
+        except PinWithdrawnError:
+            await self._give_up(machine, batch)
+        else:
+            machine.journaled(batch, self._now())
         under = self._under[batch]
         key = under.journey.sealed.wire.batch.key
         async with self._store.read(self._namespace) as reader:

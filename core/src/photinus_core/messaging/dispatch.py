@@ -37,6 +37,7 @@ from photinus_core.ports.connectors import (
     DataExchange,
     SharedStorage,
     Submission,
+    WorkState,
 )
 from photinus_core.ports.meter import Decided
 from photinus_core.ports.scope import Scope
@@ -86,6 +87,10 @@ class Journey:
         )
 
 
+class PinWithdrawnError(Exception):
+    """A batch's pin was withdrawn: its cancellation began, and a crash kept it from its end."""
+
+
 class BatchDispatcher:
     """Sends the batches of one namespace, on its leader."""
 
@@ -119,7 +124,11 @@ class BatchDispatcher:
             await self._send_private(journey)
 
     async def send_pin(self, journey: Journey) -> None:
-        """Hands the pin to the ledger's connector; nothing to do for a batch without pin."""
+        """Hands the pin to the ledger's connector; nothing to do for a batch without pin.
+
+        Raises:
+            PinWithdrawnError: the batch is to be cancelled.
+        """
         sealed = journey.sealed
         if not sealed.contexts or journey.is_pinned:
             return
@@ -128,7 +137,13 @@ class BatchDispatcher:
             return
         journey.trying = operation.id
         submission = await self.submit_pin(operation, sealed, journey.payload_ref)
+        if submission.state is WorkState.CANCELLED:
+            raise PinWithdrawnError
         self._submitted(journey, operation, submission)
+
+    async def withdraw_pin(self, operation: Operation) -> WorkState:
+        """Has the ledger's connector never send a pin, unless it was sent; says how it stands."""
+        return await self._connectors.blockchain.withdraw(self._call(operation))
 
     async def record_failure(self, journey: Journey, error: str) -> None:
         """Shows users how far the operations are, and why the one that was begun last is not.

@@ -42,8 +42,8 @@ from photinus_core.messaging.sender import MessageSender
 from photinus_core.model import canonical
 from photinus_core.model.errors import NotReady, PhotinusError, Rejected, Unavailable
 from photinus_core.model.ids import Nanoseconds, Uuid
-from photinus_core.model.ledger import NamespaceRow, Operation
-from photinus_core.model.messages import Message
+from photinus_core.model.ledger import NamespaceRow, Operation, TransactionType
+from photinus_core.model.messages import Batch, Message
 from photinus_core.model.network import Identity, VerifierType
 from photinus_core.namespaces.charts import Charts
 from photinus_core.namespaces.connectors import NamespaceConnectors
@@ -274,6 +274,27 @@ class NamespaceRuntime:
         Agreement starts over from what is stored; it decides nothing twice.
 
         Raises:
+    async def cancel_batch(self, batch: Batch) -> None:
+        """Gives up an own batch that cannot be sent; one that was given up before is no error.
+
+        Raises:
+            Rejected: FF10414 this is a gateway namespace, FF10466 it is of a type that FireFly does
+                not cancel, and not being sent; those of `BatchManager.cancel`.
+            Unavailable: FF19407, this replica does not lead the namespace.
+        """
+        self.require_multiparty()
+        if batch.cancelled:
+            return
+        leadership = self._leadership
+        is_own = batch.seal_order >= 0
+        if (not is_own or batch.dispatched) and batch.tx.type is not (
+            TransactionType.CONTRACT_INVOKE_PIN
+        ):
+            raise Rejected("FF10466", batch.tx.type)
+        if leadership is None:
+            raise Unavailable("FF19407", self.settings.name)
+        await leadership.batches.cancel(batch.id)
+
             Rejected: FF10414, this is a gateway namespace.
         """
         self.require_multiparty()

@@ -212,6 +212,15 @@ class Blockchain(Protocol):
         """Asks the ledger what it knows of a submission; JSON for people."""
         ...
 
+    async def withdraw(self, call: CallKey) -> WorkState:
+        """Withdraws a submission by its key, known or not.
+
+        Returns:
+            CANCELLED: nothing was sent under the key, and durably nothing ever will be. Otherwise
+            how the work stands, and nothing has changed.
+        """
+        ...
+
 
 class SharedStorage(Protocol):
     """Storage that all members can read."""

@@ -147,6 +147,8 @@ class BatchStatus:
     """Agreement here has decided it: its pin is back from the chain."""
     busy: bool = False
     """An action for it is out."""
+    held: bool = False
+    """It is to be cancelled: no action begins."""
     attempts: int = 0
     """Failures in a row."""
     due: int = 0
@@ -340,22 +342,48 @@ class Batching:
         """The batch is recorded as dispatched: it is out of the pipe."""
         self._remove(batch)
 
+    def hold(self, batch: str) -> str:
+        """Lets nothing more begin for a batch that is to be cancelled; later pins go on waiting.
+
+        Ends with `cancelled` or `release`. What is out for it comes to its end.
+
+        Returns:
+            Why it cannot be cancelled; empty when it is held: it fails, and its pin was not handed
+            over.
+        """
+        reason = self._not_failing(batch)
+        if not reason:
+            status = self._batches[batch][2]
+            if status.held:
+                return "the batch is being cancelled already"
+            status.held = True
+        return reason
+
     def may_cancel(self, batch: str) -> str:
-        """Why a batch cannot be cancelled now; empty if it can: it fails and its pin was not sent."""
-        if batch not in self._batches:
-            return "the batch is not being sent"
-        status = self._batches[batch][2]
-        if status.txtype != CONTRACT_INVOKE_PIN:
-            return f"only batches of type {CONTRACT_INVOKE_PIN} can be cancelled"
-        if not status.error or status.stage is Stage.JOURNALED:
-            return "the batch is not failing"
-        if status.busy:
+        """Why a batch that is held cannot be cancelled now; empty if it can."""
+        reason = self._not_failing(batch)
+        if not reason and self._batches[batch][2].busy:
             return "the batch is being sent right now"
-        return ""
+        return reason
+
+    def release(self, batch: str) -> None:
+        """A batch that was held is not cancelled: it goes on."""
+        if batch in self._batches:
+            _, processor, status = self._batches[batch]
+            status.held = False
+            self._active[processor] = None
 
     def cancelled(self, batch: str) -> None:
         """The batch's key is tombstoned and its gap fill stored: later pins go on."""
         self._remove(batch)
+
+    def _not_failing(self, batch: str) -> str:
+        if batch not in self._batches:
+            return "the batch is not being sent"
+        status = self._batches[batch][2]
+        if not status.error or status.stage is Stage.JOURNALED:
+            return "the batch is not failing"
+        return ""
 
     # Decisions
 
@@ -397,7 +425,7 @@ class Batching:
         later = False
         pins_may_go = True
         for status in state.in_flight:
-            if not status.busy:
+            if not status.busy and not status.held:
                 action: Action | None
                 match status.stage:
                     case Stage.SEALED:
@@ -503,7 +531,7 @@ def _due_in_flight(state: _Processor) -> Iterator[int]:
     pins_may_go = True
     for status in state.in_flight:
         waits = status.stage is Stage.PREPARED and not pins_may_go
-        if status.due and not status.busy and not waits:
+        if status.due and not status.busy and not status.held and not waits:
             yield status.due
         if status.stage is not Stage.JOURNALED:
             pins_may_go = False

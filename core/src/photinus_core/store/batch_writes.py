@@ -109,6 +109,8 @@ class BatchWriting(WriteSession):
             "AND batch <> '' AND own = TRUE AND state = 'ready' RETURNING sequence, id",
             batch,
         )
+        self.note(ChangeCollection.BATCHES, ChangeKind.UPDATED, (batch,))
+        self.note(ChangeCollection.MESSAGES, ChangeKind.UPDATED, (row[1] for row in rows))
         return [Uuid(row[1]) for row in sorted(rows, key=itemgetter(0))]
 
     async def set_batch_payload_ref(self, batch: Uuid, payload_ref: str) -> None:

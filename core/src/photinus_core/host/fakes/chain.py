@@ -27,6 +27,7 @@ from photinus_core.ports.connectors import (
     NetworkActionSeen,
     ResolvedKey,
     Submission,
+    WorkState,
 )
 from photinus_core.ports.tasks import Background
 
@@ -193,6 +194,10 @@ class FakeBlockchain(FakeInstance):
             raise refusal("UNKNOWN_KEY", f"Nothing is known of the key {key}")
         status = {"status": work.submission.state, "transactionHash": work.submission.external_id}
         return json.dumps(status)
+
+    async def withdraw(self, call: CallKey) -> WorkState:
+        """Withdraws a submission that was never made."""
+        return self.withdrawn(call)
 
     def found(self, listener: Listener, network_namespace: str, behind: bytes) -> list[Found]:  # noqa: ARG002 - a chain has no namespaces
         """Transactions behind the checkpoint, which is a block number."""

@@ -122,7 +122,8 @@ class FakeInstance:
             submission = Submission(replayed=False, state=WorkState.PENDING)
             scope.work[call.key] = _Work(method, arguments, submission)
             return None
-        if (known.method, known.arguments) != (method, arguments):
+        is_withdrawn = known.submission.state is WorkState.CANCELLED
+        if (known.method, known.arguments) != (method, arguments) and not is_withdrawn:
             raise refusal("KEY_REUSED", f"The key {call.key} was used for another {known.method}")
         return replace(known.submission, replayed=True)
 
@@ -139,6 +140,14 @@ class FakeInstance:
         scope.updates.append(event)
         self.wake()
         return scope.work[call.key].submission
+
+    def withdrawn(self, call: CallKey) -> WorkState:
+        """Marks a key under which nothing was begun, so that nothing ever is; says how it stands."""
+        self.check_present()
+        self._check_epoch(call.namespace, call.epoch)
+        work = self.scope(call.namespace).work
+        cancelled = Submission(replayed=False, state=WorkState.CANCELLED)
+        return work.setdefault(call.key, _Work("", None, cancelled)).submission.state
 
     def succeed(self, call: CallKey, external_id: str = "", output: str = "") -> Submission:
         """Ends a piece of work well."""

@@ -25,14 +25,20 @@ from photinus_core.model.errors import NotFound, Rejected
 from photinus_core.model.ids import Uuid, parse_hash, parse_uuid
 from photinus_core.model.ledger import Operation, Transaction
 from photinus_core.model.query import FilterBuilder
+from photinus_core.namespaces.node import Node
 from photinus_core.ports.store import Table
 from photinus_core.rpc import convert
 from photinus_core.rpc.errors import Context, set_http_status
+from photinus_core.rpc.leader_calls import LeaderCalls, leader_knows
 from photinus_core.rpc.services.base import NamespacedRequest, Servicer, one_by_id, total_of
 
 
 class BatchServicer(Servicer, batch_service_pb2_grpc.BatchServiceServicer):
     """Serves batches."""
+
+    def __init__(self, node: Node, leader_calls: LeaderCalls) -> None:
+        super().__init__(node)
+        self.leader_calls = leader_calls
 
     async def ListBatches(
         self, request: batch_pb.ListBatchesRequest, context: Context
@@ -50,13 +56,16 @@ class BatchServicer(Servicer, batch_service_pb2_grpc.BatchServiceServicer):
         )
         return batch_pb.GetBatchResponse(batch=convert.batch(found))
 
+    @leader_knows(batch_pb.DESCRIPTOR.services_by_name["BatchService"], status=204)
     async def CancelBatch(
         self, request: batch_pb.CancelBatchRequest, context: Context
     ) -> batch_pb.CancelBatchResponse:
         namespace = self.namespace(request)
         namespace.require_multiparty()
         found = await one_by_id(namespace, request.id, lambda r, ids: r.batches(ids), "FF10109")
-        raise Rejected("FF10466", found.tx.type)
+        await namespace.cancel_batch(found)
+        set_http_status(context, 204)
+        return batch_pb.CancelBatchResponse()
 
 
 class PinServicer(Servicer, pin_service_pb2_grpc.PinServiceServicer):
