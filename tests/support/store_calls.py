@@ -11,7 +11,14 @@ from photinus_core.model.messages import MessageState
 from photinus_core.model.network import IdentityType, VerifierType
 from photinus_core.model.query import Condition, Operator, Query
 from photinus_core.model.query_string import parse_query_string
-from photinus_core.ports.store import Decision, OperationChange, Prunable, Table, WriteTransaction
+from photinus_core.ports.store import (
+    Charted,
+    Decision,
+    OperationChange,
+    Prunable,
+    Table,
+    WriteTransaction,
+)
 
 from tests.support.store_records import (
     make_batch,
@@ -95,6 +102,15 @@ CALLS: dict[str, Call] = {
     "delete_wakeups": lambda tx: tx.delete_wakeups(1),
     "unpark_messages": lambda tx: tx.unpark_messages(["m"]),
     "cancel_batch": lambda tx: tx.cancel_batch(ID),
+    "blob_paths": lambda tx: tx.blob_paths("/a", 10),
+    "histogram": lambda tx: tx.histogram(
+        Charted.MESSAGES, [Nanoseconds(1), Nanoseconds(2), Nanoseconds(3)], 10
+    ),
+    "histogram of events": lambda tx: tx.histogram(
+        Charted.EVENTS, [Nanoseconds(1), Nanoseconds(2)], 10
+    ),
+    "set_value_public": lambda tx: tx.set_value_public({ID: "Qm"}),
+    "undecided_message_of": lambda tx: tx.undecided_message_of(ID),
     "set_data_public": lambda tx: tx.set_data_public({ID: "Qm"}),
     "delete_data": lambda tx: tx.delete_data(ID),
     "add_blockchain_ids": lambda tx: tx.add_blockchain_ids({ID: "0x1"}),

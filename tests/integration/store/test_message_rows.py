@@ -26,7 +26,9 @@ from tests.support.store_records import (
 
 async def test_messages_come_back_as_they_were_written(store: Store) -> None:
     message = full_message()
+    referred = [msgspec.structs.replace(make_data(data_id=r.id), hash=r.hash) for r in message.data]
     async with store.write(NS) as tx:
+        await tx.insert_data(referred)
         assert await tx.insert_messages([MessageWrite(message)]) == [None]
     async with store.read(NS) as reader:
         found = await reader.messages([message.header.id, new_uuid()])

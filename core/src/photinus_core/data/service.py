@@ -16,7 +16,7 @@ from typing import Final
 from photinus_core.data.inputs import DataInput, ResolvedData
 from photinus_core.data.schemas import DatatypeSchemas
 from photinus_core.model import canonical
-from photinus_core.model.errors import NotFound, Rejected
+from photinus_core.model.errors import Conflict, NotFound, Rejected
 from photinus_core.model.ids import Hash32, Namespace, Uuid, new_uuid
 from photinus_core.model.messages import Blob, BlobRef, Data, DataRef, DatatypeRef, Validator
 from photinus_core.model.names import BLOB_NAME_CHARS_MAX, blob_name, blob_path, check_text
@@ -223,9 +223,17 @@ class DataService:
         """Deletes a data item and its blob.
 
         The row goes first: a crash leaves an orphan file, never a dangling row.
+
+        Raises:
+            NotFound: FF10143.
+            Conflict: FF19020, a message that is not decided yet carries it: it could not be sent, or
+                not be decided, without.
         """
         await self.get(data_id)
         async with self._store.write(self._namespace) as tx:
+            message = await tx.undecided_message_of(data_id)
+            if message is not None:
+                raise Conflict("FF19020", data_id, message)
             blob = await tx.delete_data(data_id)
         if blob is not None and self._exchange is not None:
             call = CallKey(f"{self._namespace}:blob:{data_id}:delete", self._namespace)

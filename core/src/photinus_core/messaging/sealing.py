@@ -127,11 +127,17 @@ class BatchSealer:
         return await self.reload(batches[before])
 
     async def reload(self, batch: Batch) -> SealedBatch:
-        """Reads a sealed batch back, to resume it."""
+        """Reads a sealed batch back, to resume it.
+
+        Raises:
+            NotFound: FF19021, its data were deleted, as they may be once it is decided.
+        """
         async with self._store.read(self._namespace) as reader:
             messages = await reader.batch_messages(batch.id)
             refs = list(dict.fromkeys(r.id for m in messages for r in m.data))
             rows = await reader.data(refs)
+            if missing := [ref for ref in refs if ref not in rows]:
+                raise NotFound("FF19021", missing[0], batch.id)
             operations = await reader.operations_of(batch.tx.id)
             groups = {} if batch.group is None else await reader.groups([batch.group])
         group = None if batch.group is None else groups[batch.group]

@@ -29,6 +29,7 @@ _REQUESTS: Final = (
     ("FF19019", 500, "Operation '{}' failed: {}"),
     ("FF19020", 409, "Data '{}' is in message '{}', which is not decided yet"),
     ("FF19021", 404, "Data '{}' of batch '{}' was deleted"),
+    ("FF19021", 404, "Data '{}' of batch '{}' was deleted"),
     ("FF19060", 503, "The signing keys of '{}' cannot be had: {}"),
 )
 

@@ -550,6 +550,9 @@ class MessageWrites(Protocol):
                 the message that has
             it; then nothing of that write was stored. Of two writes with one key in one call the
                 first wins.
+
+        Raises:
+            Rejected: FF10204, data that a message refers to were deleted meanwhile.
         """
         ...
 
@@ -567,6 +570,13 @@ class MessageWrites(Protocol):
 
     async def insert_blobs(self, blobs: Sequence[Blob]) -> None:
         """Notes blobs that arrived; those known already (same data id and hash) are skipped."""
+        ...
+
+    async def undecided_message_of(self, data: Uuid) -> Uuid | None:
+        """Finds a message that carries a data item and is neither confirmed nor rejected.
+
+        Until the transaction ends no other one can be stored.
+        """
         ...
 
     async def delete_data(self, data: Uuid) -> Blob | None:

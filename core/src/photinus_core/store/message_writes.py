@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from photinus_core.model.changes import ChangeCollection, ChangeKind
+from photinus_core.model.errors import Rejected
 from photinus_core.model.ids import Uuid
 from photinus_core.model.messages import Batch, Blob, Data, Message, MessageState
 from photinus_core.ports.store import Decision, MessageWrite
@@ -110,6 +111,7 @@ class MessageWriting(WriteSession):
                 if key:
                     taken[key] = write.message.header.id
         if stored:
+            await self._check_references(stored)
             # Data first: a message's references are then never dangling.
             self._insert_data([data for write in stored for data in write.new_data])
             messages = [write.message for write in stored]
@@ -118,6 +120,26 @@ class MessageWriting(WriteSession):
             self._note_messages(ChangeKind.CREATED, messages)
             self.touch("messages")
         return outcomes
+
+    async def _check_references(self, writes: Sequence[MessageWrite]) -> None:
+        """Makes sure that data which messages refer to were not deleted since they were looked up."""
+        new = {item.id for write in writes for item in write.new_data}
+        old = [
+            (number, ref.id)
+            for write in writes
+            for number, ref in enumerate(write.message.data)
+            if ref.id not in new
+        ]
+        if not old:
+            return
+        rows = await self.fetch(
+            "SELECT id FROM data WHERE namespace = $1 AND id = ANY($2) AND visible = TRUE",
+            list({data_id for _, data_id in old}),
+        )
+        known = {row[0] for row in rows}
+        for number, data_id in old:
+            if data_id not in known:
+                raise Rejected("FF10204", number)
 
     async def _taken_keys(self, keys: Sequence[str]) -> dict[str, Uuid]:
         if not keys:
@@ -159,6 +181,7 @@ class MessageWriting(WriteSession):
             "UPDATE data SET public = $3 WHERE namespace = $1 AND id = $2 AND visible = TRUE",
             [(self.namespace, data_id, ref) for data_id, ref in refs.items()],
         )
+        self.note(ChangeCollection.DATA, ChangeKind.UPDATED, refs)
 
     async def insert_blobs(self, blobs: Sequence[Blob]) -> None:
         rows = [
@@ -167,6 +190,18 @@ class MessageWriting(WriteSession):
         ]
         if rows:
             self.later_many(_INSERT_BLOB, rows)
+
+    async def undecided_message_of(self, data: Uuid) -> Uuid | None:
+        self.in_turn("messages")
+        self.in_turn("received")
+        row = await self.fetch_one(
+            "SELECT m.id FROM message_data d JOIN messages m "
+            "ON m.namespace = d.namespace AND m.id = d.message_id "
+            "WHERE d.namespace = $1 AND d.data_id = $2 "
+            "AND m.state NOT IN ('confirmed', 'rejected') LIMIT 1",
+            data,
+        )
+        return Uuid(row[0]) if row else None
 
     async def delete_data(self, data: Uuid) -> Blob | None:
         deleted = await self.fetch(
