@@ -413,7 +413,30 @@ def test_a_failure_that_was_retried_does_not_count() -> None:
     assert roll_up(transaction, [failed, good], [], []).status is SUCCEEDED
 
 
-@pytest.mark.parametrize("kind", ["unpinned", "none", "network_action"])
-def test_transactions_without_status(kind: str) -> None:
-    with pytest.raises(Rejected, match=f"FF10336: Unknown transaction type '{kind}'"):
-        roll_up(make_transaction(kind=TransactionType(kind)), [], [], [])
+@pytest.mark.parametrize("kind", list(TransactionType))
+def test_transactions_of_every_type_have_a_status(kind: TransactionType) -> None:
+    transaction = make_transaction(kind=kind)
+    operation = make_operation(transaction.id, SUCCEEDED)
+    missing = {
+        "unpinned": ["Batch"],
+        "batch_pin": ["Batch", "BlockchainEvent"],
+        "contract_invoke_pin": ["Batch", "BlockchainEvent"],
+        "token_pool": ["TokenPool"],
+        "token_transfer": ["BlockchainEvent", "TokenTransfer"],
+        "token_approval": ["BlockchainEvent", "TokenApproval"],
+    }.get(kind, [])
+    result = roll_up(transaction, [operation], [], [])
+    assert sorted(d.type for d in result.details if d.id is None) == missing
+    assert result.status is (PENDING if missing else SUCCEEDED)
+    failed = roll_up(transaction, [make_operation(transaction.id, FAILED)], [], [])
+    assert failed.status is FAILED
+
+
+def test_a_batch_that_was_given_up_failed_until_the_chain_says_otherwise() -> None:
+    transaction = make_transaction()
+    operation = make_operation(transaction.id, SUCCEEDED)
+    event = make_blockchain_event("1", tx=transaction.id)
+    batch = msgspec.structs.replace(make_batch(), confirmed=None, cancelled=True)
+    assert roll_up(transaction, [operation], [event], [batch]).status is FAILED
+    confirmed = msgspec.structs.replace(batch, confirmed=Nanoseconds(1))
+    assert roll_up(transaction, [operation], [event], [confirmed]).status is SUCCEEDED

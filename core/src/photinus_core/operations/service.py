@@ -35,7 +35,7 @@ class StatusDetail(msgspec.Struct, frozen=True):
     """One line of a transaction's roll-up status."""
 
     type: str
-    """Operation, BlockchainEvent or Batch."""
+    """Operation, BlockchainEvent, Batch, TokenPool, TokenTransfer or TokenApproval."""
     subtype: str
     status: OperationStatus
     timestamp: Nanoseconds | None
@@ -52,10 +52,16 @@ class TransactionStatus(msgspec.Struct, frozen=True):
     details: tuple[StatusDetail, ...]
 
 
-_WITHOUT_STATUS: Final = frozenset(
-    {TransactionType.UNPINNED, TransactionType.NONE, TransactionType.NETWORK_ACTION}
-)
-_PINNED: Final = frozenset({TransactionType.BATCH_PIN, TransactionType.CONTRACT_INVOKE_PIN})
+_EVENT, _BATCH = "BlockchainEvent", "Batch"
+_NEEDED: Final = {
+    TransactionType.UNPINNED: (_BATCH,),
+    TransactionType.BATCH_PIN: (_EVENT, _BATCH),
+    TransactionType.CONTRACT_INVOKE_PIN: (_EVENT, _BATCH),
+    TransactionType.TOKEN_POOL: ("TokenPool",),
+    TransactionType.TOKEN_TRANSFER: (_EVENT, "TokenTransfer"),
+    TransactionType.TOKEN_APPROVAL: (_EVENT, "TokenApproval"),
+}
+"""What a transaction has come to when it is done, beside its operations."""
 
 
 class OperationService:
@@ -203,7 +209,6 @@ class OperationService:
 
         Raises:
             NotFound: FF10109, there is no such transaction.
-            Rejected: FF10336, transactions of this type have no status.
         """
         async with self._store.read(self._namespace) as reader:
             transaction = (await reader.transactions([transaction_id])).get(transaction_id)
@@ -221,30 +226,27 @@ def roll_up(
     events: list[BlockchainEvent],
     batches: list[Batch],
 ) -> TransactionStatus:
-    """Says how a transaction stands.
+    """Says how a transaction stands, whatever its type.
 
-    Failed when an operation that was not retried failed, pending while anything is missing, else
-    succeeded. Details without a time come first, then the newest.
+    Failed when an operation that was not retried failed or its batch was given up, pending while
+    anything is missing, else succeeded. What is missing is a detail without id. Details without a time
+    come first, then the newest.
     """
-    if transaction.type in _WITHOUT_STATUS:
-        raise Rejected("FF10336", transaction.type)
-    details = [_of_operation(o) for o in operations]
-    details += [_of_event(e) for e in events]
-    live = [o for o in operations if o.retry is None]
-    pending = any(o.status not in FINAL_STATUSES for o in live)
-    if transaction.type in _PINNED:
-        if not events:
-            details.append(StatusDetail("BlockchainEvent", "", OperationStatus.PENDING, None, None))
-            pending = True
-        if not batches or any(b.confirmed is None for b in batches):
-            pending = True
-        details += [_of_batch(b) for b in batches]
-        if not batches:
-            details.append(StatusDetail("Batch", "", OperationStatus.PENDING, None, None))
-    if any(o.status is OperationStatus.FAILED for o in live):
+    details = [*map(_of_operation, operations), *map(_of_event, events), *map(_of_batch, batches)]
+    found = {d.type for d in details}
+    details += [
+        StatusDetail(kind, "", OperationStatus.PENDING, None, None)
+        for kind in _NEEDED.get(transaction.type, ())
+        if kind not in found
+    ]
+    retried = {o.id for o in operations if o.retry is not None}
+    statuses = {d.status for d in details if d.id not in retried}
+    if OperationStatus.FAILED in statuses:
         status = OperationStatus.FAILED
+    elif statuses <= {OperationStatus.SUCCEEDED}:
+        status = OperationStatus.SUCCEEDED
     else:
-        status = OperationStatus.PENDING if pending else OperationStatus.SUCCEEDED
+        status = OperationStatus.PENDING
     details.sort(key=lambda d: (d.timestamp is not None, -(d.timestamp or 0)))
     return TransactionStatus(status, tuple(details))
 
@@ -273,5 +275,7 @@ def _of_event(event: BlockchainEvent) -> StatusDetail:
 
 
 def _of_batch(batch: Batch) -> StatusDetail:
-    status = OperationStatus.PENDING if batch.confirmed is None else OperationStatus.SUCCEEDED
+    status = OperationStatus.SUCCEEDED
+    if batch.confirmed is None:
+        status = OperationStatus.FAILED if batch.cancelled else OperationStatus.PENDING
     return StatusDetail("Batch", batch.type, status, None, batch.id)
