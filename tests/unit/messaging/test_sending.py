@@ -339,7 +339,7 @@ async def test_a_failing_step_is_shown_and_tried_again(place: Place) -> None:
     async with running(office):
         await until(lambda: any(s.errors for s in office.manager.status()))
         (shown,) = office.manager.status()
-        assert (shown.dispatcher, shown.name) == ("pinned_broadcast", "did:firefly:org/alice")
+        assert (shown.dispatcher, shown.name) == ("pinned_broadcast", "did:firefly:org/alice|")
         assert shown.blocked
         assert "FF19200" in shown.last_error
         assert shown.flushing == (await place.message(sent.header.id)).batch

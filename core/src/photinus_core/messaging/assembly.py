@@ -24,6 +24,7 @@ from photinus_core.model.errors import Deposed, Rejected, Unavailable
 from photinus_core.model.ids import Nanoseconds, Uuid, new_uuid
 from photinus_core.model.ledger import OperationStatus, OperationType, TransactionType
 from photinus_core.model.messages import BROADCAST_TYPES, Batch, BatchType
+from photinus_core.ports import tracing
 from photinus_core.ports.connectors import ConnectorFailure
 from photinus_core.ports.scope import Scope
 from photinus_core.ports.store import Fence, Notification, Reader, ReadyMessage, WriteTransaction
@@ -49,9 +50,9 @@ READ_PAGE: Final = 1_000
 """Most ready messages read at once."""
 POLL_S: Final = 5.0
 """Longest time without looking; a lost notification costs no more."""
-STALE_EPOCH: Final = "STALE_EPOCH"
 CANCEL_WAIT_S: Final = 3.0
 """Longest time for which a cancellation waits for a step of its batch that is under way."""
+STALE_EPOCH: Final = "STALE_EPOCH"
 _S_NS: Final = 1_000_000_000
 
 PINNED_BROADCAST: Final = "pinned_broadcast"
@@ -128,10 +129,10 @@ class BatchManager:
         self._after = 0
         self._pins_renewed = False
         self._under: dict[Uuid, _Under] = {}
-        self._stats: dict[ProcessorKey, ProcessorStats] = {}
         self._held: dict[Uuid, Wake] = {}
         """Batches that are to be cancelled; woken when what was out for them has ended."""
         self._canceller = BatchCanceller(scope, dispatcher, fence)
+        self._stats: dict[ProcessorKey, ProcessorStats] = {}
         self._own: dict[Uuid, None] = {}
         self._machines = {
             True: Batching(
@@ -211,7 +212,6 @@ class BatchManager:
             for old, new in zip(operations[-1:], fresh, strict=True):
                 await tx.set_operation_retry(old.id, new.id)
 
-    def contract_changed(self) -> None:
     async def cancel(self, batch: Uuid) -> None:
         """Gives up a batch that cannot be sent; see `cancelling`.
 
@@ -248,6 +248,7 @@ class BatchManager:
     def _machine_of(self, under: _Under) -> Batching:
         return self._machines[under.journey.sealed.wire.batch.type is BatchType.BROADCAST]
 
+    def contract_changed(self) -> None:
         """The contract is another: renewed pins go there. Returns at once."""
         self._pins_renewed = True
         self._wake.set()
@@ -377,12 +378,14 @@ class BatchManager:
                 case Seal():
                     await self._seal(machine, action)
                 case Prepare(batch=batch):
-                    await self._dispatcher.prepare(self._under[Uuid(batch)].journey)
+                    with tracing.tracer().span("send batch", batch=batch):
+                        await self._dispatcher.prepare(self._under[Uuid(batch)].journey)
                     machine.prepared(batch)
                 case AwaitChain(batch=batch):
                     await self._await_chain(machine, Uuid(batch))
                 case SendPin(batch=batch):
-                    await self._send_pin(machine, Uuid(batch))
+                    with tracing.tracer().span("pin batch", batch=batch):
+                        await self._send_pin(machine, Uuid(batch))
                 case Finish(batch=batch):
                     await self._dispatcher.finish(self._under[Uuid(batch)].journey)
                     machine.finished(batch)
@@ -396,9 +399,6 @@ class BatchManager:
             self._failed(machine, action, failure)
         finally:
             self._wake.set()
-
-    async def _await_chain(self, machine: Batching, batch: Uuid) -> None:
-        """Lets a batch's pin go once no earlier one by another key is under way to the chain."""
             if not isinstance(action, Seal) and (held := self._held.get(Uuid(action.batch))):
                 held.set()
 
@@ -409,6 +409,9 @@ class BatchManager:
             await self._give_up(machine, batch)
         else:
             machine.journaled(batch, self._now())
+
+    async def _await_chain(self, machine: Batching, batch: Uuid) -> None:
+        """Lets a batch's pin go once no earlier one by another key is under way to the chain."""
         under = self._under[batch]
         key = under.journey.sealed.wire.batch.key
         async with self._store.read(self._namespace) as reader:
@@ -425,6 +428,7 @@ class BatchManager:
     async def _seal(self, machine: Batching, action: Seal) -> None:
         since = self._clock.monotonic_s()
         sealed = await self._sealer.seal([Uuid(m) for m in action.messages], self._fence)
+        tracing.tracer().batch(sealed.id, [m.header.id for m in sealed.wire.messages])
         self._remember(sealed.id)
         self._under[sealed.id] = _Under(Journey(sealed), action.processor, since)
         self._stats_of(action.processor).last_flush_start = self._clock.now()
@@ -476,7 +480,7 @@ class BatchManager:
     def _stats_of(self, key: ProcessorKey) -> ProcessorStats:
         stats = self._stats.get(key)
         if stats is None:
-            name = f"{key.author}|{key.group}" if key.group else key.author
+            name = f"{key.author}|{key.group or ''}"
             stats = self._stats[key] = ProcessorStats(key.dispatcher, name)
         return stats
 

@@ -115,6 +115,7 @@ _REQUESTS: Final = (
     ("FF10336", 400, "Unknown transaction type '{}'"),
     ("FF10397", 400, "Unrecognized network action: {}"),
     ("FF10399", 400, "The 'terminate' action is not supported on namespace {}"),
+    ("FF10411", 400, "ID '{}' must begin with a namespace and a colon"),
     ("FF10414", 400, "This action is not supported in this namespace"),
     ("FF10415", 400, "Messages are not supported in this namespace"),
     ("FF10430", 409, "Idempotency key '{}' already used for message '{}'"),
@@ -158,7 +159,7 @@ _MESSAGES: Final = (
     ("FF10233", 400, "Neither organisation '{}' nor one above it has a node"),
     ("FF10239", 404, "No blob has been uploaded or confirmed received, with hash={}"),
     ("FF10241", 404, "Data does not have a blob attachment"),
-    ("FF10269", 500, "Message with ID '{}' was rejected: {}"),
+    ("FF10269", 409, "Message with ID '{}' was rejected: {}"),
     (
         "FF10327",
         400,
@@ -330,7 +331,7 @@ _CONFIGURATION: Final = (
     ("FF10392", 500, _INVALID_NAMESPACE + "a database plugin is required"),
     ("FF10394", 500, _INVALID_NAMESPACE + "multiple {} plugins provided"),
     ("FF10395", 409, "Invalid plugin configuration - plugin with name {} already exists"),
-    ("FF10396", 500, "No configuration found for FireFly contract at {}"),
+    ("FF10396", 409, "No configuration found for FireFly contract at {}"),
     ("FF10419", 409, "Invalid {} plugin broadcast name: {} - broadcast names must be unique"),
     ("FF10420", 500, "Could not find name {} for {} connector"),
 )
