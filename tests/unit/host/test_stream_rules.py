@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from photinus.connector.v1 import event_pb2 as events
 from photinus_core.host.stream_rules import BrokenRuleError, StreamRules
-from photinus_sdk.window import Window
+from photinus_sdk.window import SentBatch, Window
 
 
 def made(*, is_open: bool = True) -> StreamRules:
@@ -116,7 +116,7 @@ class HonestConnector(RuleBasedStateMachine):
             return
         batch = events.Batch(seq=self.window.last_seq + 1, events=[events.Event(id="x" * size)])
         if self.window.has_room(batch.ByteSize()):
-            self.window.add(batch, 0)
+            self.window.add(SentBatch(batch, batch.ByteSize()))
             self.wire.append(batch)
 
     @precondition(lambda self: self.wire)

@@ -18,9 +18,9 @@ def event(name: str, size: int = 0) -> events.Event:
 
 
 def cut(out: Outgoing, seq: int) -> events.Batch:
-    found = out.cut(seq)
-    assert found is not None
-    return found[0]
+    batch = events.Batch()
+    out.cut(seq, batch)
+    return batch
 
 
 def test_yields_of_several_listeners_share_a_batch_in_order() -> None:
@@ -32,7 +32,7 @@ def test_yields_of_several_listeners_share_a_batch_in_order() -> None:
     assert [(e.listener_id, e.id) for e in batch.events] == [("a", "a1"), ("b", "b1"), ("a", "a2")]
     assert dict(batch.checkpoints) == {"a": b"2", "b": b"7"}
     assert not batch.fragment
-    assert out.cut(2) is None
+    assert len(out) == 0
 
 
 def test_a_set_larger_than_a_batch_is_cut_and_only_its_end_has_the_checkpoint() -> None:
@@ -51,10 +51,11 @@ def test_a_batch_fits_the_window_in_bytes() -> None:
     out.put("a", Events([event(f"{n:05d}", 700) for n in range(500)], b"c" * 50))
     seq = 0
     seen: list[str] = []
-    while (found := out.cut(seq + 1)) is not None:
+    while len(out):
         seq += 1
-        assert found[0].ByteSize() <= window_bytes
-        seen += [e.id for e in found[0].events]
+        batch = cut(out, seq)
+        assert batch.ByteSize() <= window_bytes
+        seen += [e.id for e in batch.events]
     assert seen == [f"{n:05d}" for n in range(500)]
     assert seq > 3
 
@@ -103,18 +104,18 @@ def test_changes_of_being_behind_are_due_at_once() -> None:
     seen = []
     for behind in (True, False, False):
         out.put("a", Passed(catching_up=behind, gap_possible=behind))
-        due, reported = out.progress_due, out.progress(0)
+        due, reported = out.changed, out.progress(0)
         seen.append((due, reported.catching_up, reported.gap_possible))
     assert seen == [(True, True, True), (True, False, False), (False, False, False)]
 
 
 def test_own_events_carry_the_row_of_the_journal() -> None:
     out = Outgoing(batch_size=10, window_bytes=MIB)
-    out.put_own([(event("u1"), 3), (event("u2"), 4)])
-    found = out.cut(1)
-    assert found is not None
-    assert found[1] == 4
-    assert not found[0].checkpoints
+    out.put_own(event("u1"), 3)
+    out.put_own(event("u2"), 4)
+    batch = events.Batch()
+    assert out.cut(1, batch) == 4
+    assert not batch.checkpoints
 
 
 def test_a_removed_listener_leaves_only_others() -> None:
@@ -157,9 +158,9 @@ def test_whatever_sources_yield_leaves_in_order_with_its_checkpoints(
         out.put(source, Events(found, str(number).encode(), fragment))
     seen: list[tuple[str, str]] = []
     seq = 0
-    while (cut_off := out.cut(seq + 1)) is not None:
+    while len(out):
         seq += 1
-        batch = cut_off[0]
+        batch = cut(out, seq)
         assert 0 < len(batch.events) <= batch_size
         assert batch.ByteSize() <= window_bytes
         seen += [(e.listener_id, e.id) for e in batch.events]

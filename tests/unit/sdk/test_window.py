@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from photinus.connector.v1 import event_pb2 as events
 from photinus_sdk import Rejected
-from photinus_sdk.window import Window
+from photinus_sdk.window import SentBatch, Window
+
+
+def sent(seq: int, updates_through: int = 0) -> SentBatch:
+    made = batch(seq)
+    return SentBatch(made, made.ByteSize(), updates_through)
 
 
 def batch(seq: int, size: int = 100) -> events.Batch:
@@ -19,10 +24,10 @@ def batch(seq: int, size: int = 100) -> events.Batch:
 
 def test_has_room_until_either_limit_is_reached() -> None:
     window = Window(batches_max=2, bytes_max=1000)
-    window.add(batch(1), 0)
+    window.add(sent(1))
     assert window.has_room(100)
     assert not window.has_room(1000)
-    window.add(batch(2), 0)
+    window.add(sent(2))
     assert not window.has_room(0)
     window.ack(1)
     assert window.has_room(100)
@@ -31,8 +36,8 @@ def test_has_room_until_either_limit_is_reached() -> None:
 def test_ack_is_cumulative_and_repeats_change_nothing() -> None:
     window = Window(batches_max=5, bytes_max=10_000)
     for seq in (1, 2, 3):
-        window.add(batch(seq), seq * 10)
-    assert [sent.updates_through for sent in window.unacked(2)] == [10, 20]
+        window.add(sent(seq, seq * 10))
+    assert [each.updates_through for each in window.unacked(2)] == [10, 20]
     window.ack(2)
     window.ack(1)
     assert window.acked_seq == 2
@@ -46,7 +51,7 @@ def test_answers_to_what_was_never_sent_are_refused(
     answer: Callable[[Window, int], None],
 ) -> None:
     window = Window(batches_max=5, bytes_max=10_000)
-    window.add(batch(1), 0)
+    window.add(sent(1))
     with pytest.raises(Rejected, match="only 1 were sent"):
         answer(window, 2)
 
@@ -54,7 +59,7 @@ def test_answers_to_what_was_never_sent_are_refused(
 def test_nack_sends_again_from_there_before_anything_new() -> None:
     window = Window(batches_max=5, bytes_max=10_000)
     for seq in (1, 2, 3):
-        window.add(batch(seq), 0)
+        window.add(sent(seq))
     window.nack(2)
     assert not window.has_room(0)
     assert window.next_again() == batch(2)
@@ -76,7 +81,7 @@ class CoreAgainstWindow(RuleBasedStateMachine):
     def send_new(self, size: int) -> None:
         new = batch(self.window.last_seq + 1, size)
         if self.window.has_room(new.ByteSize()):
-            self.window.add(new, 0)
+            self.window.add(SentBatch(new, new.ByteSize()))
             assert new.seq == self.seen + 1
             self.seen = new.seq
             self.held[new.seq] = new

@@ -6,11 +6,12 @@ as INTERNAL / MAYBE_SENT with an id to look up in the connector's log, and witho
 text.
 """
 
-from typing import ClassVar
+from datetime import timedelta
+from typing import Any, ClassVar
 
-import grpc
-from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.any import pack
 from google.rpc import error_details_pb2, status_pb2
+from grpc import StatusCode as Code
 from photinus.connector.v1 import common_pb2 as common
 from photinus_journal import JournalError, KeyReused, TooLarge, cut
 
@@ -30,18 +31,26 @@ SENT = common.DISPOSITION_SENT
 class ConnectorError(Exception):
     """Root of all errors a connector answers with; itself the INTERNAL one.
 
+    What a call leaves out its class has; a class of your own gives it in its statement:
+    `class Locked(Refused, reason="LOCKED")`.
+
     Args:
         message: What happened and what to do, for an operator. Cut at 2 KiB on the wire.
-        reason: UPPER_SNAKE_CASE, stable; the class has a default.
-        disposition: How far the request came; the class has a default.
-        retry_after_s: When waiting helps, how long; the class has a default.
+        reason: UPPER_SNAKE_CASE, stable.
+        disposition: How far the request came.
+        retry_after_s: When waiting helps, how long.
         metadata: Further facts for the core (`revert="0x…"`); small strings, never secrets.
     """
 
-    code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
-    default_reason: ClassVar[str] = "INTERNAL"
-    default_disposition: ClassVar[common.Disposition.ValueType] = MAYBE_SENT
-    default_retry_after_s: ClassVar[float | None] = None
+    code: ClassVar[Code] = Code.INTERNAL
+    reason: str = "INTERNAL"
+    disposition: common.Disposition.ValueType = MAYBE_SENT
+    retry_after_s: float | None = None
+
+    def __init_subclass__(cls, **defaults: Any) -> None:
+        super().__init_subclass__()
+        for name, value in defaults.items():
+            setattr(cls, name, value)
 
     def __init__(
         self,
@@ -53,11 +62,9 @@ class ConnectorError(Exception):
         **metadata: str,
     ) -> None:
         super().__init__(message)
-        self.message = message
-        self.reason = reason or self.default_reason
-        self.disposition = self.default_disposition if disposition is None else disposition
-        self.retry_after_s = self.default_retry_after_s if retry_after_s is None else retry_after_s
-        self.metadata = metadata
+        self.message, self.metadata = message, metadata
+        given = {"reason": reason, "disposition": disposition, "retry_after_s": retry_after_s}
+        vars(self).update({name: value for name, value in given.items() if value not in {None, ""}})
 
     def to_status(self) -> status_pb2.Status:
         """The error as `google.rpc.Status`, below the size at which gRPC would lose it."""
@@ -70,12 +77,10 @@ class ConnectorError(Exception):
             if room < 0:
                 break
             info.metadata[name] = text
-        details = [_packed(info)]
+        details = [pack(info), pack(common.SubmissionDetail(disposition=self.disposition))]
         if self.retry_after_s is not None:
-            delay = duration_pb2.Duration()
-            delay.FromNanoseconds(int(self.retry_after_s * 1e9))
-            details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
-        details.append(_packed(common.SubmissionDetail(disposition=self.disposition)))
+            delay = timedelta(seconds=self.retry_after_s)
+            details.insert(1, pack(error_details_pb2.RetryInfo(retry_delay=delay)))
         code: int = self.code.value[0]
         return status_pb2.Status(code=code, message=message, details=details)
 
@@ -85,103 +90,55 @@ class ConnectorError(Exception):
         return cut(self.message, HEADLINE_BYTES_MAX)
 
 
-class Rejected(ConnectorError):
+class NothingSent(ConnectorError, disposition=NOT_SENT):
+    """What certainly had no effect; the base of what says so with a code of its own."""
+
+
+class Rejected(NothingSent, code=Code.INVALID_ARGUMENT, reason="INVALID_INPUTS"):
     """The inputs do not fit and never will: the core fails the operation."""
 
-    code = grpc.StatusCode.INVALID_ARGUMENT
-    default_reason = "INVALID_INPUTS"
-    default_disposition = NOT_SENT
 
-
-class NotFound(ConnectorError):
+class NotFound(NothingSent, code=Code.NOT_FOUND, reason="NOT_FOUND"):
     """What the call names is not known."""
 
-    code = grpc.StatusCode.NOT_FOUND
-    default_reason = "NOT_FOUND"
-    default_disposition = NOT_SENT
 
-
-class Conflict(ConnectorError):
+class Conflict(NothingSent, code=Code.ALREADY_EXISTS, reason="CONFLICT"):
     """Something else already has the name, e.g. the idempotency key."""
 
-    code = grpc.StatusCode.ALREADY_EXISTS
-    default_reason = "CONFLICT"
-    default_disposition = NOT_SENT
 
-
-class Refused(ConnectorError):
+class Refused(NothingSent, code=Code.FAILED_PRECONDITION, reason="REFUSED"):
     """The system, as it stands, does not allow it (reverted, no funds, stale epoch)."""
 
-    code = grpc.StatusCode.FAILED_PRECONDITION
-    default_reason = "REFUSED"
-    default_disposition = NOT_SENT
 
-
-class Reverted(Refused):
+class Reverted(Refused, reason="TRANSACTION_REVERTED"):
     """The ledger would revert the transaction; give `revert=` with the decoded reason."""
 
-    default_reason = "TRANSACTION_REVERTED"
 
-
-class InsufficientFunds(Refused):
+class InsufficientFunds(Refused, reason="INSUFFICIENT_FUNDS"):
     """The signer cannot pay."""
 
-    default_reason = "INSUFFICIENT_FUNDS"
 
-
-class Unavailable(ConnectorError):
+class Unavailable(NothingSent, code=Code.UNAVAILABLE, reason="DOWNSTREAM_DOWN", retry_after_s=1.0):
     """The system behind the connector is away; the core tries the same key later."""
 
-    code = grpc.StatusCode.UNAVAILABLE
-    default_reason = "DOWNSTREAM_DOWN"
-    default_disposition = NOT_SENT
-    default_retry_after_s = 1.0
 
-
-class TimedOut(ConnectorError):
+class TimedOut(ConnectorError, code=Code.DEADLINE_EXCEEDED, reason="TIMEOUT"):
     """The system did not answer in time; whether it has the request is not known."""
 
-    code = grpc.StatusCode.DEADLINE_EXCEEDED
-    default_reason = "TIMEOUT"
 
-
-class Exhausted(ConnectorError):
+class Exhausted(NothingSent, code=Code.RESOURCE_EXHAUSTED, reason="LIMIT_REACHED"):
     """A limit of the connector is reached (calls in flight, size of an event)."""
 
-    code = grpc.StatusCode.RESOURCE_EXHAUSTED
-    default_reason = "LIMIT_REACHED"
-    default_disposition = NOT_SENT
 
-
-class Corrupted(ConnectorError):
+class Corrupted(ConnectorError, code=Code.DATA_LOSS, reason="HASH_MISMATCH"):
     """What was read is not what its hash says."""
 
-    code = grpc.StatusCode.DATA_LOSS
-    default_reason = "HASH_MISMATCH"
 
-
-class NotOffered(ConnectorError):
+class NotOffered(NothingSent, code=Code.UNIMPLEMENTED, reason="NOT_OFFERED"):
     """The connector does not have this capability."""
-
-    code = grpc.StatusCode.UNIMPLEMENTED
-    default_reason = "NOT_OFFERED"
-    default_disposition = NOT_SENT
 
 
 def of_journal(error: JournalError) -> ConnectorError:
     """The error of the wire for what a journal refuses."""
-    match error:
-        case KeyReused():
-            return Conflict(str(error), reason=error.reason)
-        case TooLarge():
-            return Exhausted(str(error), reason=error.reason)
-        case _:
-            return Refused(str(error), reason=error.reason)
-
-
-def _packed(
-    message: error_details_pb2.ErrorInfo | error_details_pb2.RetryInfo | common.SubmissionDetail,
-) -> any_pb2.Any:
-    packed = any_pb2.Any()
-    packed.Pack(message)
-    return packed
+    codes = {KeyReused: Conflict, TooLarge: Exhausted}
+    return codes.get(type(error), Refused)(str(error), reason=error.reason)

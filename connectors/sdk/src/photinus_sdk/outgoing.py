@@ -5,7 +5,6 @@ A position without events (`Passed`) goes into Progress, but never overtakes eve
 """
 
 from collections import defaultdict, deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from photinus.connector.v1 import event_pb2 as events
@@ -28,8 +27,7 @@ class _Run:
     listener_id: str
     events: list[events.Event]
     sizes: list[int]
-    checkpoint: bytes | None = None
-    fragment: bool = False
+    behind: Events | Passed
     updates_through: int = 0
     sent: int = 0
 
@@ -37,6 +35,15 @@ class _Run:
     def left(self) -> int:
         """How many are not in a batch yet."""
         return len(self.events) - self.sent
+
+    def fitting(self, count_max: int, bytes_max: int, *, at_least_one: bool) -> tuple[int, int]:
+        """How many of the next ones fit both limits, and their bytes."""
+        total = 0
+        for count, size in enumerate(self.sizes[self.sent : self.sent + count_max]):
+            if total + size > bytes_max and (count or not at_least_one):
+                return count, total
+            total += size
+        return min(count_max, self.left), total
 
 
 @dataclass(slots=True)
@@ -61,18 +68,19 @@ class _Source:
 class Outgoing:
     """The queue between sources and window.
 
-    Args:
+    Attributes:
         batch_size: Most events in a batch.
         window_bytes: Most bytes in a batch.
+        changed: Whether there is something to report before the regular Progress.
     """
 
     batch_size: int
     window_bytes: int
-    _queue: deque[_Run | tuple[str, Passed]] = field(default_factory=deque)
+    changed: bool = False
+    _queue: deque[_Run] = field(default_factory=deque)
     _queued_events: int = 0
     _sources: defaultdict[str, _Source] = field(default_factory=lambda: defaultdict(_Source))
     _gap_possible: bool = False
-    _changed: bool = False
 
     def __len__(self) -> int:
         return self._queued_events
@@ -89,60 +97,39 @@ class Outgoing:
 
     def put(self, listener_id: str, item: Events | Passed) -> None:
         """Takes what a source yielded. Raises Exhausted for an event that no window can hold."""
-        match item:
-            case Passed():
-                self._queue.append((listener_id, item))
-                self._settle()
-            case Events():
-                found = list(item.events)
-                if not found:
-                    self.put(listener_id, Passed(item.checkpoint))
-                    return
-                for event in found:
-                    event.listener_id = listener_id
-                room = len(item.checkpoint or b"") + len(listener_id.encode()) + 16
-                sizes = self._checked_sizes(found, room)
-                self._append(_Run(listener_id, found, sizes, item.checkpoint, item.fragment))
+        found = list(item.events) if isinstance(item, Events) else []
+        behind = item if found else Passed(item.checkpoint) if isinstance(item, Events) else item
+        for event in found:
+            event.listener_id = listener_id
+        room = len(item.checkpoint or b"") + len(listener_id.encode()) + 16
+        self._append(_Run(listener_id, found, self._checked_sizes(found, room), behind))
+        self._settle()
 
-    def put_own(self, found: Iterable[tuple[events.Event, int]]) -> None:
-        """Takes events without listener, each with its row among the journal's updates (or 0)."""
-        for event, row in found:
-            self._append(_Run("", [event], self._checked_sizes([event]), updates_through=row))
+    def put_own(self, event: events.Event, row: int = 0) -> None:
+        """Takes an event without listener, with its row among the journal's updates (or 0)."""
+        self._append(_Run("", [event], self._checked_sizes([event]), Events([]), row))
 
     def drop_listener(self, listener_id: str) -> None:
         """Forgets what was not sent of a listener."""
-        self._queue = deque(entry for entry in self._queue if _source_of(entry) != listener_id)
-        self._queued_events = sum(run.left for run in self._queue if isinstance(run, _Run))
+        self._queue = deque(run for run in self._queue if run.listener_id != listener_id)
+        self._queued_events = sum(run.left for run in self._queue)
         self._sources.pop(listener_id, None)
+        self._settle()
 
     def clear(self) -> None:
         """Forgets everything that was not sent."""
         self._queue.clear()
         self._queued_events = 0
 
-    def cut(self, seq: int, into: events.Batch | None = None) -> tuple[events.Batch, int] | None:
-        """The next batch, numbered `seq`, with the last row of updates in it; None when empty.
-
-        Args:
-            seq: Its number.
-            into: An empty batch to fill, where it is to be part of a frame already.
-        """
-        if not self._queued_events:
-            return None
-        batch = events.Batch() if into is None else into
-        batch.seq, updates_through, more = seq, 0, False
+    def cut(self, seq: int, batch: events.Batch) -> int:
+        """Fills the next batch, numbered `seq`; the last row of updates in it, or 0."""
+        batch.seq, updates_through = seq, 0
         room = self.batch_size
         left = min(self.window_bytes, BATCH_BYTES_TARGET) - BATCH_OVERHEAD_BYTES
         while self._queue and room:
             run = self._queue[0]
-            if isinstance(run, tuple):
-                self._queue.popleft()
-                self._take_position(*run)
-                continue
             # The first event of a batch goes in whatever its size.
-            count, size = _fitting(
-                run.sizes, run.sent, room, left, at_least=room == self.batch_size
-            )
+            count, size = run.fitting(room, left, at_least_one=room == self.batch_size)
             if not count:
                 break
             batch.events.extend(run.events[run.sent : run.sent + count])
@@ -152,24 +139,20 @@ class Outgoing:
             source = self._sources[run.listener_id]
             # Overtaken by these events: an earlier checkpoint would take the core back.
             source.last_seq, source.checkpoint = seq, None
-            more = run.fragment or bool(run.left)
+            batch.fragment = bool(run.left) or (
+                isinstance(run.behind, Events) and run.behind.fragment
+            )
             if run.left:
                 break
             self._queue.popleft()
             updates_through = max(updates_through, run.updates_through)
-            if run.checkpoint is not None:
-                batch.checkpoints[run.listener_id] = run.checkpoint
-        batch.fragment = more
-        return batch, updates_through
-
-    @property
-    def progress_due(self) -> bool:
-        """Whether there is something to report before the regular Progress."""
-        return self._changed
+            if run.behind.checkpoint is not None:
+                batch.checkpoints[run.listener_id] = run.behind.checkpoint
+            self._settle()
+        return updates_through
 
     def progress(self, acked_seq: int) -> events.Progress:
         """Positions that pass no unacked event, and whether listeners are behind."""
-        self._settle()
         progress = events.Progress(
             catching_up=any(source.catching_up for source in self._sources.values()),
             gap_possible=self._gap_possible,
@@ -182,7 +165,7 @@ class Outgoing:
                 source.checkpoint = None
             if source.final_block is not None:
                 progress.final_blocks[listener_id] = source.final_block
-        self._gap_possible = self._changed = False
+        self._gap_possible = self.changed = False
         return progress
 
     def _append(self, run: _Run) -> None:
@@ -191,47 +174,23 @@ class Outgoing:
 
     def _checked_sizes(self, found: list[events.Event], checkpoint_room: int = 0) -> list[int]:
         """Upper bounds of the events' bytes in a batch."""
-        room = 8 + checkpoint_room
-        sizes = [event.ByteSize() + room for event in found]
+        sizes = [event.ByteSize() + 8 + checkpoint_room for event in found]
         limit = min(self.window_bytes - BATCH_OVERHEAD_BYTES, EVENT_BYTES_MAX)
         for event, size in zip(found, sizes, strict=True):
             if size > limit:
-                raise Exhausted(
-                    f"The event {event.id} has {size} bytes; the core takes"
-                    f" {min(self.window_bytes, EVENT_BYTES_MAX)}",
-                    reason="EVENT_TOO_LARGE",
-                )
+                message = f"The event {event.id} has {size} bytes; the core takes {limit}"
+                raise Exhausted(message, reason="EVENT_TOO_LARGE")
         return sizes
 
     def _settle(self) -> None:
         """Notes positions that wait behind no event."""
-        while self._queue and isinstance(passed := self._queue[0], tuple):
-            self._queue.popleft()
-            self._take_position(*passed)
-
-    def _take_position(self, listener_id: str, passed: Passed) -> None:
-        source = self._sources[listener_id]
-        if passed.checkpoint is not None:
-            source.checkpoint = passed.checkpoint
-        if passed.final_block is not None:
-            source.final_block = passed.final_block
-        source.behind_seq = source.last_seq
-        self._gap_possible |= passed.gap_possible
-        self._changed |= passed.gap_possible or passed.catching_up != source.catching_up
-        source.catching_up = passed.catching_up
-
-
-def _source_of(entry: _Run | tuple[str, Passed]) -> str:
-    return entry.listener_id if isinstance(entry, _Run) else entry[0]
-
-
-def _fitting(
-    sizes: list[int], first: int, count_max: int, bytes_max: int, *, at_least: bool
-) -> tuple[int, int]:
-    """How many from `first` on fit both limits, and their bytes; one more than fits if `at_least`."""
-    total = 0
-    for count, size in enumerate(sizes[first : first + count_max]):
-        if total + size > bytes_max and (count or not at_least):
-            return count, total
-        total += size
-    return min(count_max, len(sizes) - first), total
+        while self._queue and isinstance(passed := self._queue[0].behind, Passed):
+            source = self._sources[self._queue.popleft().listener_id]
+            if passed.checkpoint is not None:
+                source.checkpoint = passed.checkpoint
+            if passed.final_block is not None:
+                source.final_block = passed.final_block
+            source.behind_seq = source.last_seq
+            self._gap_possible |= passed.gap_possible
+            self.changed |= passed.gap_possible or passed.catching_up != source.catching_up
+            source.catching_up = passed.catching_up

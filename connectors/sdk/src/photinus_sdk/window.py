@@ -53,35 +53,22 @@ class Window:
 
     def has_room(self, size: int) -> bool:
         """Whether a new batch of `size` bytes may be sent now."""
-        return (
-            len(self._unacked) < self.batches_max
-            and self._bytes + size <= self.bytes_max
-            and not self._again
-        )
+        fits = len(self._unacked) < self.batches_max and self._bytes + size <= self.bytes_max
+        return fits and not self._again
 
-    def add(self, batch: events.Batch, updates_through: int, size: int | None = None) -> SentBatch:
-        """Counts a new batch as sent; its number must be `last_seq + 1`.
-
-        Args:
-            batch: The batch.
-            updates_through: Last row of the journal's updates in it; 0 for none.
-            size: Its bytes, where they are known.
-        """
-        assert batch.seq == self.last_seq + 1
-        sent = SentBatch(batch, batch.ByteSize() if size is None else size, updates_through)
+    def add(self, sent: SentBatch) -> None:
+        """Counts a new batch as sent; its number must be `last_seq + 1`, and there must be room."""
+        assert sent.batch.seq == self.last_seq + 1
         assert self.has_room(sent.size)
-        self.last_seq = batch.seq
+        self.last_seq = sent.batch.seq
         self._unacked.append(sent)
         self._bytes += sent.size
-        return sent
 
     def check_sent(self, seq: int) -> None:
         """Refuses an ack or nack of what was never sent."""
         if seq > self.last_seq:
-            raise Rejected(
-                f"Batch {seq} is answered, but only {self.last_seq} were sent",
-                reason="BEYOND_SENT",
-            )
+            message = f"Batch {seq} is answered, but only {self.last_seq} were sent"
+            raise Rejected(message, reason="BEYOND_SENT")
 
     def unacked(self, through: int) -> list[SentBatch]:
         """Batches up to `through` that were not acked before, oldest first."""
@@ -91,8 +78,7 @@ class Window:
         """Forgets batches up to `through`; their room is free."""
         self.check_sent(through)
         while self._unacked and self._unacked[0].batch.seq <= through:
-            batch = self._unacked.popleft()
-            self._bytes -= batch.size
+            self._bytes -= self._unacked.popleft().size
         while self._again and self._again[0].batch.seq <= through:
             self._again.popleft()
         self.acked_seq = max(self.acked_seq, through)
