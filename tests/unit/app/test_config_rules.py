@@ -401,10 +401,10 @@ def test_sections_of_the_gateway_are_warned_about() -> None:
 
 
 def test_keys_without_effect_are_warned_about() -> None:
-    lines = ("log: {utc: true}", "api: {requestTimeout: 5s, maxFilterLimit: 50}", "opupdate: {}")
+    lines = ("log: {noColor: true}", "api: {requestTimeout: 5s, maxFilterLimit: 50}", "opupdate: {}")
     settings = read("\n".join((*lines, "subscription: {max: 5}", GOOD)))
     found = sorted((w.path, w.line) for w in settings.warnings)
-    assert found == [("api.requestTimeout", 2), ("log.utc", 1), ("opupdate", 3)]
+    assert found == [("api.requestTimeout", 2), ("log.noColor", 1), ("opupdate", 3)]
 
 
 def test_log_and_listen_settings() -> None:

@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from photinus_core.app.attaching import in_folder, instance_config
 from photinus_core.app.config import ConnectorSettings, NodeSettings, PluginSettings
@@ -27,10 +27,14 @@ from photinus_core.namespaces.runtime import NamespaceRuntime
 from photinus_core.namespaces.settings import NamespaceSettings, PluginRef
 from photinus_core.ports.clock import SystemClock
 from photinus_core.ports.elector import Elector
+from photinus_core.ports.meter import UNMETERED, LedgerMeter
 from photinus_core.ports.scope import Scope
 from photinus_core.ports.store import Store
 from photinus_core.rpc.subscribing import shown
 from photinus_core.store import SqliteStore
+
+if TYPE_CHECKING:
+    from photinus_core.app.metrics import CoreMetrics
 
 CORE_VERSION: Final = version("photinus-core")
 
@@ -42,20 +46,33 @@ class Assembly:
         settings: What the node starts with.
         directory: Where relative paths of the configuration begin.
         stack: Closes what is opened, last first.
+        metrics: Counts; None where nobody monitors.
 
     Attributes:
         stores, electors: By plugin of a database, once it is open.
         databases: These plugins, as they were opened.
     """
 
-    def __init__(self, settings: NodeSettings, directory: Path, stack: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        settings: NodeSettings,
+        directory: Path,
+        stack: AsyncExitStack,
+        metrics: CoreMetrics | None = None,
+    ) -> None:
         self._directory = directory
         self._stack = stack
+        self._metrics = metrics
         self.address = in_folder(settings.listen.address, directory)
         self.replica = describe_replica(settings, self.address, CORE_VERSION)
         self.stores: dict[str, Store] = {}
         self.electors: dict[str, Elector] = {}
         self.databases: dict[str, PluginSettings] = {}
+
+    @property
+    def ledger_meter(self) -> LedgerMeter:
+        """Counts what ledgers are asked."""
+        return self._metrics or UNMETERED
 
     @property
     def main(self) -> Store:
@@ -123,12 +140,26 @@ class Assembly:
         """A namespace, ready to run; its connectors are known to the host."""
         store = self.stores[namespace.database.name]
         return NamespaceRuntime(
-            Scope(store, SystemClock(), namespace.name, namespace.network_name),
+            self._scope(namespace),
             replace(namespace, webhooks=namespace.webhooks.below(self._directory)),
             self.electors[namespace.database.name],
             _connectors(namespace, settings, host),
             shown,
         )
+
+    def _scope(self, namespace: NamespaceSettings) -> Scope:
+        """What a namespace's services are built on; timed and counted where somebody monitors."""
+        name = namespace.database.name
+        scope = Scope(self.stores[name], SystemClock(), namespace.name, namespace.network_name)
+        if self._metrics is None:
+            return scope
+        from photinus_core.app.metrics import (  # noqa: PLC0415 - its library, when it is used
+            MeasuredStore,
+            NamespaceMetrics,
+        )
+
+        timed = MeasuredStore(scope.store, self._metrics.transactions, name)
+        return replace(scope, store=timed, meter=NamespaceMetrics(self._metrics, namespace.name))
 
 
 class StoredIds:

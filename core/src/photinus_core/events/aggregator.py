@@ -34,6 +34,7 @@ from photinus_core.model.ids import Hash32, Uuid
 from photinus_core.model.ledger import NamespaceRow, NetworkContract
 from photinus_core.model.messages import Pin
 from photinus_core.model.network import Identity, VerifierType
+from photinus_core.ports import tracing
 from photinus_core.ports.store import Notification, Reader, Wakeup, WriteTransaction
 from photinus_core.ports.tasks import Backoff, Wake
 from photinus_core.sequencing.agreement import Agreement
@@ -332,18 +333,20 @@ class Aggregator:
             contracts=self._settings.contracts,
             wakeups_through=state.feed.wakeups_settled,
         )
-        try:
-            async with context.store.write(context.namespace, context.fence) as tx:
-                row = await commit.write(tx, wanted)
-                if row is not None:
-                    await self._settings.contract_ending(tx)
-        except commit.TakenBackError:
-            raise _StartOverError("what was decided on was taken back meanwhile") from None
         batches = {
             Uuid(decision.batch.id)
             for decision in decisions
             if isinstance(decision, MessageDecision | BatchVoided)
         }
+        told: tracing.Attributes = {"namespace": context.namespace, "decisions": len(decisions)}
+        try:
+            with tracing.tracer().span("decide", links=sorted(batches), attributes=told):
+                async with context.store.write(context.namespace, context.fence) as tx:
+                    row = await commit.write(tx, wanted)
+                    if row is not None:
+                        await self._settings.contract_ending(tx)
+        except commit.TakenBackError:
+            raise _StartOverError("what was decided on was taken back meanwhile") from None
         own = self._settings.own_batches(batches)
         context.meter.decided(commit.decided_messages(wanted, own))
         self._settings.batches_decided(batches)

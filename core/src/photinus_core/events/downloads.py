@@ -29,6 +29,7 @@ from photinus_core.model.ids import Hash32, Namespace, Nanoseconds, Uuid, new_uu
 from photinus_core.model.ledger import Operation, OperationStatus, OperationType
 from photinus_core.model.messages import Batch, BatchType, Blob, Pin, Record
 from photinus_core.model.wire import WireBatch, decode_batch
+from photinus_core.ports import tracing
 from photinus_core.ports.connectors import (
     CallKey,
     ConnectorFailure,
@@ -236,7 +237,8 @@ class Downloads:
     async def _attempt(self, operation: Operation) -> None:
         if operation.type is OperationType.SHAREDSTORAGE_DOWNLOAD_BATCH:
             wanted = msgspec.json.decode(operation.input, type=BatchDownload)
-            payload = await self._read_batch(wanted)
+            with tracing.tracer().span("fetch batch", batch=wanted.batch):
+                payload = await self._read_batch(wanted)
             await self._store_batch(operation, wanted, payload)
             self._errors.pop(wanted.batch, None)
         else:

@@ -24,6 +24,7 @@ from photinus_core.host.failures import (
     translated,
 )
 from photinus_core.host.secrets import Redactor
+from photinus_core.ports import tracing
 from photinus_core.ports.connectors import ConnectorFailure
 
 S = TypeVar("S")
@@ -83,11 +84,12 @@ class Connection:
         """
         if self._lost:
             raise lost(self.connector, self._lost)
-        call = method(request, metadata=self.metadata, timeout=wait_s)
-        with self._tracked(call):
-            answer = await call
-            self._heard()
-            return answer
+        with _spanned(self.connector, method, request):
+            call = method(request, metadata=self._metadata(), timeout=wait_s)
+            with self._tracked(call):
+                answer = await call
+                self._heard()
+                return answer
 
     async def upload(self, method: Any, frames: AsyncIterator[Any], wait_s: float) -> Any:
         """A client-streaming call. An exception of `frames` breaks the call off and passes through.
@@ -97,7 +99,10 @@ class Connection:
         """
         if self._lost:
             raise lost(self.connector, self._lost)
-        call = method(metadata=self.metadata, timeout=wait_s)
+        with _spanned(self.connector, method):
+            return await self._uploaded(method(metadata=self._metadata(), timeout=wait_s), frames)
+
+    async def _uploaded(self, call: Any, frames: AsyncIterator[Any]) -> Any:
         with self._tracked(call):
             try:
                 async for frame in frames:
@@ -119,7 +124,7 @@ class Connection:
         """
         if self._lost:
             raise lost(self.connector, self._lost)
-        call = method(request, metadata=self.metadata)
+        call = method(request, metadata=self._metadata())
         with self._tracked(call):
             try:
                 while True:
@@ -186,6 +191,10 @@ class Connection:
             call.cancel()
         await self.channel.close()
 
+    def _metadata(self) -> tracing.Metadata:
+        """What a call takes along: its instance, and the request and trace it is made for."""
+        return (*self.metadata, *tracing.call_metadata())
+
     def _heard(self) -> None:
         self.heard_s = asyncio.get_running_loop().time()
 
@@ -221,3 +230,22 @@ class Connection:
                 raise lost(self.connector, self._lost) from None
             call.cancel()
             raise
+
+
+def _spanned(
+    connector: str, method: Any, request: Message | None = None
+) -> contextlib.AbstractContextManager[None]:
+    """The span of a call, inside of one that asks for it; named after its idempotency key, too."""
+    recorder = tracing.tracer()
+    if recorder is tracing.UNTRACED:
+        return _NOTHING
+    attributes = {"connector": connector}
+    key = getattr(getattr(request, "context", None), "idempotency_key", "")
+    if key:
+        attributes["operation"] = str(key)
+    name = getattr(method, "_method", b"call")
+    title = name.decode().lstrip("/") if isinstance(name, bytes) else str(name)
+    return recorder.span(title, kind="client", attributes=attributes)
+
+
+_NOTHING: Final = contextlib.nullcontext()

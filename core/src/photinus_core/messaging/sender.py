@@ -27,6 +27,7 @@ from photinus_core.model.ids import Uuid
 from photinus_core.model.ledger import TransactionType
 from photinus_core.model.messages import Group, Message, MessageType, SystemTag, Validator
 from photinus_core.model.names import check_idempotency_key, check_tag, check_topics
+from photinus_core.ports import tracing
 from photinus_core.ports.group_commit import GroupCommit
 from photinus_core.ports.scope import Scope
 from photinus_core.ports.store import MessageWrite
@@ -240,6 +241,7 @@ class MessageSender:
         existing = await self._writes.submit(MessageWrite(message, data.new))
         if existing is not None:
             raise Conflict("FF10430", draft.idempotency_key, existing)
+        tracing.tracer().message(message.header.id)
         return message
 
     async def aclose(self) -> None:

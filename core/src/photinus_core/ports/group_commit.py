@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Final, Generic, TypeVar
 
 from photinus_core.model.errors import Deposed, Exhausted, InternalBug, TimedOut, Unavailable
@@ -69,8 +70,11 @@ class GroupCommit(Generic[T, R]):
         done: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, done))
         if self._worker is None:
+            # It works for many callers: in the context of none.
             # tidy: kept, and awaited in aclose(); it ends by itself when nothing waits.
-            self._worker = asyncio.create_task(self._run(), name=f"group commit of {self._name}")
+            self._worker = asyncio.create_task(
+                self._run(), name=f"group commit of {self._name}", context=Context()
+            )
         return await done
 
     async def aclose(self) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -22,12 +23,17 @@ log: Final = logging.getLogger(__name__)
 
 
 class Background:
-    """A group of named tasks that live and die together."""
+    """A group of named tasks that live and die together.
+
+    They work for whoever opened the group, not for the request that happens to start one: what they
+    log and trace is that of the place where the group was made.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._group = asyncio.TaskGroup()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._context = copy_context()
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
@@ -46,7 +52,11 @@ class Background:
     def start(self, name: str, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Starts a task. Names are unique among the running ones."""
         assert name not in self._tasks, f"{self._name} already runs {name}"
-        task = self._group.create_task(self._logged(name, work), name=f"{self._name}/{name}")
+        task = self._group.create_task(
+            self._logged(name, work),
+            name=f"{self._name}/{name}",
+            context=self._context.copy(),
+        )
         self._tasks[name] = task
         task.add_done_callback(lambda _: self._ended(name, work))
         return task

@@ -52,6 +52,7 @@ from photinus_core.namespaces.node import Node
 from photinus_core.rpc.access import AccessInterceptor
 from photinus_core.rpc.errors import ErrorInterceptor
 from photinus_core.rpc.leader_calls import LeaderCalls
+from photinus_core.rpc.observing import Counted, ObservingInterceptor
 from photinus_core.rpc.services.charts import ChartServicer
 from photinus_core.rpc.services.data import DataServicer, DatatypeServicer
 from photinus_core.rpc.services.events import EventServicer
@@ -100,6 +101,7 @@ class ApiServer:
         addresses: Where to listen.
         gate: Decides who may call; None lets everybody.
         tls: Certificates to serve with; None for plain text.
+        counted: Told of answered calls; None where nobody counts.
     """
 
     def __init__(
@@ -108,8 +110,12 @@ class ApiServer:
         addresses: Sequence[str],
         gate: Gate | None = None,
         tls: ServerTls | None = None,
+        counted: Counted | None = None,
     ) -> None:
-        interceptors: list[grpc.aio.ServerInterceptor] = [ErrorInterceptor()]
+        interceptors: list[grpc.aio.ServerInterceptor] = [
+            ObservingInterceptor(counted),
+            ErrorInterceptor(),
+        ]
         if gate is not None:
             interceptors.append(AccessInterceptor(gate))
         self._server = grpc.aio.server(interceptors=interceptors, options=OPTIONS)

@@ -9,9 +9,12 @@ from photinus_core.app.config.settings import (
     ConnectorSettings,
     DiscoverySettings,
     ListenSettings,
+    LogFields,
     LogSettings,
+    MonitoringSettings,
     NodeSettings,
     PluginSettings,
+    TracingSettings,
 )
 from photinus_core.app.config.tree import ConfigError, Problem
 
@@ -21,10 +24,13 @@ __all__ = [
     "ConnectorSettings",
     "DiscoverySettings",
     "ListenSettings",
+    "LogFields",
     "LogSettings",
+    "MonitoringSettings",
     "NodeSettings",
     "PluginSettings",
     "Problem",
+    "TracingSettings",
     "load",
     "load_text",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from photinus_core.app.config.tree import Plain, Problem
 from photinus_core.cluster import EnsembleSettings
@@ -76,6 +78,17 @@ class ListenSettings:
 
     address: str = "127.0.0.1:5002"
     """`unix:<path>` or `host:port`."""
+    tls: ServerTlsFiles | None = None
+
+
+class LogFields(NamedTuple):
+    """What the fields of a line in JSON are called."""
+
+    timestamp: str = "@timestamp"
+    level: str = "level"
+    message: str = "message"
+    func: str = "func"
+    file: str = "file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +99,75 @@ class LogSettings:
         filename: Where to; standard error when empty.
         file_bytes_max: A file that would grow beyond is put aside, and a new one begun.
         files_kept: How many of those put aside are kept.
+        file_age_max_s: Those put aside longer ago are removed when the next one is; 0 for never.
+        compress: Whether they are compressed (gzip).
+        time_format: Go's layout of times; empty for ISO 8601 with milliseconds.
+        utc: Whether times are UTC instead of local.
+        code_info: Whether lines name the function and the place that wrote them.
     """
 
     level: str = "info"
     json: bool = False
+    fields: LogFields = LogFields()
     filename: str = ""
     file_bytes_max: int = 100 * 1024 * 1024
     files_kept: int = 2
+    file_age_max_s: float = 24 * 3600.0
+    compress: bool = False
+    time_format: str = ""
+    utc: bool = False
+    code_info: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MonitoringSettings:
+    """Where numbers and probes are served over HTTP, without authentication.
+
+    Attributes:
+        enabled: Whether anything is listened on, and counted.
+        address, port: Where; port 0 takes a free one.
+        metrics_path: Path of the Prometheus series.
+        certificate_file, key_file: PEM; with them TLS is spoken.
+        client_ca_file: Who must have signed the certificates of those who ask; empty to ask for none.
+    """
+
+    enabled: bool = False
+    address: str = "127.0.0.1"
+    port: int = 6000
+    metrics_path: str = "/metrics"
+    certificate_file: str = ""
+    key_file: str = ""
+    client_ca_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TracingSettings:
+    """Where spans go. What is not given is OpenTelemetry's own environment's to say.
+
+    Attributes:
+        enabled: None leaves it to the environment (`OTEL_EXPORTER_OTLP_ENDPOINT` and the like).
+        endpoint: Base URL of the collector (OTLP over HTTP); empty for the environment's.
+        sample_ratio: Part of the traces that begin here and are recorded; None for the
+            environment's sampler.
+        service_name: Name of this service in spans; empty for the environment's, else `photinus-core`.
+    """
+
+    enabled: bool | None = None
+    endpoint: str = ""
+    sample_ratio: float | None = None
+    service_name: str = ""
+
+    def is_wanted(self, environment: Mapping[str, str]) -> bool:
+        """Whether spans are to be recorded: as configured, else as the environment has it."""
+        if self.enabled is not None:
+            return self.enabled
+        if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+            return False
+        exporter = environment.get("OTEL_TRACES_EXPORTER", "")
+        if exporter:
+            return exporter == "otlp"
+        names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+        return bool(self.endpoint) or any(environment.get(name) for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +201,8 @@ class NodeSettings:
     auto_reload: bool = False
     """Whether changes of the file take effect while the node runs."""
     warnings: tuple[Problem, ...] = ()
+    monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
+    tracing: TracingSettings = field(default_factory=TracingSettings)
 
     def plugin(self, name: str) -> PluginSettings:
         """Finds a plugin by name."""
