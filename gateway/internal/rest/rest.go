@@ -76,6 +76,7 @@ func (a *API) register(conn grpc.ClientConnInterface) error {
 	return errors.Join(
 		apiv1.RegisterNamespaceServiceHandlerClient(ctx, a.mux, apiv1.NewNamespaceServiceClient(conn)),
 		apiv1.RegisterNodeServiceHandlerClient(ctx, a.mux, apiv1.NewNodeServiceClient(conn)),
+		apiv1.RegisterChartServiceHandlerClient(ctx, a.mux, apiv1.NewChartServiceClient(conn)),
 		apiv1.RegisterExplainServiceHandlerClient(ctx, a.mux, apiv1.NewExplainServiceClient(conn)),
 		apiv1.RegisterNetworkServiceHandlerClient(ctx, a.mux, apiv1.NewNetworkServiceClient(conn)),
 		apiv1.RegisterIdentityServiceHandlerClient(ctx, a.mux, apiv1.NewIdentityServiceClient(conn)),
