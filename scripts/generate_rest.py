@@ -1,7 +1,7 @@
-"""Generates what follows from the route table, proto/rest/routes.yaml.
+"""Generates what follows from the route tables, proto/rest/routes.yaml and, for the SPI, spi.yaml.
 
 Made are the gateway's bindings (proto/rest/firefly_v1.yaml, from which `generate_protos.py` makes the REST handlers:
-run this first) and the OpenAPI document, once to be read (docs/api) and once to be built into the gateway. Run it as
+run this first) and the OpenAPI documents, once to be read (docs/api) and once to be built into the gateway. Run it as
 `python -m scripts.generate_rest`; `--check` changes nothing and fails when what is committed is not what would be made.
 """
 
@@ -26,10 +26,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
 TABLE = PROTO / "rest" / "routes.yaml"
 BINDINGS = PROTO / "rest" / "firefly_v1.yaml"
+SPI_TABLE = PROTO / "rest" / "spi.yaml"
 DOCUMENT = ROOT / "docs" / "api" / "openapi.yaml"
+SPI_DOCUMENT = ROOT / "docs" / "api" / "spi.yaml"
 EMBEDDED = ROOT / "gateway" / "internal" / "apidocs" / "openapi.json"
-HEADER = "# Generated from proto/rest/routes.yaml by scripts/generate_rest.py; do not edit.\n"
+SPI_EMBEDDED = EMBEDDED.with_name("spi.json")
+HEADER = "# Generated from proto/rest/{} by scripts/generate_rest.py; do not edit.\n"
 API = "/api/v1"
+SPI = "/spi/v1"
 NAMESPACE = "/namespaces/{namespace}"
 
 
@@ -40,9 +44,9 @@ class PlainDumper(yaml.SafeDumper):
         return True
 
 
-def dump(document: dict[str, Any]) -> str:
+def dump(document: dict[str, Any], table: Path = TABLE) -> str:
     """YAML with our line length and the order of the keys kept."""
-    return HEADER + yaml.dump(
+    return HEADER.format(table.name) + yaml.dump(
         document, Dumper=PlainDumper, sort_keys=False, width=120, allow_unicode=True
     )
 
@@ -55,10 +59,23 @@ def read_routes() -> list[Route]:
         routes.append(route := _route(row, table["filters"]))
         if route.filters:
             routes.append(_with_json_query(route))
+    _check_unique(routes)
+    return routes
+
+
+def read_spi_routes() -> list[Route]:
+    """The route table of the SPI: none of its routes belongs to a namespace, or takes queries as JSON."""
+    filters = yaml.safe_load(TABLE.read_text())["filters"]
+    table = yaml.safe_load(SPI_TABLE.read_text())
+    routes = [_route({**row, "scope": "node"}, filters) for row in table["routes"]]
+    _check_unique(routes)
+    return routes
+
+
+def _check_unique(routes: list[Route]) -> None:
     for key in ([route.id for route in routes], [(r.method, r.path) for r in routes]):
         if len(set(key)) != len(key):
-            sys.exit("generate_rest: the route table holds an id or a path twice")
-    return routes
+            sys.exit("generate_rest: a route table holds an id or a path twice")
 
 
 def _route(row: dict[str, Any], filters: dict[str, list[str]]) -> Route:
@@ -109,10 +126,10 @@ def read_protos() -> Protos:
         return Protos(descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()))
 
 
-def make_bindings(routes: list[Route]) -> str:
+def make_bindings(routes: list[Route], spi_routes: list[Route]) -> str:
     """grpc-gateway's API configuration: one rule for each call, with all its paths."""
     calls: dict[str, list[dict[str, Any]]] = {}
-    for route in routes:
+    for base, route in [*((API, each) for each in routes), *((SPI, each) for each in spi_routes)]:
         if route.handler in ("download", "alias"):
             continue
         path = route.path
@@ -120,9 +137,9 @@ def make_bindings(routes: list[Route]) -> str:
             path = path.replace(f"{{{name}}}", f"{{{field}}}")
         bindings = calls.setdefault(f"photinus.api.v1.{route.service}.{route.call}", [])
         body = {"body": route.body} if route.body else {}
-        bindings.append({route.method.lower(): f"{API}{path}", **body})
+        bindings.append({route.method.lower(): f"{base}{path}", **body})
         if route.per_namespace:
-            bindings.append({route.method.lower(): f"{API}{NAMESPACE}{path}", **body})
+            bindings.append({route.method.lower(): f"{base}{NAMESPACE}{path}", **body})
     rules = []
     for selector, (first, *others) in calls.items():
         more = {"additional_bindings": others} if others else {}
@@ -133,12 +150,15 @@ def make_bindings(routes: list[Route]) -> str:
 
 def make_all() -> dict[Path, str]:
     """The text of every generated file."""
-    routes = read_routes()
-    document = Document(routes, read_protos(), "Photinus").json
+    routes, spi_routes, protos = read_routes(), read_spi_routes(), read_protos()
+    document = Document(routes, protos, "Photinus", API).json
+    spi_document = Document(spi_routes, protos, "Photinus SPI", SPI).json
     return {
-        BINDINGS: make_bindings(routes),
+        BINDINGS: make_bindings(routes, spi_routes),
         DOCUMENT: dump(document),
+        SPI_DOCUMENT: dump(spi_document, SPI_TABLE),
         EMBEDDED: json.dumps(document, ensure_ascii=False, indent=1) + "\n",
+        SPI_EMBEDDED: json.dumps(spi_document, ensure_ascii=False, indent=1) + "\n",
     }
 
 

@@ -110,10 +110,11 @@ class Protos:
 class Document:
     """Builds the document."""
 
-    def __init__(self, routes: list[Route], protos: Protos, title: str) -> None:
+    def __init__(self, routes: list[Route], protos: Protos, title: str, base: str) -> None:
         self._routes = routes
         self._protos = protos
         self._title = title
+        self._base = base
         self._schemas: dict[str, Json] = {
             "Error": {
                 "type": "object",
@@ -142,7 +143,7 @@ class Document:
         return {
             "openapi": "3.0.2",
             "info": {"title": self._title, "version": "1.0"},
-            "servers": [{"url": "/api/v1"}],
+            "servers": [{"url": self._base}],
             "paths": dict(sorted(paths.items())),
             "components": {"schemas": dict(sorted(self._schemas.items()))},
         }

@@ -76,9 +76,9 @@ def services() -> dict[str, ServiceDescriptor]:
 
 
 @cache
-def routes() -> tuple[Route, ...]:
-    """The route table."""
-    table = yaml.safe_load((REPOSITORY / "proto" / "rest" / "routes.yaml").read_text())
+def routes(table_name: str = "routes.yaml") -> tuple[Route, ...]:
+    """The route table of the API, or of the SPI."""
+    table = yaml.safe_load((REPOSITORY / "proto" / "rest" / table_name).read_text())
     result = []
     for row in table["routes"]:
         http_method, path = row["route"].split(" ")

@@ -23,7 +23,7 @@ from photinus_core.app.config.places import Places
 from photinus_core.app.electing import configuration_digest
 from photinus_core.app.logs import set_level
 from photinus_core.host import ConnectorHost
-from photinus_core.model.errors import PhotinusError, Rejected
+from photinus_core.model.errors import Conflict, PhotinusError, Rejected, Unavailable
 from photinus_core.model.ids import Namespace
 from photinus_core.namespaces.node import Node
 from photinus_core.namespaces.status import Condition
@@ -86,38 +86,76 @@ class Reloader:
         self._text: str | None = None
         self._stamp: tuple[int, ...] | None = None
 
+        self._asking: list[asyncio.Future[str]] = []
     async def run(self) -> None:
         """Follows the file until cancelled."""
-        while True:
-            asked = await self._asked()
-            try:
-                if asked or (self._settings.auto_reload and await self._has_changed()):
-                    await self.reload(asked=asked)
-            except Exception as failure:
-                log.exception("the configuration could not be changed in full; restart the core")
-                self._show(f"changed in part only, restart the core: {failure}")
+        try:
+            while True:
+                asked = await self._asked()
+                asking, self._asking = self._asking, []
+                outcome = await self._look(asked=asked)
+                for one in asking:
+                    if not one.done():
+                        one.set_result(outcome)
+        finally:
+            for one in self._asking:
+                one.cancel()
 
-    async def reload(self, *, asked: bool = False) -> None:
-        """Reads the file and does what it says. One that cannot be used changes nothing."""
+    async def _look(self, *, asked: bool) -> str:
+        try:
+            if asked or (self._settings.auto_reload and await self._has_changed()):
+                return await self.reload(asked=asked)
+        except Exception as failure:
+            log.exception("the configuration could not be changed in full; restart the core")
+            text = f"changed in part only, restart the core: {failure}"
+            self._show(text)
+            return text
+        return ""
+
+    async def reset(self) -> None:
+        """Has the file be read now, for who asks over the API; returns when that is done.
+
+        It is done also when the caller is cancelled. Idempotent.
+
+        Raises:
+            Conflict: FF10438, the file is followed by itself; FF19050, it cannot be used.
+            Unavailable: FF19011, this replica is leaving.
+        """
+        if self._settings.auto_reload:
+            raise Conflict("FF10438")
+        if self._node.is_draining:
+            raise Unavailable("FF19011")
+        outcome = asyncio.get_running_loop().create_future()
+        self._asking.append(outcome)
+        self._source.again.set()
+        await asyncio.wait([outcome])
+        if outcome.cancelled():
+            raise Unavailable("FF19011")
+        if outcome.result():
+            raise Conflict("FF19050", outcome.result())
+
+    async def reload(self, *, asked: bool = False) -> str:
+        """Reads the file and does what it says. One that cannot be used changes nothing.
+
+        Gives what is wrong with it; empty for nothing.
+        """
         path = self._source.path
         try:
             text = await asyncio.to_thread(path.read_text, "utf-8")
         except (OSError, UnicodeDecodeError) as failure:
             why = failure.strerror if isinstance(failure, OSError) else str(failure)
-            self._refuse([Problem(str(path), 0, "", str(Rejected("FF19301", path, why)))])
-            return
+            return self._refuse([Problem(str(path), 0, "", str(Rejected("FF19301", path, why)))])
         if text == self._text and not asked:
-            return
+            return ""
         self._text = text
         try:
             wanted = load_text(text, str(path), os.environ)
             changes = await self._checked(wanted, Places(text, str(path)))
         except ConfigError as failure:
-            self._refuse(failure.problems)
-            return
+            return self._refuse(failure.problems)
         if self._node.is_draining:
             log.info("the configuration is not changed any more: this replica is being drained")
-            return
+            return ""
         if not changes.is_empty:
             log.info("the configuration has changed: %s", changes.told())
         elif asked:
@@ -132,6 +170,7 @@ class Reloader:
 
     # Looking.
 
+        return ""
     async def _asked(self) -> bool:
         with suppress(TimeoutError):
             async with asyncio.timeout(LOOK_S):
@@ -181,6 +220,8 @@ class Reloader:
         except PhotinusError as failure:
             raise ConfigError([places.problem("plugins.database", str(failure))]) from failure
         return changes
+            for store in self._parts.stores.values():
+                self._node.changes.add(store)
 
     async def _findings(
         self, settings: NodeSettings, name: str, places: Places
@@ -227,7 +268,7 @@ class Reloader:
 
     # Telling.
 
-    def _refuse(self, problems: Sequence[Problem]) -> None:
+    def _refuse(self, problems: Sequence[Problem]) -> str:
         shown = "; ".join(str(problem) for problem in problems[:PROBLEMS_SHOWN])
         more = len(problems) - PROBLEMS_SHOWN
         text = f"{shown}; and {more} more" if more > 0 else shown
@@ -238,6 +279,7 @@ class Reloader:
         if not changes.needs_restart:
             self._node.configuration = None
             return
+        return text
         text = f"takes effect when the core is restarted: {', '.join(changes.needs_restart)}"
         log.warning("the configuration: %s", text)
         self._show(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -79,6 +80,27 @@ async def apply_updates(
     if chain_ids:
         await tx.add_blockchain_ids(chain_ids)
     tx.append_events([event for o in changed if (event := _event(namespace, o, now))])
+
+
+async def correct_status(
+    tx: WriteTransaction, namespace: Namespace, change: OperationChange
+) -> Operation | None:
+    """Changes an operation as somebody beside its connector says, with the same effects.
+
+    A final status is replaced by a final one only. What says nothing new has no effect. Gives the
+    operation as it is then; None when there is none.
+    """
+    known = (await tx.operations([change.id])).get(change.id)
+    if known is None:
+        return None
+    changed = await tx.change_operations([replace(change, corrects=True)])
+    if not changed:
+        return known
+    (operation,) = changed
+    if operation.status is not known.status:
+        event = _event(namespace, operation, change.at)
+        tx.append_events([event] if event else [])
+    return operation
 
 
 def _latest(namespace: Namespace, updates: Sequence[WorkUpdate]) -> dict[Uuid, WorkUpdate]:

@@ -146,6 +146,13 @@ _CONNECTORS: Final = (
     ("FF19215", 500, "Directory '{}' of connectors cannot be watched: {}"),
 )
 
+    ("FF19050", 409, "The configuration cannot be used, the former one is in force: {}"),
+    ("FF19051", 503, "Replica '{}' could not be told to read its configuration again: {}"),
+    (
+        "FF19052",
+        400,
+        "This node was not started with a configuration file that could be read again",
+    ),
 _CONFIGURATION: Final = (
     ("FF19300", 500, "{}, line {}: {}"),
     ("FF19301", 500, "Cannot read {}: {}"),

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
+from photinus_core.events.changes import ChangeFeed
 from photinus_core.model.errors import NotFound, NotReady
 from photinus_core.model.ids import Namespace, Nanoseconds
 from photinus_core.namespaces.runtime import NamespaceRuntime
 from photinus_core.namespaces.status import Condition
+from photinus_core.ports.clock import SystemClock
 from photinus_core.ports.connectors import ConnectorInfo
 from photinus_core.ports.elector import Cluster, Elector
 from photinus_core.ports.registry import ConnectorRegistry
@@ -49,6 +51,7 @@ class Node:
         default: Namespace,
         connectors: ConnectorRegistry,
         electors: Sequence[Elector],
+        changes: ChangeFeed | None = None,
     ) -> None:
         self.info = info
         self._electors = tuple(electors)
@@ -59,6 +62,8 @@ class Node:
         self._work: Background | None = None
         self._runs: dict[Namespace, asyncio.Task[None]] = {}
         self._numbers = count(1)
+        self.changes = changes or ChangeFeed(SystemClock())
+        """What changes in its databases, for who wants to follow it."""
         self.configuration: Condition | None = None
         """What is wrong with the configuration as it is now in its file; None for nothing."""
 

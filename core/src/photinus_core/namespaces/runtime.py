@@ -25,6 +25,7 @@ from photinus_core.events.explain import Explainer
 from photinus_core.events.history import History
 from photinus_core.events.subscriptions import SubscriptionService
 from photinus_core.events.turns import SubscriptionTurns
+from photinus_core.events.updates import correct_status
 from photinus_core.events.waiting import OutcomeWaiter
 from photinus_core.events.wakeups import WakeupKind
 from photinus_core.events.webhook_requests import Reply
@@ -40,7 +41,7 @@ from photinus_core.messaging.groups import GroupResolver
 from photinus_core.messaging.receipts import ReceiptService
 from photinus_core.messaging.sender import MessageSender
 from photinus_core.model import canonical
-from photinus_core.model.errors import NotReady, PhotinusError, Rejected, Unavailable
+from photinus_core.model.errors import NotFound, NotReady, PhotinusError, Rejected, Unavailable
 from photinus_core.model.ids import Nanoseconds, Uuid
 from photinus_core.model.ledger import NamespaceRow, Operation, TransactionType
 from photinus_core.model.messages import Batch, Message
@@ -63,7 +64,7 @@ from photinus_core.ports.connectors import (
 )
 from photinus_core.ports.elector import Elector, Lease
 from photinus_core.ports.scope import Scope
-from photinus_core.ports.store import Reader, Wakeup
+from photinus_core.ports.store import OperationChange, Reader, Wakeup
 from photinus_core.ports.tasks import Background, Backoff
 
 log: Final = logging.getLogger(__name__)
@@ -306,6 +307,20 @@ class NamespaceRuntime:
 
     async def live_status(self, operation: Operation) -> str:
         """What the ledger says of an operation now, as JSON text, or why it cannot; empty for others."""
+    async def update_operation(self, change: OperationChange) -> Operation:
+        """Notes how an operation stands, as somebody beside its connector says.
+
+        As durable, and with the effects, of a connector's own word. Idempotent.
+
+        Raises:
+            NotFound: FF00164, there is no such operation.
+        """
+        async with self.scope.store.write(self.scope.namespace) as tx:
+            found = await correct_status(tx, self.scope.namespace, change)
+        if found is None:
+            raise NotFound("FF00164")
+        return found
+
         services = self._multiparty
         if services is None or not operation.type.startswith("blockchain_"):
             return ""

@@ -12,7 +12,14 @@ from typing import Any, TypeVar
 from photinus_core.model.errors import Deposed
 from photinus_core.model.ids import Epoch, Namespace
 from photinus_core.ports.elector import Lease
-from photinus_core.ports.store import Fence, Notification, Reader, Store, WriteTransaction
+from photinus_core.ports.store import (
+    ChangeWatcher,
+    Fence,
+    Notification,
+    Reader,
+    Store,
+    WriteTransaction,
+)
 from photinus_core.ports.tasks import run_before, wait_any
 
 T = TypeVar("T")
@@ -93,6 +100,10 @@ class LeaderStore:
     ) -> AsyncIterator[Notification]:
         """See `ports.Store`."""
         return self._store.notifications(namespace, topics)
+
+    def watch_changes(self, watcher: ChangeWatcher) -> Callable[[], None]:
+        """See `ports.Store`."""
+        return self._store.watch_changes(watcher)
 
     async def aclose(self) -> None:
         """See `ports.Store`."""

@@ -150,7 +150,8 @@ class OperationChange:
     Final statuses are kept: a change to one that is final has no effect.
 
     Attributes:
-        corrects: Whether it may replace one final status by another, as an operator does.
+        corrects: Whether it may replace one final status by another, as an operator does. Then
+            one that says nothing new has no effect.
     """
 
     id: Uuid

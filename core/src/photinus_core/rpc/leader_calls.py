@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from functools import wraps
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -28,7 +28,7 @@ PASSED_ON_KEY: Final = "photinus-passed-on"
 """Metadata of a call that another replica has passed on."""
 LEADER_WAIT_S: Final = 5.0
 """Longest wait for the leader's answer."""
-_AWAY: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+AWAY: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 
 
 class LeaderCalls:
@@ -120,8 +120,8 @@ def leader_knows(
                     set_http_status(context, status)
                 return done
             except grpc.aio.AioRpcError as failure:
-                if failure.code() not in _AWAY:
-                    await _relay(context, failure)
+                if failure.code() not in AWAY:
+                    await relay(context, failure)
                 log.info("%s: the leader at %s does not answer: %s", name, address, failure)
             return await method(servicer, request, context)
 
@@ -138,6 +138,7 @@ async def _leader_elsewhere(namespace: NamespaceRuntime) -> str:
         return ""
 
 
-async def _relay(context: Context, failure: grpc.aio.AioRpcError) -> None:
+async def relay(context: Context, failure: grpc.aio.AioRpcError) -> NoReturn:
+    """Ends a call with another replica's error."""
     details = dict(failure.trailing_metadata() or ()).get(DETAILS_KEY, b"")
     await context.abort(failure.code(), failure.details() or "", ((DETAILS_KEY, details),))

@@ -40,6 +40,8 @@ from photinus.api.v1 import (
     operation_service_pb2_grpc,
     pin_service_pb2,
     pin_service_pb2_grpc,
+    spi_service_pb2,
+    spi_service_pb2_grpc,
     subscription_service_pb2,
     subscription_service_pb2_grpc,
     transaction_service_pb2,
@@ -69,6 +71,7 @@ from photinus_core.rpc.services.messages import MessageServicer
 from photinus_core.rpc.services.namespaces import NamespaceServicer
 from photinus_core.rpc.services.network import IdentityServicer, NetworkServicer
 from photinus_core.rpc.services.nodes import NodeServicer
+from photinus_core.rpc.services.spi import SpiServicer
 from photinus_core.rpc.services.subscriptions import SubscriptionServicer
 from photinus_core.rpc.tls import ServerTls
 
@@ -124,6 +127,7 @@ class ApiServer:
         self._health = health.aio.HealthServicer()
         self._events = EventServicer(node)
         self._leader_calls = LeaderCalls(tls)
+        self.spi = SpiServicer(node, self._leader_calls)
         self._add_services(node)
         self._bound = [self._bind(address) for address in addresses]
 
@@ -144,6 +148,7 @@ class ApiServer:
         """
         await self._health.enter_graceful_shutdown()
         ended = self._events.close_streams()
+        self.spi.close_streams()
         await self._node.drain()
         return ended
 
@@ -155,6 +160,7 @@ class ApiServer:
         """Refuses new calls, ends streams with "try another", lets calls finish for a while."""
         await self._health.enter_graceful_shutdown()
         self._events.close_streams()
+        self.spi.close_streams()
         await self._server.stop(GRACE_S)
         await self._leader_calls.aclose()
 
@@ -207,6 +213,7 @@ class ApiServer:
             OperationServicer(node), server
         )
         pin_service_pb2_grpc.add_PinServiceServicer_to_server(PinServicer(node), server)
+        spi_service_pb2_grpc.add_SpiServiceServicer_to_server(self.spi, server)
         subscription_service_pb2_grpc.add_SubscriptionServiceServicer_to_server(
             SubscriptionServicer(node), server
         )
@@ -236,6 +243,7 @@ def _service_names() -> list[str]:
         node_service_pb2,
         operation_service_pb2,
         pin_service_pb2,
+        spi_service_pb2,
         subscription_service_pb2,
         transaction_service_pb2,
     )

@@ -100,9 +100,15 @@ def decode_blockchain_event(row: Row) -> BlockchainEvent:
 
 
 def _may_change(operation: Operation, change: OperationChange) -> bool:
-    if operation.status not in FINAL_STATUSES:
-        return True
-    return change.corrects and change.status in FINAL_STATUSES
+    is_final = operation.status in FINAL_STATUSES
+    if not change.corrects:
+        return not is_final
+    is_news = (
+        change.status is not operation.status
+        or change.output not in (None, operation.output)
+        or change.error not in (None, operation.error)
+    )
+    return is_news and not (is_final and change.status not in FINAL_STATUSES)
 
 
 class LedgerReading(Session):
