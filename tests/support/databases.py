@@ -19,6 +19,10 @@ class SqliteDatabases:
     async def open(self, path: Path) -> Store:
         return await SqliteStore.open(path)
 
+    async def address(self, path: Path) -> str:
+        """Where another process opens it."""
+        return str(path)
+
 
 class PostgresDatabases:
     """One of the server's databases for each path of a test."""
@@ -28,9 +32,14 @@ class PostgresDatabases:
         self._urls: dict[Path, str] = {}
 
     async def open(self, path: Path) -> Store:
+        url = await self.address(path)
+        return await PostgresStore.open(PostgresSettings(url, connections_max=6))
+
+    async def address(self, path: Path) -> str:
+        """Where another process opens it."""
         if path not in self._urls:
             self._urls[path] = await self._next()
-        return await PostgresStore.open(PostgresSettings(self._urls[path], connections_max=6))
+        return self._urls[path]
 
     async def _next(self) -> str:
         made = _made.setdefault(self._server, [])

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from photinus_core.model.errors import Deposed, PhotinusError
+from photinus_core.model.errors import Deposed, PhotinusError, Retry
 from photinus_core.model.ids import Uuid
 from photinus_core.model.ledger import Operation, OperationStatus, OperationType
 from photinus_core.ports.connectors import ConnectorFailure, Disposition
@@ -33,7 +33,7 @@ UPLOADS: Final = frozenset(
         OperationType.SHAREDSTORAGE_UPLOAD_VALUE,
     }
 )
-"""These end with their call: no update of the connector tells of one whose answer was lost."""
+"""These end with their call: no update of the connector tells of one whose answer was lost. So they are repeated."""
 POLL_S: Final = 5.0
 """How often the database is looked at without a notification."""
 RETRY_S: Final = 2.0
@@ -199,13 +199,16 @@ class Submissions:
         return changed[0] if changed else None
 
 
-def _passes(failure: Exception) -> bool:
-    """Whether a connector says that the same call may succeed later."""
-    return isinstance(failure, ConnectorFailure) and failure.retry_after_s is not None
+def _passes(failure: PhotinusError | ConnectorFailure) -> bool:
+    """Whether the same call may succeed later."""
+    if isinstance(failure, ConnectorFailure):
+        return failure.retry_after_s is not None
+    return failure.retry is not Retry.NEVER
 
 
 def is_away(failure: Exception) -> bool:
     """Whether nothing was sent because a connector, or what is behind it, is not there for now."""
     if isinstance(failure, ConnectorFailure):
-        return failure.disposition is Disposition.NOT_SENT and _passes(failure)
+        passes = failure.retry_after_s is not None
+        return failure.disposition is Disposition.NOT_SENT and passes
     return isinstance(failure, PhotinusError) and failure.code == AWAY
