@@ -268,7 +268,7 @@ async def test_the_gap_fill_can_be_given_up_too(place: Place) -> None:
         await office.manager.cancel(batch.id)
         await until(lambda: gap.refused > 0)
         (fill,) = await fills(place, sent.header.id)
-        await office.manager.cancel((await batch_of(place, fill.header.id)).id)
+        await office.manager.cancel((await stuck(place, office, gap, fill)).id)
         gap.refuses = False
         again = next(f for f in await fills(place, sent.header.id) if f != fill)
         await place.wait_state(again.header.id)
