@@ -12,14 +12,20 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
+
+	"github.com/photinus-project/photinus/gateway/internal/observing"
+	"github.com/photinus-project/photinus/gateway/internal/server"
 )
+
+const tracingGrace = 3 * time.Second
 
 func main() {
 	settings, err := parse(os.Args[1:], os.Stderr)
 	if err != nil {
 		os.Exit(2) // the flag package has said why
 	}
-	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: settings.logLevel})))
+	slog.SetDefault(observing.NewLogger(os.Stderr, settings.logs))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := run(ctx, settings); err != nil {
@@ -34,10 +40,20 @@ func run(ctx context.Context, settings *settings) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
+	tracing, err := settings.trace(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { closeTracing(ctx, tracing) }()
 	server, err := settings.server(conn)
 	if err != nil {
 		return err
 	}
+	ending, err := settings.monitor(ctx, server)
+	if err != nil {
+		return err
+	}
+	defer ending()
 	listener, err := settings.listen()
 	if err != nil {
 		return err
@@ -46,6 +62,49 @@ func run(ctx context.Context, settings *settings) error {
 	fmt.Println(address(listener, settings))
 	slog.Info("serving", "listen", listener.Addr().String(), "core", settings.core)
 	return server.Run(ctx, listener)
+}
+
+// trace begins to record spans, if that is wanted.
+func (s *settings) trace(ctx context.Context) (*observing.Tracing, error) {
+	if !s.tracing.Wanted(os.Getenv) {
+		return nil, nil
+	}
+	tracing, err := s.tracing.Open(ctx)
+	s.options.Tracing = tracing
+	return tracing, err
+}
+
+// closeTracing sends what is left; a collector that is away does not hold the end up for long.
+func closeTracing(ctx context.Context, tracing *observing.Tracing) {
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), tracingGrace)
+	defer cancel()
+	if err := tracing.Close(limited); err != nil {
+		slog.Warn("spans were lost", "error", err)
+	}
+}
+
+// monitor serves numbers and probes on a port of their own, if that is wanted. The function returned waits for its end.
+func (s *settings) monitor(ctx context.Context, server *server.Server) (func(), error) {
+	if s.monitoring == "" {
+		return func() {}, nil
+	}
+	listener, err := net.Listen("tcp", s.monitoring)
+	if err != nil {
+		return nil, err
+	}
+	slog.Info("monitoring", "listen", listener.Addr().String())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := server.RunMonitoring(ctx, listener); err != nil {
+			slog.Error("monitoring ended", "error", err)
+		}
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}, nil
 }
 
 func address(listener net.Listener, settings *settings) string {

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/photinus-project/photinus/gateway/internal/cores"
+	"github.com/photinus-project/photinus/gateway/internal/observing"
 	"github.com/photinus-project/photinus/gateway/internal/server"
 )
 
@@ -37,7 +38,9 @@ type settings struct {
 	tlsCertificate string
 	tlsKey         string
 	connectionsMax int
-	logLevel       slog.Level
+	monitoring     string
+	logs           observing.LogOptions
+	tracing        observing.TracingOptions
 	options        server.Options
 }
 
@@ -68,17 +71,37 @@ func parse(arguments []string, output io.Writer) (*settings, error) {
 	origins := flags.String("cors-origins", "*", "`origins` whose pages may use this, comma separated; empty for none")
 	pass := flags.String("pass-headers", "", "`names` of headers that travel to the core, comma separated")
 	level := flags.String("log-level", "info", "`level` of the log: debug, info, warn or error")
+	format := flags.String("log-format", "", "`format` of the log: json (the usual one) or text")
+	flags.StringVar(&found.monitoring, "monitoring", "", "`address` of a port of its own for /metrics, /livez and /readyz, host:port; empty serves them beside the API")
+	flags.StringVar(&found.tracing.Endpoint, "tracing-endpoint", "", "`url` of a collector of spans (OTLP over HTTP); empty for OTEL_EXPORTER_OTLP_ENDPOINT, or none")
+	flags.Float64Var(&found.tracing.SampleRatio, "tracing-ratio", -1, "part of the traces begun here that is recorded, 0 to 1; less leaves it to OTEL_TRACES_SAMPLER")
 	if err := flags.Parse(arguments); err != nil {
 		return nil, err
 	}
 	options.CORS.Origins = split(*origins)
 	options.CORS.Methods = []string{"GET", "POST", "PUT", "PATCH", "DELETE"}
 	options.PassHeaders = split(*pass)
-	err := errors.Join(found.logLevel.UnmarshalText([]byte(*level)), found.check(flags.Args()))
+	found.logs = observing.UsualLogOptions()
+	err := errors.Join(
+		found.logs.FromEnvironment(os.Getenv), found.logs.Level.UnmarshalText([]byte(*level)),
+		found.setFormat(*format), found.check(flags.Args()),
+	)
+	options.MonitoredElsewhere = found.monitoring != ""
 	if err != nil {
 		fmt.Fprintln(output, "photinus-gateway:", err)
 	}
 	return found, err
+}
+
+func (s *settings) setFormat(format string) error {
+	switch format {
+	case "":
+	case "json", "text":
+		s.logs.JSON = format == "json"
+	default:
+		return fmt.Errorf("-log-format %q is neither json nor text", format)
+	}
+	return nil
 }
 
 func (s *settings) check(rest []string) error {
@@ -98,6 +121,8 @@ func (s *settings) check(rest []string) error {
 		return errors.New("-tls-cert and -tls-key go together")
 	case (s.coreCert == "") != (s.coreKey == ""):
 		return errors.New("-core-cert and -core-key go together")
+	case s.tracing.SampleRatio > 1:
+		return errors.New("-tracing-ratio must not be above 1")
 	case s.coreCA == "" && !s.coreInsecure && !cores.AreLocal(s.core):
 		return errors.New("a core on another host needs -core-ca, or -core-insecure to do without TLS")
 	}

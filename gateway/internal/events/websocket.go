@@ -23,6 +23,7 @@ import (
 
 	apiv1 "github.com/photinus-project/photinus/gateway/gen/photinus/api/v1"
 	"github.com/photinus-project/photinus/gateway/internal/coded"
+	"github.com/photinus-project/photinus/gateway/internal/observing"
 )
 
 // Close codes, beyond which clients are told nothing.
@@ -121,6 +122,10 @@ func outgoing(r *http.Request) metadata.MD {
 			found.Set(name, value)
 		}
 	}
+	if authorization := access.Authorization(r); authorization != "" {
+		found.Set("authorization", authorization)
+	}
+	observing.Metadata(r.Context(), func(name, value string) { found.Set(name, value) })
 	return found
 }
 

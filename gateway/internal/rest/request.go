@@ -3,9 +3,7 @@ package rest
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -18,16 +16,16 @@ import (
 
 	"github.com/photinus-project/photinus/gateway/internal/coded"
 	"github.com/photinus-project/photinus/gateway/internal/fireflyjson"
+	"github.com/photinus-project/photinus/gateway/internal/observing"
 )
 
 // Headers and metadata of requests.
 const (
-	RequestIDHeader = "X-FireFly-Request-ID"
+	RequestIDHeader = observing.RequestIDHeader
 	timeoutHeader   = "Request-Timeout"
 	// How much later than the client's timeout the call to the core ends: the core answers by as much before its deadline,
 	// with an error that knows what was waited for.
-	deadlineGrace     = 100 * time.Millisecond
-	requestIDCharsMax = 128
+	deadlineGrace = 100 * time.Millisecond
 )
 
 // Limits of what a request may ask.
@@ -62,31 +60,13 @@ func infoOf(ctx context.Context) requestInfo {
 
 // newRequestInfo notes id and timeout. A stream has a timeout only when the client asks for one.
 func (l Limits) newRequestInfo(r *http.Request, stream bool) requestInfo {
-	info := requestInfo{id: r.Header.Get(RequestIDHeader), started: time.Now()}
-	if !isPrintable(info.id) {
-		info.id = newID()
-	}
+	info := requestInfo{id: observing.RequestID(r.Context()), started: time.Now()}
 	if asked, ok := parseTimeout(r.Header.Get(timeoutHeader)); ok {
 		info.timeout = min(asked, l.TimeoutMax)
 	} else if !stream {
 		info.timeout = l.Timeout
 	}
 	return info
-}
-
-// isPrintable says whether a client's request id can travel in headers and logs.
-func isPrintable(id string) bool {
-	return id != "" && len(id) <= requestIDCharsMax &&
-		strings.IndexFunc(id, func(char rune) bool { return char < ' ' || char > '~' }) < 0
-}
-
-// newID makes a random UUID.
-func newID() string {
-	var id [16]byte
-	_, _ = rand.Read(id[:]) // never fails
-	id[6] = id[6]&0x0f | 0x40
-	id[8] = id[8]&0x3f | 0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }
 
 // parseTimeout reads a Go duration, or a number of seconds.
@@ -188,12 +168,12 @@ func (a *API) checkBody(w http.ResponseWriter, r *http.Request, media string) er
 
 // annotate gives the core the client's id of the request and its trace.
 func (a *API) annotate(ctx context.Context, r *http.Request) metadata.MD {
-	info := infoOf(ctx)
-	found := metadata.Pairs("x-firefly-request-id", info.id)
+	found := metadata.MD{}
 	for _, name := range a.passHeaders {
 		if value := r.Header.Get(name); value != "" {
 			found.Set(strings.ToLower(name), value)
 		}
 	}
+	observing.Metadata(ctx, func(name, value string) { found.Set(name, value) })
 	return found
 }

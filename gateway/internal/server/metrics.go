@@ -6,12 +6,14 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/photinus-project/photinus/gateway/internal/observing"
 	"github.com/photinus-project/photinus/gateway/internal/rest"
 )
 
@@ -43,24 +45,40 @@ func newMetrics(sockets func() int64) *metrics {
 	return made
 }
 
-func (m *metrics) count(next http.Handler) http.Handler {
+// observe counts requests, names them, and records their spans.
+func (m *metrics) observe(tracing *observing.Tracing, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isProbe(r.URL.Path) {
+			next.ServeHTTP(w, r)
+			return
+		}
 		recorder := &recorder{ResponseWriter: w, code: http.StatusOK}
+		r, end := tracing.Begin(observing.WithRequestID(r))
 		ctx, route := rest.WithRouteName(r.Context())
 		started := time.Now()
 		defer func() {
 			if recorder.hijacked {
+				end(routeLabel(*route), http.StatusSwitchingProtocols)
 				return
 			}
+			end(routeLabel(*route), recorder.code)
 			slog.DebugContext(ctx, "request", "method", r.Method, "path", r.URL.Path, "status", recorder.code,
-				"seconds", time.Since(started).Seconds(), "id", recorder.Header().Get(rest.RequestIDHeader))
-			labels := prometheus.Labels{"method": methodLabel(r.Method), "route": *route, "code": strconv.Itoa(recorder.code)}
+				"seconds", time.Since(started).Seconds())
+			labels := prometheus.Labels{"method": methodLabel(r.Method), "route": routeLabel(*route), "code": strconv.Itoa(recorder.code)}
 			m.requests.With(labels).Inc()
 			m.durations.With(labels).Observe(time.Since(started).Seconds())
 		}()
 		next.ServeHTTP(recorder, r.WithContext(ctx))
 	})
 }
+
+// isProbe says whether a request asks for the gateway's own state: as little as possible is done for these.
+func isProbe(path string) bool { return path == "/livez" || path == "/readyz" || path == "/metrics" }
+
+var templates = strings.NewReplacer("{namespace=*}", "{ns}", "=**}", "}", "=*}", "}")
+
+// routeLabel is the template of a path as FireFly writes it.
+func routeLabel(route string) string { return templates.Replace(route) }
 
 // methodLabel keeps clients from making labels of their own.
 func methodLabel(method string) string {

@@ -270,7 +270,7 @@ func TestHealthAndMetrics(t *testing.T) {
 	gateway.do(t, "GET", "/api/v1/absent", "")
 	_, text := gateway.do(t, "GET", "/metrics", "")
 	for _, want := range []string{
-		`ff_apiserver_rest_requests_total{code="200",method="GET",route="/api/v1/namespaces/{namespace=*}/pins"} 1`,
+		`ff_apiserver_rest_requests_total{code="200",method="GET",route="/api/v1/namespaces/{ns}/pins"} 1`,
 		`ff_apiserver_rest_requests_total{code="404",method="GET",route=""} 1`,
 		"photinus_gateway_websockets 0",
 	} {

@@ -17,6 +17,7 @@ import (
 	"github.com/photinus-project/photinus/gateway/internal/apidocs"
 	"github.com/photinus-project/photinus/gateway/internal/coded"
 	"github.com/photinus-project/photinus/gateway/internal/events"
+	"github.com/photinus-project/photinus/gateway/internal/observing"
 	"github.com/photinus-project/photinus/gateway/internal/rest"
 )
 
@@ -35,6 +36,10 @@ type Options struct {
 	PathPrefix string
 	// Headers that travel to the core.
 	PassHeaders []string
+	// Records spans; nil for none.
+	Tracing *observing.Tracing
+	// Whether the numbers are served on a port of their own, by RunMonitoring, and not beside the API.
+	MonitoredElsewhere bool
 	// Longest time that requests under way are given when the gateway stops.
 	DrainTimeout time.Duration
 	CORS         CORS
@@ -109,7 +114,7 @@ func (s *Server) Handler() http.Handler {
 	if s.options.PathPrefix != "" {
 		handler = stripPrefix(s.options.PathPrefix, handler)
 	}
-	return s.metrics.count(s.options.CORS.wrap(cleanPath(handler)))
+	return s.metrics.observe(s.options.Tracing, s.options.CORS.wrap(cleanPath(handler)))
 }
 
 var namespaceSocket = regexp.MustCompile(`^/api/v1/namespaces/([^/]+)/ws$`)
@@ -123,8 +128,10 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 		s.ready(w, r)
 		return
 	case "/metrics":
-		s.metrics.handler.ServeHTTP(w, r)
-		return
+		if !s.options.MonitoredElsewhere {
+			s.metrics.handler.ServeHTTP(w, r)
+			return
+		}
 	case "/ws":
 		s.sockets.Serve(w, r, "")
 		return
