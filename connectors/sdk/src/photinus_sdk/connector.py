@@ -233,3 +233,8 @@ class SharedStorage(Connector[S], SharedStorageMethods[CallContext]):
     `upload` stores what `chunks` yields. That raises when the stream breaks: leave nothing behind then.
     `download` is an async generator of bytes that fit the reference. The kit cuts long chunks.
     """
+
+
+def overrides(cls: type, base: type, method: str) -> bool:
+    """Whether a class brings its own `method` of `base`."""
+    return getattr(cls, method) is not getattr(base, method)

@@ -14,7 +14,7 @@ from photinus.connector.v1 import connector_pb2 as connector
 from photinus.connector.v1 import operation_pb2 as operations
 from photinus_journal import TERMINAL
 
-from photinus_sdk.calls import INSTANCE_HEADER, Context, mutation_context
+from photinus_sdk.calls import Context, mutation_context
 from photinus_sdk.connector import Connector
 from photinus_sdk.context import StreamKey
 from photinus_sdk.errors import NotFound, Refused, Rejected
@@ -23,14 +23,15 @@ from photinus_sdk.settings import InvalidSettings, parse_settings
 
 log = logging.getLogger("photinus.sdk")
 
+INSTANCE_HEADER = "x-connector-instance"
 INSTANCE_FORM = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1000
 DRAIN_DEFAULT_S = 10.0
 
 
-class Instances:
-    """The configured instances of this process.
+class ControlService:
+    """The methods of the two services every connector has, and the configured instances they are for.
 
     Args:
         cls: The author's class.
@@ -41,14 +42,9 @@ class Instances:
     def __init__(
         self, cls: type[Connector[Any]], data_dir: Path, on_status: Callable[[], None]
     ) -> None:
-        self.cls = cls
-        self._data_dir = data_dir
-        self._by_name: dict[str, Instance] = {}
+        self._cls, self._data_dir, self._on_status = cls, data_dir, on_status
         self._configuring = asyncio.Lock()
-        self._on_status = on_status
-
-    def all(self) -> list[Instance]:
-        return list(self._by_name.values())
+        self.instances: dict[str, Instance] = {}
 
     def of_call(self, context: Context) -> Instance:
         """The instance the call's metadata names."""
@@ -56,129 +52,76 @@ class Instances:
         name = next((str(value) for key, value in metadata if key == INSTANCE_HEADER), "")
         if not name:
             raise Rejected(f"The metadata {INSTANCE_HEADER} is missing", reason="INSTANCE_REQUIRED")
-        if name not in self._by_name:
-            raise Refused(
-                f"The instance {name} is not configured in this process", reason="NOT_CONFIGURED"
-            )
-        return self._by_name[name]
+        if name not in self.instances:
+            absent = f"The instance {name} is not configured in this process"
+            raise Refused(absent, reason="NOT_CONFIGURED")
+        return self.instances[name]
 
-    async def configure(self, request: connector.ConfigureRequest) -> connector.ConfigureResponse:
+    async def describe(self, request: object, context: Context) -> connector.DescribeResponse:
+        return self._cls.description
+
+    async def validate(
+        self, request: connector.ValidateRequest, context: Context
+    ) -> connector.ValidateResponse:
+        _, diagnostics = await self._checked(request.config_json)
+        return connector.ValidateResponse(diagnostics=diagnostics)
+
+    async def configure(
+        self, request: connector.ConfigureRequest, context: Context
+    ) -> connector.ConfigureResponse:
         """Creates or changes an instance; the same bytes change nothing."""
+        about = {"instance": request.instance, "core_version": request.core_version}
+        log.info("configure", extra=about)
         async with self._configuring:
-            settings, diagnostics = await self.check(request.config_json)
+            settings, diagnostics = await self._checked(request.config_json)
             if any(d.severity == common.SEVERITY_ERROR for d in diagnostics):
                 raise Rejected(str(InvalidSettings(diagnostics)), reason="INVALID_CONFIG")
-            instance = self._by_name.get(request.instance)
+            instance = self.instances.get(request.instance)
             digest = hashlib.sha256(request.config_json.encode()).digest()
             if instance is None:
-                instance = await self._create(request, settings)
+                instance = await self._created(request, settings)
             elif request.revision < instance.revision:
-                raise Refused(
-                    f"Revision {request.revision} is older than {instance.revision}, in force now",
-                    reason="STALE_REVISION",
+                newer = (
+                    f"Revision {request.revision} is older than {instance.revision}, in force now"
                 )
+                raise Refused(newer, reason="STALE_REVISION")
             elif instance.config_digest != digest:
                 await instance.author.reconfigure(settings)
             instance.revision, instance.config_digest = request.revision, digest
             instance.cluster_id = request.cluster_id
             instance.resume()
             return connector.ConfigureResponse(
-                contracts=self.cls.description.contracts,
+                contracts=self._cls.description.contracts,
                 store_id=instance.journal.store_id,
                 diagnostics=diagnostics,
             )
 
-    async def check(self, config_json: str) -> tuple[Any, list[common.Diagnostic]]:
-        """The typed settings and what is to be said of them."""
-        try:
-            settings = parse_settings(self.cls.settings_type, config_json)
-        except InvalidSettings as error:
-            return None, list(error.diagnostics)
-        return settings, list(await self.cls.validate(settings))
-
-    async def _create(self, request: connector.ConfigureRequest, settings: object) -> Instance:
-        name = request.instance
-        if not INSTANCE_FORM.fullmatch(name):
-            raise Rejected(
-                f"{name!r} is no instance name: 1 to 63 of a-z, 0-9 and dash",
-                reason="INVALID_INSTANCE",
-            )
-        if self._by_name and not self.cls.description.multi_instance:
-            raise Refused(
-                f"This process serves one instance, {next(iter(self._by_name))}; start another",
-                reason="SINGLE_INSTANCE",
-            )
-        instance = Instance(self.cls, name, self._data_dir / name, self._on_status)
-        instance.cluster_id = request.cluster_id
-        instance.dependencies = {entry.name: entry for entry in request.dependencies}
-        try:
-            await instance.start(settings)
-        except BaseException:
-            await instance.aclose()
-            raise
-        self._by_name[name] = instance
-        self._on_status()
-        return instance
-
-
-class ControlService:
-    """The methods of the two services every connector has, whatever its contracts."""
-
-    def __init__(self, instances: Instances) -> None:
-        self._instances = instances
-
-    async def describe(
-        self, request: connector.DescribeRequest, context: Context
-    ) -> connector.DescribeResponse:
-        return self._instances.cls.description
-
-    async def validate(
-        self, request: connector.ValidateRequest, context: Context
-    ) -> connector.ValidateResponse:
-        _, diagnostics = await self._instances.check(request.config_json)
-        return connector.ValidateResponse(diagnostics=diagnostics)
-
-    async def configure(
-        self, request: connector.ConfigureRequest, context: Context
-    ) -> connector.ConfigureResponse:
-        log.info(
-            "configure",
-            extra={"instance": request.instance, "core_version": request.core_version},
-        )
-        return await self._instances.configure(request)
-
     async def notify_registration(
         self, request: connector.NotifyRegistrationRequest, context: Context
     ) -> connector.NotifyRegistrationResponse:
-        if request.accepted and request.reason:
-            log.error(
-                "the core complains: %s", request.reason, extra={"instance": request.instance}
-            )
-        elif request.accepted:
-            log.info("the core uses this connector", extra={"instance": request.instance})
+        about = {"instance": request.instance}
+        if request.accepted and not request.reason:
+            log.info("the core uses this connector", extra=about)
         else:
-            log.error(
-                "the core refused this connector: %s",
-                request.reason,
-                extra={"instance": request.instance},
-            )
+            does = "complains" if request.accepted else "refused this connector"
+            log.error("the core %s: %s", does, request.reason, extra=about)
         return connector.NotifyRegistrationResponse()
 
-    async def watch_status(self, request: connector.WatchStatusRequest, context: Context) -> None:
-        async for status in self._instances.of_call(context).watch_status():
+    async def watch_status(self, request: object, context: Context) -> None:
+        async for status in self.of_call(context).watch_status():
             await context.write(status)
 
     async def drain(
         self, request: connector.DrainRequest, context: Context
     ) -> connector.DrainResponse:
-        await self._instances.of_call(context).drain(request.grace_s or DRAIN_DEFAULT_S)
+        await self.of_call(context).drain(request.grace_s or DRAIN_DEFAULT_S)
         return connector.DrainResponse()
 
     async def get_operation(
         self, request: operations.GetOperationRequest, context: Context
     ) -> operations.GetOperationResponse:
-        instance = self._instances.of_call(context)
-        stream, key = StreamKey.of(request.stream), request.idempotency_key
+        instance, stream = self.of_call(context), StreamKey.of(request.stream)
+        key = request.idempotency_key
         operation = await instance.journal.get(stream, key)
         if operation is None and instance.busy_with(stream, key):
             # Being carried out at this moment: wait for its end rather than call it unknown.
@@ -191,33 +134,58 @@ class ControlService:
     async def list_operations(
         self, request: operations.ListOperationsRequest, context: Context
     ) -> operations.ListOperationsResponse:
-        instance = self._instances.of_call(context)
-        if request.page_token and not request.page_token.isdecimal():
+        instance, stream = self.of_call(context), StreamKey.of(request.stream)
+        token = request.page_token or "0"
+        if not token.isdecimal():
             raise Rejected("The page token is not one of this connector", reason="INVALID_TOKEN")
-        page, after = await instance.journal.list_operations(
-            StreamKey.of(request.stream),
-            request.state,
-            min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX),
-            int(request.page_token or 0),
-        )
-        return operations.ListOperationsResponse(
-            operations=page, next_page_token=str(after) if after else ""
-        )
+        size = min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+        listed = instance.journal.list_operations(stream, request.state, size, int(token))
+        page, after = await listed
+        token = str(after) if after else ""
+        return operations.ListOperationsResponse(operations=page, next_page_token=token)
 
     async def cancel(
         self, request: operations.CancelRequest, context: Context
     ) -> operations.CancelResponse:
-        instance = self._instances.of_call(context)
+        instance = self.of_call(context)
         call = await mutation_context(instance, "Cancel", request.context, context)
         stream, key = call.scope, call.idempotency_key
         async with instance.turn(stream, key):
             operation = await instance.journal.get(stream, key, begun=True)
-            may_be_sent = (
-                operation is not None
-                and operation.state not in TERMINAL
-                and not await instance.author.cancel(operation, call)
-            )
-            if may_be_sent:
-                return operations.CancelResponse(state=common.OPERATION_STATE_PENDING)
-            state = await instance.journal.tombstone(stream, key)
+            state = common.OPERATION_STATE_PENDING
+            # What is not known, or has ended, needs no word of the author.
+            if (
+                operation is None
+                or operation.state in TERMINAL
+                or await instance.author.cancel(operation, call)
+            ):
+                state = await instance.journal.tombstone(stream, key)
             return operations.CancelResponse(state=state)
+
+    async def _checked(self, config_json: str) -> tuple[Any, list[common.Diagnostic]]:
+        """The typed settings and what is to be said of them."""
+        try:
+            settings = parse_settings(self._cls.settings_type, config_json)
+        except InvalidSettings as error:
+            return None, list(error.diagnostics)
+        return settings, list(await self._cls.validate(settings))
+
+    async def _created(self, request: connector.ConfigureRequest, settings: object) -> Instance:
+        name = request.instance
+        if not INSTANCE_FORM.fullmatch(name):
+            form = f"{name!r} is no instance name: 1 to 63 of a-z, 0-9 and dash"
+            raise Rejected(form, reason="INVALID_INSTANCE")
+        if self.instances and not self._cls.description.multi_instance:
+            one = f"This process serves one instance, {next(iter(self.instances))}; start another"
+            raise Refused(one, reason="SINGLE_INSTANCE")
+        instance = Instance(self._cls, name, self._data_dir / name, self._on_status)
+        instance.cluster_id = request.cluster_id
+        instance.dependencies = {entry.name: entry for entry in request.dependencies}
+        try:
+            await instance.start(settings)
+        except BaseException:
+            await instance.aclose()
+            raise
+        self.instances[name] = instance
+        self._on_status()
+        return instance

@@ -133,7 +133,7 @@ class StreamSession:
         try:
             async with self._limit:
                 await self._context.write(events.StreamResponse(opened=opened))
-                for event in self._instance.announced:
+                for event in self._instance.announced.values():
                     self._out.put_own(event)
                 async with asyncio.TaskGroup() as group:
                     work = (self._read(frames, group), self._forward_updates(), self._handle_acks())

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,11 +43,9 @@ class Instance:
         on_status: Callable[[], None] = lambda: None,
     ) -> None:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.name = name
-        self.data_dir = data_dir
-        self.log = logging.LoggerAdapter(
-            logging.getLogger(f"photinus.{cls.description.name}"), {"instance": name}
-        )
+        self.name, self.data_dir = name, data_dir
+        logger = logging.getLogger(f"photinus.{cls.description.name}")
+        self.log = logging.LoggerAdapter(logger, {"instance": name})
         self.cluster_id = ""
         self.dependencies: Mapping[str, connector.Dependency] = {}
         # The journal last: what is opened here is closed by `aclose` only if nothing fails behind it.
@@ -56,21 +53,20 @@ class Instance:
         self.author.instance = self
         self.journal: OperationJournal = self.author.open_journal(data_dir)
         self.streams: dict[StreamKey, StreamSession] = {}
+        self.announced: dict[str, events.Event] = {}
         self.status = connector.WatchStatusResponse()
         self.config_digest: bytes | None = None
         self.revision = 0
         self.draining = False
-        self._announced: dict[str, events.Event] = {}
         self._status_changed = asyncio.Event()
         # A lock is there as long as somebody holds it or waits for it.
         self._keys: WeakValueDictionary[tuple[StreamKey, str], asyncio.Lock] = WeakValueDictionary()
         self._in_flight = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._one_ended = asyncio.Event()
         self._background = Background()
         self._started = False
         self._on_status = on_status
-        self._set_status(connector.RUNTIME_STATE_STARTING, "")
+        self._set_status(connector.RUNTIME_STATE_STARTING)
 
     # What authors call.
 
@@ -86,9 +82,9 @@ class Instance:
 
         Only the last event of a subject is kept, in memory. The event's id must change with it.
         """
-        if subject not in self._announced and len(self._announced) >= ANNOUNCEMENTS_MAX:
+        if subject not in self.announced and len(self.announced) >= ANNOUNCEMENTS_MAX:
             raise Exhausted(f"More than {ANNOUNCEMENTS_MAX} subjects announced")
-        self._announced[subject] = event
+        self.announced[subject] = event
         for stream in self.streams.values():
             stream.announce(event)
 
@@ -99,10 +95,6 @@ class Instance:
 
     # What the kit calls.
 
-    @property
-    def announced(self) -> list[events.Event]:
-        return list(self._announced.values())
-
     async def start(self, settings: object) -> None:
         await self.journal.open()
         try:
@@ -111,7 +103,7 @@ class Instance:
             await self._stop()
             raise
         if self.status.state == connector.RUNTIME_STATE_STARTING:
-            self._set_status(connector.RUNTIME_STATE_OK, "")
+            self._set_status(connector.RUNTIME_STATE_OK)
         self._started = True
         self._background.start(self._run(), f"run of {self.name}")
 
@@ -134,23 +126,21 @@ class Instance:
             async with asyncio.timeout(grace_s):
                 for stream in streams:
                     await stream.closed.wait()
-                await self._idle.wait()
+                while self._in_flight:
+                    await self._one_ended.wait()
 
     def resume(self) -> None:
         """Serves again after a drain (a core attached anew)."""
         if self.draining:
             self.draining = False
-            self._set_status(connector.RUNTIME_STATE_OK, "")
+            self._set_status(connector.RUNTIME_STATE_OK)
 
     async def check_epoch(self, stream: StreamKey, epoch: int) -> None:
         """EVT-006, for calls and streams alike: refuses an old epoch, lets a new one supersede."""
         highest = await self.journal.raise_epoch(stream, epoch)
         if epoch < highest:
-            raise Refused(
-                f"Epoch {epoch} is over: this stream belongs to epoch {highest}",
-                reason="STALE_EPOCH",
-                highest_epoch=str(highest),
-            )
+            over = f"Epoch {epoch} is over: this stream belongs to epoch {highest}"
+            raise Refused(over, reason="STALE_EPOCH", highest_epoch=str(highest))
         running = self.streams.get(stream)
         if running is not None and running.epoch < epoch:
             running.supersede(epoch)
@@ -162,26 +152,20 @@ class Instance:
             raise Unavailable("The connector is being stopped", reason="DRAINING")
         limit = self.author.limits.max_in_flight
         if limit and self._in_flight >= limit:
-            raise Exhausted(
-                f"{limit} mutating calls are open already",
-                reason="TOO_MANY_IN_FLIGHT",
-                retry_after_s=0.1,
-            )
+            full = f"{limit} mutating calls are open already"
+            raise Exhausted(full, reason="TOO_MANY_IN_FLIGHT", retry_after_s=0.1)
         self._in_flight += 1
-        self._idle.clear()
         try:
             async with self.turn(stream, key):
                 yield
         finally:
             self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
+            self._one_ended.set()
+            self._one_ended.clear()
 
-    @contextlib.asynccontextmanager
-    async def turn(self, stream: StreamKey, key: str) -> AsyncIterator[None]:
+    def turn(self, stream: StreamKey, key: str) -> asyncio.Lock:
         """Holds a key: whoever else wants it waits."""
-        async with self._keys.setdefault((stream, key), asyncio.Lock()):
-            yield
+        return self._keys.setdefault((stream, key), asyncio.Lock())
 
     def busy_with(self, stream: StreamKey, key: str) -> bool:
         """Whether a call with this key is being carried out now."""
@@ -190,8 +174,7 @@ class Instance:
     async def watch_status(self) -> AsyncIterator[connector.WatchStatusResponse]:
         """The status now and at every change, until the instance stops."""
         while True:
-            changed = self._status_changed
-            status = self.status
+            changed, status = self._status_changed, self.status
             yield status
             if status.state == connector.RUNTIME_STATE_STOPPING:
                 return
@@ -206,19 +189,16 @@ class Instance:
     async def _run(self) -> None:
         try:
             await self.author.run()
-        except asyncio.CancelledError:
-            raise
         except Exception as error:
             self.log.exception("background work ended")
             reason = error.message if isinstance(error, ConnectorError) else "see the log"
             self._set_status(connector.RUNTIME_STATE_FAILED, f"background work ended: {reason}")
 
-    def _set_status(self, state: connector.RuntimeState.ValueType, reason: str) -> None:
+    def _set_status(self, state: connector.RuntimeState.ValueType, reason: str = "") -> None:
         if (self.status.state, self.status.reason) == (state, reason):
             return
-        status = connector.WatchStatusResponse(state=state, reason=reason)
-        status.since.FromNanoseconds(time.time_ns())
-        self.status = status
+        self.status = connector.WatchStatusResponse(state=state, reason=reason)
+        self.status.since.GetCurrentTime()
         self._status_changed.set()
         self._status_changed = asyncio.Event()
         self._on_status()

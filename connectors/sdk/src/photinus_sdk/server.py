@@ -10,19 +10,22 @@ import signal
 import stat
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import grpc
 import uvloop
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
-from photinus.connector.v1 import connector_pb2, event_pb2, operation_pb2
+from photinus.connector.v1 import connector_pb2
 
-from photinus_sdk.calls import Handler, contract_handlers, handlers_of
+from photinus_sdk.calls import Act, ContractCall, Handler, handlers_of, snake_case
 from photinus_sdk.connector import Connector
-from photinus_sdk.control import ControlService, Instances
-from photinus_sdk.describe import PROTOCOLS, contracts_of
+from photinus_sdk.control import ControlService
+from photinus_sdk.describe import PROTOCOLS, contracts_of, service_of
 from photinus_sdk.errors import ConnectorError
 from photinus_sdk.event_stream import EventService
 from photinus_sdk.logs import set_up_logs
@@ -36,11 +39,8 @@ DRAIN_GRACE_S = 10.0
 STOP_GRACE_S = 2.0
 LAUNCHED_VARIABLE = "PHOTINUS_LAUNCHED"
 DATA_DIR_VARIABLE = "PHOTINUS_DATA_DIR"
+NOT_SERVING = {connector_pb2.RUNTIME_STATE_FAILED, connector_pb2.RUNTIME_STATE_STOPPING}
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
-
-CONNECTOR_SERVICE = connector_pb2.DESCRIPTOR.services_by_name["ConnectorService"]
-OPERATION_SERVICE = operation_pb2.DESCRIPTOR.services_by_name["OperationService"]
-EVENT_SERVICE = event_pb2.DESCRIPTOR.services_by_name["EventService"]
 
 
 class ConnectorServer:
@@ -67,27 +67,22 @@ class ConnectorServer:
     ) -> None:
         self.address = prepare(address, insecure=insecure, tls=tls is not None)
         self.tls = tls
-        self._health = health.aio.HealthServicer()
-        self._health_changed = asyncio.Event()
-        self.instances = Instances(cls, data_dir, self._health_changed.set)
         self._background = Background()
+        self._health = health.aio.HealthServicer()
+        self._control = ControlService(cls, data_dir, self._on_status)
         self._server = grpc.aio.server(
             options=[("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 4096)]
         )
-        find, control = self.instances.of_call, ControlService(self.instances)
-        handlers = {
-            CONNECTOR_SERVICE.full_name: handlers_of(CONNECTOR_SERVICE, control),
-            OPERATION_SERVICE.full_name: handlers_of(OPERATION_SERVICE, control),
-            EVENT_SERVICE.full_name: handlers_of(EVENT_SERVICE, EventService(find)),
-        }
-        self._contracts = contracts_of(cls)
-        for rules in self._contracts:
-            service = rules.service
-            handlers[service.full_name] = contract_handlers(service, rules.base, find)
-        for name, methods in handlers.items():
-            self._serve(name, methods)
+        find = self._control.of_call
+        self._served = [health.SERVICE_NAME, reflection.SERVICE_NAME, REFLECTION_V1]
+        self._serve(service_of("Connector"), partial(_method_of, self._control))
+        self._serve(service_of("Operation"), partial(_method_of, self._control))
+        self._serve(service_of("Event"), partial(_method_of, EventService(find)))
+        self._contracts = [service_of(base.__name__) for base in contracts_of(cls)]
+        for base in contracts_of(cls):
+            self._serve(service_of(base.__name__), partial(ContractCall, base, find))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self._add_reflection([*handlers, health.SERVICE_NAME, reflection.SERVICE_NAME])
+        self._add_reflection()
 
     async def start(self) -> None:
         """Listens. Raises RuntimeError when the address cannot be bound, Rejected for its TLS."""
@@ -101,17 +96,17 @@ class ConnectorServer:
         else:
             self.address = f"{self.address.rpartition(':')[0]}:{port}"
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
-        self._background.start(self._keep_health(), "health")
+        await self._show_health()
 
     async def stop(self, drain_grace_s: float = DRAIN_GRACE_S) -> None:
         """Drains every instance, gives back what they hold, closes the socket. Idempotent."""
         await self._background.aclose()
         await self._health.enter_graceful_shutdown()
         async with asyncio.TaskGroup() as group:
-            for instance in self.instances.all():
+            for instance in self._control.instances.values():
                 group.create_task(instance.drain(drain_grace_s))
         await self._server.stop(STOP_GRACE_S)
-        for instance in self.instances.all():
+        for instance in self._control.instances.values():
             await instance.aclose()
         remove(self.address)
 
@@ -122,37 +117,39 @@ class ConnectorServer:
     async def __aexit__(self, *_: object) -> None:
         await self.stop(drain_grace_s=0.2)
 
-    async def _keep_health(self) -> None:
-        """A contract's service serves while some instance of it does, or none is configured yet."""
-        while True:
-            self._health_changed.clear()
-            await self._show_health()
-            await self._health_changed.wait()
+    def _on_status(self) -> None:
+        self._background.start(self._show_health(), "health")
 
     async def _show_health(self) -> None:
-        bad = (connector_pb2.RUNTIME_STATE_FAILED, connector_pb2.RUNTIME_STATE_STOPPING)
-        states = [instance.status.state for instance in self.instances.all()]
-        serving = not states or any(state not in bad for state in states)
+        """A contract's service serves while some instance of it does, or none is configured yet."""
         answer = health_pb2.HealthCheckResponse
-        value = answer.SERVING if serving else answer.NOT_SERVING
-        for rules in self._contracts:
-            await self._health.set(rules.service.full_name, value)
+        for service in self._contracts:
+            states = {instance.status.state for instance in self._control.instances.values()}
+            value = answer.NOT_SERVING if states and states <= NOT_SERVING else answer.SERVING
+            await self._health.set(service.full_name, value)
 
-    def _add_reflection(self, names: list[str]) -> None:
-        servicer = reflection.aio.ReflectionServicer([*names, REFLECTION_V1])
+    def _serve(self, service: ServiceDescriptor, act_of: Callable[[MethodDescriptor], Act]) -> None:
+        self._served.append(service.full_name)
+        self._handle(service.full_name, handlers_of(service, act_of))
+
+    def _add_reflection(self) -> None:
+        # v1 has the messages of v1alpha under another name; the package brings only the older one.
         handler = grpc.stream_stream_rpc_method_handler(
-            servicer.ServerReflectionInfo,
+            reflection.aio.ReflectionServicer(self._served).ServerReflectionInfo,
             reflection_pb2.ServerReflectionRequest.FromString,
             reflection_pb2.ServerReflectionResponse.SerializeToString,
         )
-        # v1 has the messages of v1alpha under another name; the package brings only the older one.
         for name in (REFLECTION_V1, reflection.SERVICE_NAME):
-            self._serve(name, {"ServerReflectionInfo": handler})
+            self._handle(name, {"ServerReflectionInfo": handler})
 
-    def _serve(self, service: str, methods: dict[str, Handler]) -> None:
-        self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(service, methods),)
-        )
+    def _handle(self, service: str, methods: dict[str, Handler]) -> None:
+        handler = grpc.method_handlers_generic_handler(service, methods)
+        self._server.add_generic_rpc_handlers((handler,))
+
+
+def _method_of(target: object, method: MethodDescriptor) -> Act:
+    act: Act = getattr(target, snake_case(method.name))
+    return act
 
 
 def serve(cls: type[Connector[Any]], arguments: list[str] | None = None) -> None:
@@ -188,12 +185,8 @@ async def _serve(cls: type[Connector[Any]], options: argparse.Namespace) -> None
         await server.start()
         if os.environ.get(LAUNCHED_VARIABLE) and _is_from_parent(sys.stdin.fileno()):
             _watch_parent(ending)
-        handshake = {
-            "handshake": 1,
-            "address": server.address,
-            "protocol": list(PROTOCOLS),
-            "pid": os.getpid(),
-        } | ({"tls": True} if tls is not None else {})
+        handshake = {"handshake": 1, "address": server.address, "protocol": PROTOCOLS}
+        handshake |= {"pid": os.getpid()} | ({"tls": True} if tls is not None else {})
         print(json.dumps(handshake), flush=True)  # noqa: T201 - the protocol's handshake
         log.info("serving", extra={"address": server.address})
         await ending.wait()

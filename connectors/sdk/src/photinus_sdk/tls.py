@@ -5,7 +5,7 @@ certificates made for this one run.
 """
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,7 @@ import grpc
 
 from photinus_sdk.errors import Rejected
 
-CERT_VARIABLE = "PHOTINUS_TLS_CERT"
-KEY_VARIABLE = "PHOTINUS_TLS_KEY"
-CLIENT_CA_VARIABLE = "PHOTINUS_TLS_CLIENT_CA"
+VARIABLES = ("PHOTINUS_TLS_CERT", "PHOTINUS_TLS_KEY", "PHOTINUS_TLS_CLIENT_CA")
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,11 @@ class TlsFiles:
 
     def credentials(self) -> grpc.ServerCredentials:
         """What gRPC serves with. Raises Rejected when a file cannot be used."""
-        cert, key, client_ca = map(_read, (self.cert, self.key, self.client_ca))
+        files = (self.cert, self.key, self.client_ca)
+        try:
+            cert, key, client_ca = (path.read_bytes() for path in files)
+        except OSError as error:
+            raise Rejected(f"{error.filename} cannot be read: {error.strerror}") from error
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_verify_locations(cadata=client_ca.decode())
@@ -44,18 +46,13 @@ class TlsFiles:
             # Without a password it would be asked for at the terminal.
             context.load_cert_chain(self.cert, self.key, password=lambda: b"")
         except (ssl.SSLError, OSError, ValueError) as error:
-            raise Rejected(
-                f"{self.cert} is no PEM certificate with the key of {self.key}: {error}"
-            ) from error
+            pair = f"{self.cert} is no PEM certificate with the key of {self.key}: {error}"
+            raise Rejected(pair) from error
         return grpc.ssl_server_credentials([(key, cert)], client_ca, require_client_auth=True)
 
 
 def chosen_files(
-    given: tuple[Path | None, Path | None, Path | None],
-    environment: Mapping[str, str],
-    address: str,
-    *,
-    insecure: bool,
+    given: Sequence[Path | None], environment: Mapping[str, str], address: str, *, insecure: bool
 ) -> TlsFiles | None:
     """The files to serve with; None for a unix socket, or plain TCP.
 
@@ -68,30 +65,13 @@ def chosen_files(
     Raises:
         Rejected: some are missing, or contradict the rest.
     """
-    on_socket = not address or address.startswith("unix:")
-    if any(given):
-        if on_socket or insecure:
+    if not address or address.startswith("unix:") or insecure:
+        if any(given):
             raise Rejected("TLS is for TCP addresses, without --insecure; a socket needs none")
-    elif on_socket or insecure:
         return None
-    else:
-        variables = (CERT_VARIABLE, KEY_VARIABLE, CLIENT_CA_VARIABLE)
-        cert, key, client_ca = (environment.get(name) for name in variables)
-        given = (_path(cert), _path(key), _path(client_ca))
-        if not any(given):
-            return None
-    cert_file, key_file, client_ca_file = given
-    if cert_file is None or key_file is None or client_ca_file is None:
+    if not any(given):
+        given = [Path(name) if (name := environment.get(each)) else None for each in VARIABLES]
+    found = [path for path in given if path is not None]
+    if found and len(found) < len(given):
         raise Rejected("TLS needs three files: --tls-cert, --tls-key and --tls-client-ca")
-    return TlsFiles(cert_file, key_file, client_ca_file)
-
-
-def _path(text: str | None) -> Path | None:
-    return Path(text) if text else None
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Rejected(f"{path} cannot be read: {error.strerror}") from error
+    return TlsFiles(*found) if found else None
