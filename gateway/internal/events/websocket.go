@@ -122,9 +122,6 @@ func outgoing(r *http.Request) metadata.MD {
 			found.Set(name, value)
 		}
 	}
-	if authorization := access.Authorization(r); authorization != "" {
-		found.Set("authorization", authorization)
-	}
 	observing.Metadata(r.Context(), func(name, value string) { found.Set(name, value) })
 	return found
 }
