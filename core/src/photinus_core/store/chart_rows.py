@@ -39,10 +39,10 @@ def histogram_sql(source: _Source, buckets: int) -> str:
     `$2` is how many rows are counted of each, `$3` on are their bounds. One row more is read, to
     tell a full bucket from one that has more.
     """
-    # The rows are numbered behind the limit: before it, each bucket would be numbered whole.
+    # They are numbered as they come, which is in their order: sorting them again costs more than all the rest.
     parts = [
-        f"SELECT {number} AS bucket, type, row_number() OVER (ORDER BY time) AS place FROM ("
-        f"SELECT {source.type} AS type, {source.time} AS time FROM {source.table} "
+        f"SELECT {number} AS bucket, type, row_number() OVER () AS place FROM ("
+        f"SELECT {source.type} AS type FROM {source.table} "
         f"WHERE namespace = $1 AND {source.time} >= ${number + 3} AND {source.time} < ${number + 4} "
         f"ORDER BY {source.time} LIMIT $2 + 1) AS b{number}"
         for number in range(buckets)
