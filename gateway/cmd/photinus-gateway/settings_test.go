@@ -13,6 +13,8 @@ func TestSettingsThatDoNotWork(t *testing.T) {
 		"-core unix:a -path-prefix m0":          "-path-prefix must begin with a slash",
 		"-core unix:a -path-prefix /m0/":        "-path-prefix must begin with a slash",
 		"-core unix:a -tls-cert c":              "-tls-cert and -tls-key go together",
+		"-core unix:a -tls-client-ca c":         "-tls-client-ca goes with -tls-cert",
+		"-core unix:a -tls-client-auth":         "-tls-client-auth needs -tls-client-ca",
 		"-core unix:a -core-key k":              "-core-cert and -core-key go together",
 		"-core dns:///core.example:7000":        "a core on another host needs -core-ca",
 		"-core dns:///10.0.0.1:7000":            "a core on another host needs -core-ca",

@@ -28,6 +28,8 @@ const (
 	ContentType       = "FF00162"
 	FieldAfterFile    = "FF00163"
 	TimedOut          = "FF00166"
+	Unauthorized      = "FF00169"
+	Forbidden         = "FF00170"
 	InvalidData       = "FF10176"
 	UnknownAction     = "FF10177"
 	InvalidJSON       = fireflyjson.CodeInvalidJSON
@@ -41,6 +43,7 @@ const (
 	internal          = "FF19000"
 	errorDomain       = "photinus"
 	statusMetadataKey = "http_status"
+	challengeKey      = "www_authenticate"
 )
 
 type entry struct {
@@ -54,6 +57,8 @@ var catalogue = map[string]entry{
 	ContentType:      {415, "Invalid content type '%s'"},
 	FieldAfterFile:   {400, "Additional form field sent after file in multi-part form (ignored): '%s'"},
 	TimedOut:         {408, "The request with id '%s' timed out after %.2fms"},
+	Unauthorized:     {401, "Unauthorized"},
+	Forbidden:        {403, "Forbidden"},
 	InvalidData:      {400, "Invalid data: %s"},
 	UnknownAction:    {400, "Unknown action '%s'"},
 	InvalidJSON:      {400, "The request body is not valid JSON: %s"},
@@ -72,6 +77,8 @@ type Error struct {
 	Status int
 	// Text begins with the code.
 	Text string
+	// How a client can prove itself; empty where that is not what is missing.
+	Challenge string
 }
 
 func (e *Error) Error() string { return e.Text }
@@ -82,7 +89,14 @@ var printer = message.NewPrinter(language.English)
 // New makes an error of the gateway's own.
 func New(code string, args ...any) *Error {
 	found := catalogue[code]
-	return &Error{found.status, code + ": " + printer.Sprintf(found.text, args...)}
+	return &Error{Status: found.status, Text: code + ": " + printer.Sprintf(found.text, args...)}
+}
+
+// Because makes a refusal, with a reason behind its text.
+func Because(code, reason string) *Error {
+	made := New(code)
+	made.Text += ": " + reason
+	return made
 }
 
 var codePattern = regexp.MustCompile(`^(FF\d{5}): `)
@@ -95,7 +109,7 @@ func From(err error) *Error {
 	}
 	var unreadable *fireflyjson.Error
 	if errors.As(err, &unreadable) {
-		return &Error{http.StatusBadRequest, unreadable.Error()}
+		return &Error{Status: http.StatusBadRequest, Text: unreadable.Error()}
 	}
 	answered, isStatus := status.FromError(err)
 	if !isStatus {
@@ -107,7 +121,7 @@ func From(err error) *Error {
 			continue
 		}
 		if code, err := strconv.Atoi(info.GetMetadata()[statusMetadataKey]); err == nil && code >= 400 && code < 600 {
-			return &Error{code, answered.Message()}
+			return &Error{code, answered.Message(), info.GetMetadata()[challengeKey]}
 		}
 	}
 	return fromPlainStatus(answered)
@@ -118,7 +132,7 @@ func fromPlainStatus(answered *status.Status) *Error {
 	text := answered.Message()
 	if found := codePattern.FindStringSubmatch(text); found != nil {
 		if known, ok := catalogue[found[1]]; ok {
-			return &Error{known.status, text}
+			return &Error{Status: known.status, Text: text}
 		}
 	}
 	switch answered.Code() {
@@ -127,7 +141,7 @@ func fromPlainStatus(answered *status.Status) *Error {
 	case codes.InvalidArgument:
 		return New(FieldValue, "path", text)
 	case codes.ResourceExhausted:
-		return &Error{http.StatusRequestEntityTooLarge, BodyTooLarge + ": " + text}
+		return &Error{Status: http.StatusRequestEntityTooLarge, Text: BodyTooLarge + ": " + text}
 	}
 	return New(internal, answered.Code().String()+": "+text)
 }
@@ -143,6 +157,9 @@ func Write(w http.ResponseWriter, failure *Error) {
 	if err != nil {
 		http.Error(w, http.StatusText(failure.Status), failure.Status)
 		return
+	}
+	if failure.Challenge != "" {
+		w.Header().Set("WWW-Authenticate", failure.Challenge)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))

@@ -10,9 +10,21 @@ import (
 
 // CORS says which pages of other origins may use the API. No origins switches it off.
 type CORS struct {
-	Origins []string // `*` for any
-	Methods []string
-	MaxAge  time.Duration
+	Origins     []string // `*` for any
+	Methods     []string
+	Headers     []string // that requests may have; `*` for any
+	Credentials bool     // whether browsers may send what they know; never to pages let in by `*`
+	MaxAge      time.Duration
+}
+
+const exposedHeaders = "X-FireFly-Request-ID, X-FF-Blob-Hash-SHA256, X-FF-Blob-Size, WWW-Authenticate"
+
+// headersFor names the headers that a request may have. What was asked for is echoed: `*` would leave out Authorization.
+func (c CORS) headersFor(r *http.Request) string {
+	if slices.Contains(c.Headers, "*") {
+		return r.Header.Get("Access-Control-Request-Headers")
+	}
+	return strings.Join(c.Headers, ", ")
 }
 
 // wrap answers preflight requests and marks answers to requests of other origins.
@@ -28,26 +40,29 @@ func (c CORS) wrap(next http.Handler) http.Handler {
 		}
 		header := w.Header()
 		header.Add("Vary", "Origin")
-		anyOrigin := slices.Contains(c.Origins, "*")
-		if !anyOrigin && !slices.Contains(c.Origins, origin) {
+		// A page that is let in by name stays so when `*` stands beside it.
+		named := slices.Contains(c.Origins, origin)
+		if !named && !slices.Contains(c.Origins, "*") {
 			next.ServeHTTP(w, r)
 			return
 		}
 		// With `*` no credentials: a browser refuses both together, and echoing every origin would undo the difference.
-		if anyOrigin {
+		if !named {
 			header.Set("Access-Control-Allow-Origin", "*")
 		} else {
 			header.Set("Access-Control-Allow-Origin", origin)
-			header.Set("Access-Control-Allow-Credentials", "true")
+			if c.Credentials {
+				header.Set("Access-Control-Allow-Credentials", "true")
+			}
 		}
 		if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
-			header.Set("Access-Control-Expose-Headers", "X-FireFly-Request-ID, X-FF-Blob-Hash-SHA256, X-FF-Blob-Size")
+			header.Set("Access-Control-Expose-Headers", exposedHeaders)
 			next.ServeHTTP(w, r)
 			return
 		}
 		header.Set("Access-Control-Allow-Methods", strings.Join(c.Methods, ", "))
-		if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" {
-			header.Set("Access-Control-Allow-Headers", asked)
+		if allowed := c.headersFor(r); allowed != "" {
+			header.Set("Access-Control-Allow-Headers", allowed)
 		}
 		header.Set("Access-Control-Max-Age", strconv.Itoa(int(c.MaxAge.Seconds())))
 		w.WriteHeader(http.StatusNoContent)

@@ -45,6 +45,7 @@ type fakeCore struct {
 // gateway is a gateway in front of a fake core.
 type gateway struct {
 	core   *fakeCore
+	conn   *grpc.ClientConn
 	server *Server
 	url    string
 }
@@ -52,7 +53,7 @@ type gateway struct {
 func testOptions() Options {
 	return Options{
 		DrainTimeout: 5 * time.Second,
-		CORS:         CORS{Origins: []string{"*"}, Methods: []string{"GET", "POST"}, MaxAge: time.Minute},
+		CORS:         CORS{Origins: []string{"*"}, Methods: []string{"GET", "POST"}, Headers: []string{"*"}, Credentials: true, MaxAge: time.Minute},
 		Requests:     rest.Limits{BodyBytesMax: 1 << 20, Timeout: time.Minute, TimeoutMax: time.Minute},
 		Sockets:      events.Limits{FrameBytesMax: 4096, ConnectionsMax: 3},
 	}
@@ -61,6 +62,9 @@ func testOptions() Options {
 func newGateway(t *testing.T, change ...func(*Options)) *gateway {
 	t.Helper()
 	core := &fakeCore{streams: map[string]func(grpc.ServerStream) error{}, health: health.NewServer()}
+	core.answer = func(method protoreflect.MethodDescriptor) (proto.Message, metadata.MD, error) {
+		return newMessage(method.Output()), nil, nil
+	}
 	listener := bufconn.Listen(1 << 20)
 	backend := grpc.NewServer(grpc.UnknownServiceHandler(core.handle))
 	grpc_health_v1.RegisterHealthServer(backend, core.health)
@@ -83,7 +87,20 @@ func newGateway(t *testing.T, change ...func(*Options)) *gateway {
 	}
 	front := httptest.NewServer(made.Handler())
 	t.Cleanup(front.Close)
-	return &gateway{core: core, server: made, url: front.URL}
+	return &gateway{core: core, conn: conn, server: made, url: front.URL}
+}
+
+// newSPI is the service provider interface in front of a fake core, asked like a gateway.
+func newSPI(t *testing.T, change ...func(*Options)) *gateway {
+	t.Helper()
+	made := newGateway(t, change...)
+	spi, err := NewSPI(made.conn, made.server.options, made.server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := httptest.NewServer(spi.Handler())
+	t.Cleanup(front.Close)
+	return &gateway{core: made.core, conn: made.conn, server: made.server, url: front.URL}
 }
 
 // handle serves any call of the typed API.

@@ -22,6 +22,7 @@ import grpc
 from grpc.aio import ServerInterceptor
 
 from photinus_core.access.gate import Gate
+from photinus_core.access.refusals import unauthorized
 from photinus_core.access.roles import NOBODY, UNLIMITED, Binding, Caller, Need, Rights, Role, Scope
 from photinus_core.model.errors import Forbidden, Unauthenticated
 from photinus_core.rpc.errors import CARDINALITY, Context, Continuation, Handler, Method
@@ -151,10 +152,12 @@ class AccessInterceptor(ServerInterceptor):
 
 
 def _authorization(context: Context) -> str:
-    for key, value in context.invocation_metadata() or ():
-        if key == AUTHORIZATION:
-            return value if isinstance(value, str) else ""
-    return ""
+    """What the metadata says; with several values none can be believed."""
+    found = {value for key, value in context.invocation_metadata() or () if key == AUTHORIZATION}
+    if len(found) > 1:
+        raise unauthorized("there are several credentials")
+    value = next(iter(found), "")
+    return value if isinstance(value, str) else value.decode(errors="replace")
 
 
 async def _again(first: Any, rest: Any) -> AsyncIterator[Any]:

@@ -2,7 +2,7 @@
 
 A call added later is found by its verb, and needs an operator when the verb is not known: forgetting
 to list it here can lock people out, and let nobody in. Services that are not `photinus.api.v1`
-(health, reflection) are open; those whose name begins with `Spi` belong to the SPI.
+(health, reflection) are open; those whose name begins with `Spi` belong to the SPI and its operators.
 """
 
 from __future__ import annotations
@@ -117,13 +117,17 @@ def _need(method: MethodDescriptor) -> CallNeed:
         if field.message_type is not None
         and field.message_type.full_name == message_pb2.MessageInput.DESCRIPTOR.full_name
     )
-    role = Role.OPERATOR
-    if name not in OPERATED and _begins(method.name, READS):
-        role = Role.READER
-    elif name not in OPERATED and _begins(method.name, WRITES):
-        role = Role.WRITER
+    role = _role(method, name)
     signs = role is not Role.READER and name not in UNSIGNED
     return CallNeed(_scope(method, role), role, not signs or bool(inputs) or name in SIGNED, inputs)
+
+
+def _role(method: MethodDescriptor, name: str) -> Role:
+    if name in OPERATED or method.containing_service.name.startswith(SPI):
+        return Role.OPERATOR
+    if _begins(method.name, READS):
+        return Role.READER
+    return Role.WRITER if _begins(method.name, WRITES) else Role.OPERATOR
 
 
 def _scope(method: MethodDescriptor, role: Role) -> Scope:
