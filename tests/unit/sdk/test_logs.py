@@ -19,7 +19,7 @@ def record(message: str, *arguments: object, **extra: object) -> logging.LogReco
 
 def test_lines_have_time_level_logger_message_and_extras() -> None:
     line = json.loads(JsonFormatter().format(record("hello %s", "you", instance="i1")))
-    assert line.pop("time").endswith("+00:00")
+    assert line.pop("@timestamp").endswith("+00:00")
     assert line == {"level": "info", "logger": "x", "message": "hello you", "instance": "i1"}
 
 

@@ -1,13 +1,19 @@
 """Logs of a connector process: one JSON object per line on standard error, secrets replaced.
 
+FireFly's variables name the fields (`FIREFLY_LOG_JSON_FIELDS_TIMESTAMP`, `_LEVEL`, `_MESSAGE`);
+`FIREFLY_LOG_JSON_ENABLED=false` gives plain lines. A line written for a call names its request.
+
 Standard output belongs to the handshake. The core reads both and files them under the instance's
 name.
 """
 
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
+
+from photinus_sdk.tracing import log_fields
 
 SECRET_LENGTH_MIN = 4
 STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
@@ -33,12 +39,23 @@ def redact(text: str) -> str:
 class JsonFormatter(logging.Formatter):
     """Time, level, logger, message, and whatever was given as `extra`."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        names = {"timestamp": "@timestamp", "level": "level", "message": "message"}
+        prefix = "FIREFLY_LOG_JSON_FIELDS_"
+        self._name = {
+            key: os.environ.get(prefix + key.upper(), name) for key, name in names.items()
+        }
+
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
+            self._name["timestamp"]: datetime.fromtimestamp(record.created, UTC).isoformat(
+                timespec="milliseconds"
+            ),
+            self._name["level"]: record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            self._name["message"]: record.getMessage(),
+            **log_fields(),
         }
         given = vars(record).items()
         entry.update((name, value) for name, value in given if name not in STANDARD_ATTRIBUTES)
@@ -47,8 +64,18 @@ class JsonFormatter(logging.Formatter):
         return redact(json.dumps(entry, default=str, ensure_ascii=False))
 
 
+class LineFormatter(logging.Formatter):
+    """The same as a line for people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = " ".join(f"{name}={value}" for name, value in log_fields().items())
+        return redact(f"{super().format(record)} {fields}".rstrip())
+
+
 def set_up_logs(level: str) -> None:
-    """Sends this process's logs to standard error as JSON lines."""
+    """Sends this process's logs to standard error, as JSON unless the environment says otherwise."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    plain = os.environ.get("FIREFLY_LOG_JSON_ENABLED", "").lower() == "false"
+    form = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    handler.setFormatter(LineFormatter(form) if plain else JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

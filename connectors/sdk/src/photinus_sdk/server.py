@@ -32,6 +32,7 @@ from photinus_sdk.logs import set_up_logs
 from photinus_sdk.sockets import keep_private, prepare, remove
 from photinus_sdk.tasks import Background
 from photinus_sdk.tls import TlsFiles, chosen_files
+from photinus_sdk.tracing import TracingInterceptor
 
 log = logging.getLogger("photinus.sdk")
 
@@ -71,7 +72,8 @@ class ConnectorServer:
         self._health = health.aio.HealthServicer()
         self._control = ControlService(cls, data_dir, self._on_status)
         self._server = grpc.aio.server(
-            options=[("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 4096)]
+            interceptors=[TracingInterceptor(cls.description.name)],
+            options=[("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 4096)],
         )
         find = self._control.of_call
         self._served = [health.SERVICE_NAME, reflection.SERVICE_NAME, REFLECTION_V1]

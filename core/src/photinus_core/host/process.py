@@ -20,6 +20,7 @@ from typing import Any, Final
 from photinus_core.host.one_time_tls import OneTimeTls, remove
 from photinus_core.host.secrets import Redactor
 from photinus_core.model.errors import PhotinusError, Unavailable
+from photinus_core.ports import tracing
 from photinus_core.ports.tasks import Background
 
 HANDSHAKE_WAIT_S: Final = 20.0
@@ -44,6 +45,8 @@ _PASSED_ON: Final = (
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
 )
+_FIELDS: Final = frozenset({"exception", "error_id", "httpreq", "trace_id", "span_id"})
+"""What is taken over of a connector's lines beside level and text."""
 _LEVELS: Final = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -96,6 +99,7 @@ class ChildProcess:
         """
         await asyncio.to_thread(data_dir.mkdir, parents=True, exist_ok=True, mode=0o700)
         environment = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
+        environment |= _tracing_environment()
         environment |= {"PHOTINUS_LAUNCHED": "1", "PHOTINUS_DATA_DIR": str(data_dir)}
         tls = await asyncio.to_thread(OneTimeTls.make)
         try:
@@ -240,6 +244,17 @@ class ChildProcess:
             os.killpg(self._process.pid, number)
 
 
+def _tracing_environment() -> dict[str, str]:
+    """Where spans go, for a connector of a core that records some; it has a name of its own."""
+    if tracing.tracer() is tracing.UNTRACED:
+        return {}
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if key.startswith("OTEL_") and key != "OTEL_SERVICE_NAME"
+    }
+
+
 def _parsed(line: str) -> tuple[int, str, Mapping[str, str]]:
     """Level, text and fields of a line; connectors of the kit log JSON, others anything."""
     try:
@@ -248,5 +263,5 @@ def _parsed(line: str) -> tuple[int, str, Mapping[str, str]]:
         entry = None
     if not isinstance(entry, dict) or "message" not in entry:
         return logging.INFO, line, {}
-    fields = {key: str(value) for key, value in entry.items() if key in {"exception", "error_id"}}
+    fields = {key: str(value) for key, value in entry.items() if key in _FIELDS}
     return _LEVELS.get(str(entry.get("level")), logging.INFO), str(entry["message"]), fields
