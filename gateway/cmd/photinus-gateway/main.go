@@ -54,12 +54,25 @@ func run(ctx context.Context, settings *settings) error {
 		return err
 	}
 	defer ending()
-	listener, err := settings.listen()
+	spi, endSPI, err := settings.startSPI(ctx, conn, server)
 	if err != nil {
 		return err
 	}
-	// The one line on standard output: whoever starts the gateway on port 0 learns the address from it.
+	defer endSPI()
+	endDebug, err := settings.startDebug(ctx)
+	if err != nil {
+		return err
+	}
+	defer endDebug()
+	listener, err := settings.listenOn(settings.listenAddress)
+	if err != nil {
+		return err
+	}
+	// All there is on standard output: whoever starts the gateway on port 0 learns the addresses from it.
 	fmt.Println(address(listener, settings))
+	if spi != nil {
+		fmt.Println(address(spi, settings))
+	}
 	slog.Info("serving", "listen", listener.Addr().String(), "core", settings.core)
 	return server.Run(ctx, listener)
 }
@@ -109,7 +122,7 @@ func (s *settings) monitor(ctx context.Context, server *server.Server) (func(), 
 
 func address(listener net.Listener, settings *settings) string {
 	scheme := "http"
-	if settings.tlsCertificate != "" {
+	if settings.tls.Certificate != "" {
 		scheme = "https"
 	}
 	return fmt.Sprintf("%s://%s%s", scheme, listener.Addr(), settings.options.PathPrefix)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/photinus-project/photinus/gateway/internal/certs"
 	"github.com/photinus-project/photinus/gateway/internal/cores"
 	"github.com/photinus-project/photinus/gateway/internal/observing"
 	"github.com/photinus-project/photinus/gateway/internal/server"
@@ -29,13 +29,14 @@ const (
 // settings is what the command line says.
 type settings struct {
 	listenAddress  string
+	spi            string
+	debug          string
 	core           string
 	coreCA         string
 	coreCert       string
 	coreKey        string
 	coreInsecure   bool
-	tlsCertificate string
-	tlsKey         string
+	tls            certs.Files
 	connectionsMax int
 	monitoring     string
 	logs           observing.LogOptions
@@ -49,13 +50,19 @@ func parse(arguments []string, output io.Writer) (*settings, error) {
 	flags := flag.NewFlagSet("photinus-gateway", flag.ContinueOnError)
 	flags.SetOutput(output)
 	flags.StringVar(&found.listenAddress, "listen", "127.0.0.1:5000", "address to serve on, `host:port`; port 0 takes a free one")
+	flags.StringVar(&found.spi, "spi", "", "`address` of a port of its own for the service provider interface, host:port (FireFly's is 127.0.0.1:5001); empty for none")
+	flags.StringVar(&options.SPIPublicURL, "spi-public-url", "", "`url` under which clients reach that, path prefix included")
+	flags.StringVar(&options.UIFolder, "ui", "", "`folder` of a web application to serve below /ui; empty for none")
+	flags.StringVar(&found.debug, "debug", "", "`address` of a port of its own for Go's profiler, host:port; empty for none")
 	flags.StringVar(&found.core, "core", "", "`addresses` of the core's replicas, comma separated: unix:path, host:port, or dns:///name:port for all that a name has (required)")
 	flags.StringVar(&found.coreCA, "core-ca", "", "`file` with the certificates that the core's must descend from; switches TLS on")
 	flags.StringVar(&found.coreCert, "core-cert", "", "`file` with the certificate shown to the core")
 	flags.StringVar(&found.coreKey, "core-key", "", "`file` with its key")
 	flags.BoolVar(&found.coreInsecure, "core-insecure", false, "speak to a core on another host without TLS")
-	flags.StringVar(&found.tlsCertificate, "tls-cert", "", "`file` with the certificate to serve with; switches TLS on")
-	flags.StringVar(&found.tlsKey, "tls-key", "", "`file` with its key")
+	flags.StringVar(&found.tls.Certificate, "tls-cert", "", "`file` with the certificate to serve with; switches TLS on")
+	flags.StringVar(&found.tls.Key, "tls-key", "", "`file` with its key")
+	flags.StringVar(&found.tls.ClientCA, "tls-client-ca", "", "`file` with the certificates that those of clients must descend from")
+	flags.BoolVar(&found.tls.RequireClient, "tls-client-auth", false, "refuse clients without such a certificate")
 	flags.StringVar(&options.PathPrefix, "path-prefix", "", "`path` in front of all others, like /member0")
 	flags.StringVar(&options.PublicURL, "public-url", "", "`url` under which clients reach this, path prefix included")
 	flags.DurationVar(&options.Requests.Timeout, "request-timeout", 2*time.Minute, "time a request takes at most, unless it says otherwise")
@@ -68,6 +75,9 @@ func parse(arguments []string, output io.Writer) (*settings, error) {
 	flags.DurationVar(&options.DrainTimeout, "drain-timeout", 10*time.Second, "longest time requests are given to end on SIGTERM")
 	flags.DurationVar(&options.CORS.MaxAge, "cors-max-age", 10*time.Minute, "how long browsers may keep a CORS answer")
 	origins := flags.String("cors-origins", "*", "`origins` whose pages may use this, comma separated; empty for none")
+	methods := flags.String("cors-methods", "GET,POST,PUT,PATCH,DELETE", "`methods` that pages of other origins may use")
+	headers := flags.String("cors-headers", "*", "`headers` that their requests may have")
+	flags.BoolVar(&options.CORS.Credentials, "cors-credentials", true, "let browsers send what they know, for pages of origins that are named")
 	pass := flags.String("pass-headers", "", "`names` of headers that travel to the core, comma separated")
 	level := flags.String("log-level", "info", "`level` of the log: debug, info, warn or error")
 	format := flags.String("log-format", "", "`format` of the log: json (the usual one) or text")
@@ -78,7 +88,8 @@ func parse(arguments []string, output io.Writer) (*settings, error) {
 		return nil, err
 	}
 	options.CORS.Origins = split(*origins)
-	options.CORS.Methods = []string{"GET", "POST", "PUT", "PATCH", "DELETE"}
+	options.CORS.Methods = split(strings.ToUpper(*methods))
+	options.CORS.Headers = split(*headers)
 	options.PassHeaders = split(*pass)
 	found.logs = observing.UsualLogOptions()
 	err := errors.Join(
@@ -116,8 +127,12 @@ func (s *settings) check(rest []string) error {
 		return fmt.Errorf("-core: %w", cores.Check(s.core))
 	case prefix != "" && (!strings.HasPrefix(prefix, "/") || strings.HasSuffix(prefix, "/")):
 		return errors.New("-path-prefix must begin with a slash and not end with one")
-	case (s.tlsCertificate == "") != (s.tlsKey == ""):
+	case (s.tls.Certificate == "") != (s.tls.Key == ""):
 		return errors.New("-tls-cert and -tls-key go together")
+	case s.tls.ClientCA != "" && s.tls.Certificate == "":
+		return errors.New("-tls-client-ca goes with -tls-cert")
+	case s.tls.RequireClient && s.tls.ClientCA == "":
+		return errors.New("-tls-client-auth needs -tls-client-ca")
 	case (s.coreCert == "") != (s.coreKey == ""):
 		return errors.New("-core-cert and -core-key go together")
 	case s.tracing.SampleRatio > 1:
@@ -146,42 +161,43 @@ func (s *settings) dial() (*grpc.ClientConn, error) {
 }
 
 func (s *settings) coreTLS() (*tls.Config, error) {
-	text, err := os.ReadFile(s.coreCA)
+	pool, err := certs.Pool(s.coreCA)
 	if err != nil {
 		return nil, err
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
-	if !config.RootCAs.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s holds no certificate", s.coreCA)
-	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
 	if s.coreCert != "" {
-		own, err := tls.LoadX509KeyPair(s.coreCert, s.coreKey)
-		if err != nil {
+		if _, err := s.own(nil); err != nil {
 			return nil, err
 		}
-		config.Certificates = []tls.Certificate{own}
+		config.GetClientCertificate = s.own
 	}
 	return config, nil
+}
+
+// own reads the certificate that is shown to the core; at each connection, so that a renewed one needs no restart.
+func (s *settings) own(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	found, err := tls.LoadX509KeyPair(s.coreCert, s.coreKey)
+	return &found, err
 }
 
 func (s *settings) server(conn *grpc.ClientConn) (*server.Server, error) {
 	return server.New(conn, s.options)
 }
 
-// listen opens the port, with TLS if asked, for a limited number of connections.
-func (s *settings) listen() (net.Listener, error) {
-	listener, err := net.Listen("tcp", s.listenAddress)
+// listenOn opens a port, with TLS if asked, for a limited number of connections.
+func (s *settings) listenOn(address string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, err
 	}
 	listener = server.LimitConnections(listener, s.connectionsMax)
-	if s.tlsCertificate == "" {
+	if s.tls.Certificate == "" {
 		return listener, nil
 	}
-	own, err := tls.LoadX509KeyPair(s.tlsCertificate, s.tlsKey)
+	config, err := certs.Server(s.tls)
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{own}, NextProtos: []string{"h2", "http/1.1"}}
 	return tls.NewListener(listener, config), nil
 }

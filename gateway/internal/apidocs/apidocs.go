@@ -28,12 +28,13 @@ var document []byte
 var files embed.FS
 
 const (
-	assetsPath     = "/api/swagger-ui/"
+	assetsPath     = "/swagger-ui/"
 	assetsCaching  = "public, max-age=3600"
 	namespacesPath = "/namespaces/{ns}/"
 )
 
 var (
+	documentName  = regexp.MustCompile(`^/(?:swagger|openapi)\.(json|yaml)$`)
 	documentPath  = regexp.MustCompile(`^/api/(?:swagger|openapi)\.(json|yaml)$`)
 	namespacePath = regexp.MustCompile(`^/api/v1/namespaces/([^/]+)/api(?:/(?:swagger|openapi)\.(json|yaml))?$`)
 	pathParameter = regexp.MustCompile(`\\\{[^/]*?\\\}`)
@@ -57,8 +58,9 @@ type routePattern struct {
 	methods []string
 }
 
-// Docs is the handler of all documentation.
+// Docs is the handler of all documentation of one interface.
 type Docs struct {
+	root     string // where the page is; routes and documents are below it
 	whole    openAPI
 	page     *template.Template
 	public   string
@@ -69,9 +71,13 @@ type Docs struct {
 // New reads what is built in. publicURL is where clients reach the gateway; empty means as they just did, with prefix in
 // front of the path.
 func New(publicURL, prefix string) (*Docs, error) {
-	docs := &Docs{public: strings.TrimSuffix(publicURL, "/"), prefix: prefix}
+	return load("/api", document, publicURL, prefix)
+}
+
+func load(root string, document []byte, publicURL, prefix string) (*Docs, error) {
+	docs := &Docs{root: root, public: strings.TrimSuffix(publicURL, "/"), prefix: prefix}
 	if err := json.Unmarshal(document, &docs.whole); err != nil {
-		return nil, fmt.Errorf("openapi.json: %w", err)
+		return nil, fmt.Errorf("the document of %s: %w", root, err)
 	}
 	page, err := template.ParseFS(files, "page.html")
 	if err != nil {
@@ -79,7 +85,7 @@ func New(publicURL, prefix string) (*Docs, error) {
 	}
 	docs.page = page
 	for path, operations := range docs.whole.Paths {
-		pattern := routePattern{path: regexp.MustCompile("^/api/v1" + pathPattern(path) + "$")}
+		pattern := routePattern{path: regexp.MustCompile("^" + root + "/v1" + pathPattern(path) + "$")}
 		for method := range operations {
 			pattern.methods = append(pattern.methods, strings.ToUpper(method))
 		}
@@ -110,20 +116,33 @@ func (d *Docs) Allowed(path string) []string {
 	return methods
 }
 
+// DocumentOf says whether a path is that of a document, and of which namespace; the empty one stands for all of them. The
+// pages that show documents, and their files, hold nothing of this node.
+func DocumentOf(path string) (namespace string, isDocument bool) {
+	if documentPath.MatchString(path) {
+		return "", true
+	}
+	if found := namespacePath.FindStringSubmatch(path); found != nil && found[2] != "" {
+		return found[1], true
+	}
+	return "", false
+}
+
 // Serve answers when the request is for documentation, and says whether it was.
 func (d *Docs) Serve(w http.ResponseWriter, r *http.Request) bool {
 	base := d.baseURL(r)
-	if r.URL.Path == "/api" {
-		return d.serve(w, r, func() { d.writePage(w, base+"/api/openapi.yaml", base) })
+	rest, isBelow := strings.CutPrefix(r.URL.Path, d.root)
+	if isBelow && rest == "" {
+		return d.serve(w, r, func() { d.writePage(w, base+d.root+"/openapi.yaml", base) })
 	}
-	if strings.HasPrefix(r.URL.Path, assetsPath) {
+	if isBelow && strings.HasPrefix(rest, assetsPath) {
 		return d.serve(w, r, func() { writeAsset(w, r) })
 	}
-	if found := documentPath.FindStringSubmatch(r.URL.Path); found != nil {
-		return d.serve(w, r, func() { writeDocument(w, d.forURL(base+"/api/v1"), found[1]) })
+	if found := documentName.FindStringSubmatch(rest); isBelow && found != nil {
+		return d.serve(w, r, func() { writeDocument(w, d.forURL(base+d.root+"/v1"), found[1]) })
 	}
 	found := namespacePath.FindStringSubmatch(r.URL.Path)
-	if found == nil {
+	if found == nil || d.root != "/api" {
 		return false
 	}
 	url := base + "/api/v1/namespaces/" + found[1]
@@ -151,6 +170,13 @@ func (d *Docs) baseURL(r *http.Request) string {
 		return "https://" + r.Host + d.prefix
 	}
 	return "http://" + r.Host + d.prefix
+}
+
+// title is what the page is called.
+func (o openAPI) title() string {
+	var info struct{ Title string }
+	_ = json.Unmarshal(o.Info, &info) // generated: it has one
+	return info.Title
 }
 
 func (d *Docs) forURL(url string) openAPI {
@@ -205,7 +231,7 @@ func clearStyle(node *yaml.Node) {
 
 func (d *Docs) writePage(w http.ResponseWriter, documentURL, base string) {
 	var page bytes.Buffer
-	if err := d.page.Execute(&page, map[string]string{"Document": documentURL, "Assets": base + assetsPath}); err != nil {
+	if err := d.page.Execute(&page, map[string]string{"Document": documentURL, "Assets": base + d.root + assetsPath, "Title": d.whole.title()}); err != nil {
 		coded.Write(w, coded.From(err))
 		return
 	}

@@ -23,8 +23,8 @@ import (
 // statusMetadata is where the core says the code of a success.
 const statusMetadata = "x-http-code"
 
-// tracedHeaders are passed to the core with every request.
-var tracedHeaders = []string{"Authorization", "Traceparent", "Tracestate"}
+// tracedHeaders are passed to the core with every request. So is Authorization, by grpc-gateway itself.
+var tracedHeaders = []string{"Traceparent", "Tracestate"}
 
 // API is the handler of everything below /api/v1 that goes to the core.
 type API struct {
@@ -39,6 +39,23 @@ type API struct {
 // New makes the handler. allowed gives the methods of a path, for clients that use another; passHeaders names headers that
 // travel to the core as metadata, beside those of authorization and tracing.
 func New(conn grpc.ClientConnInterface, limits Limits, allowed func(string) []string, passHeaders []string) (*API, error) {
+	api := newAPI(conn, limits, allowed, passHeaders)
+	for _, path := range []string{"/api/v1/data/{id}/blob", "/api/v1/namespaces/{namespace}/data/{id}/blob"} {
+		if err := api.mux.HandlePath(http.MethodGet, path, api.download); err != nil {
+			return nil, err
+		}
+	}
+	return api, api.register(conn)
+}
+
+// NewSPI makes the handler of everything below /spi/v1; its arguments are those of New.
+func NewSPI(conn grpc.ClientConnInterface, limits Limits, allowed func(string) []string, passHeaders []string) (*API, error) {
+	api := newAPI(conn, limits, allowed, passHeaders)
+	return api, apiv1.RegisterSpiServiceHandlerClient(context.Background(), api.mux, apiv1.NewSpiServiceClient(conn))
+}
+
+// newAPI makes a handler without routes.
+func newAPI(conn grpc.ClientConnInterface, limits Limits, allowed func(string) []string, passHeaders []string) *API {
 	api := &API{
 		data:        apiv1.NewDataServiceClient(conn),
 		limits:      limits,
@@ -62,13 +79,8 @@ func New(conn grpc.ClientConnInterface, limits Limits, allowed func(string) []st
 		runtime.WithErrorHandler(api.handleError),
 		runtime.WithRoutingErrorHandler(api.handleRoutingError),
 	)
-	for _, path := range []string{"/api/v1/data/{id}/blob", "/api/v1/namespaces/{namespace}/data/{id}/blob"} {
-		if err := api.mux.HandlePath(http.MethodGet, path, api.download); err != nil {
-			return nil, err
-		}
-	}
 	api.sharing = newSharing(api.mux)
-	return api, api.register(conn)
+	return api
 }
 
 func (a *API) register(conn grpc.ClientConnInterface) error {

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/photinus-project/photinus/gateway/internal/access"
 	"github.com/photinus-project/photinus/gateway/internal/apidocs"
 	"github.com/photinus-project/photinus/gateway/internal/coded"
 	"github.com/photinus-project/photinus/gateway/internal/events"
@@ -32,6 +33,10 @@ const (
 type Options struct {
 	// Where clients reach the gateway, for documents; empty means as they do.
 	PublicURL string
+	// The same of the service provider interface.
+	SPIPublicURL string
+	// Folder of a web application that is served below /ui; empty for none.
+	UIFolder string
 	// Path in front of all others, which a proxy has not removed; empty or `/prefix`.
 	PathPrefix string
 	// Headers that travel to the core.
@@ -52,7 +57,9 @@ type Server struct {
 	options  Options
 	api      *rest.API
 	docs     *apidocs.Docs
+	ui       *ui
 	sockets  *events.Sockets
+	asking   *access.Asking
 	health   grpc_health_v1.HealthClient
 	metrics  *metrics
 	draining atomic.Bool
@@ -69,11 +76,17 @@ func New(conn grpc.ClientConnInterface, options Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	pages, err := newUI(options.UIFolder)
+	if err != nil {
+		return nil, err
+	}
 	made := &Server{
 		options: options,
+		ui:      pages,
 		api:     api,
 		docs:    docs,
 		sockets: events.New(conn, options.Sockets, options.CORS.Origins),
+		asking:  access.NewAsking(conn),
 		health:  grpc_health_v1.NewHealthClient(conn),
 	}
 	made.metrics = newMetrics(made.sockets.Open)
@@ -110,7 +123,7 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 
 // Handler is everything the gateway serves.
 func (s *Server) Handler() http.Handler {
-	handler := http.Handler(http.HandlerFunc(s.route))
+	handler := access.Guard(http.HandlerFunc(s.route), s.options.CORS.Origins)
 	if s.options.PathPrefix != "" {
 		handler = stripPrefix(s.options.PathPrefix, handler)
 	}
@@ -140,7 +153,10 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 		s.sockets.Serve(w, r, found[1])
 		return
 	}
-	if s.docs.Serve(w, r) {
+	if namespace, isDocument := apidocs.DocumentOf(r.URL.Path); isDocument && !s.mayRead(w, r, namespace) {
+		return
+	}
+	if s.docs.Serve(w, r) || s.ui.serve(w, r) || apidocs.ServeFavicon(w, r) {
 		return
 	}
 	if strings.HasPrefix(r.URL.Path, "/api/v1/") {
@@ -148,6 +164,16 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	coded.Write(w, coded.New(coded.NotFound))
+}
+
+// mayRead answers who may not have a document; one about a namespace that is not here is served as it ever was.
+func (s *Server) mayRead(w http.ResponseWriter, r *http.Request, namespace string) bool {
+	failure := s.asking.MayRead(r, namespace)
+	if failure == nil || failure.Status == http.StatusNotFound || failure.Status == http.StatusPreconditionFailed {
+		return true
+	}
+	coded.Write(w, failure)
+	return false
 }
 
 // ready says whether requests would be served: the core is there and says so of itself.

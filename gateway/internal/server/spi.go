@@ -1,0 +1,94 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+
+	"google.golang.org/grpc"
+
+	"github.com/photinus-project/photinus/gateway/internal/access"
+	"github.com/photinus-project/photinus/gateway/internal/apidocs"
+	"github.com/photinus-project/photinus/gateway/internal/coded"
+	"github.com/photinus-project/photinus/gateway/internal/events"
+	"github.com/photinus-project/photinus/gateway/internal/rest"
+)
+
+// SPI is the service provider interface, on a listener of its own.
+type SPI struct {
+	options Options
+	api     *rest.API
+	docs    *apidocs.Docs
+	sockets *events.ChangeSockets
+	metrics *metrics
+	http    *http.Server
+}
+
+// NewSPI makes the service provider interface of a core, beside the gateway of the same core, which counts its requests too.
+func NewSPI(conn grpc.ClientConnInterface, options Options, gateway *Server) (*SPI, error) {
+	docs, err := apidocs.NewSPI(options.SPIPublicURL, options.PathPrefix)
+	if err != nil {
+		return nil, err
+	}
+	api, err := rest.NewSPI(conn, options.Requests, docs.Allowed, options.PassHeaders)
+	if err != nil {
+		return nil, err
+	}
+	made := &SPI{
+		options: options,
+		api:     api,
+		docs:    docs,
+		sockets: events.NewChanges(conn, options.Sockets, options.CORS.Origins),
+		metrics: gateway.metrics,
+	}
+	made.http = &http.Server{
+		Handler:           made.Handler(),
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    headerBytesMax,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}
+	return made, nil
+}
+
+// Run serves until the context ends, then lets requests end and closes sockets.
+func (s *SPI) Run(ctx context.Context, listener net.Listener) error {
+	failed := make(chan error, 1)
+	go func() { failed <- s.http.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.options.DrainTimeout)
+	defer cancel()
+	s.sockets.Shutdown(limited)
+	if err := s.http.Shutdown(limited); err != nil {
+		slog.Warn("requests to the SPI under way were cut off", "error", err)
+		return s.http.Close()
+	}
+	return nil
+}
+
+// Handler is everything the SPI serves.
+func (s *SPI) Handler() http.Handler {
+	handler := access.Guard(http.HandlerFunc(s.route), s.options.CORS.Origins)
+	if s.options.PathPrefix != "" {
+		handler = stripPrefix(s.options.PathPrefix, handler)
+	}
+	return s.metrics.observe(s.options.Tracing, s.options.CORS.wrap(cleanPath(handler)))
+}
+
+func (s *SPI) route(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.URL.Path == "/spi/ws":
+		s.sockets.Serve(w, r)
+	case apidocs.ServeFavicon(w, r), s.docs.Serve(w, r):
+	case strings.HasPrefix(r.URL.Path, "/spi/v1/"):
+		s.api.ServeHTTP(w, r)
+	default:
+		coded.Write(w, coded.New(coded.NotFound))
+	}
+}
