@@ -34,6 +34,7 @@ from photinus_core.model.errors import (
     Unauthenticated,
     Unavailable,
 )
+from photinus_core.model.ids import Nanoseconds
 from photinus_core.ports.clock import Clock
 
 log: Final = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Gate:
         self._clock = clock
         self._settings = settings
         self._made: dict[str, Authenticator] = {}
+        self._troubles: dict[str, tuple[str, Nanoseconds]] = {}
         self._policy = Policy()
         self.is_open = True
         self._put(settings, {})
@@ -82,16 +84,11 @@ class Gate:
 
     async def run(self) -> None:
         """Keeps files and keys current until cancelled."""
-        told: dict[str, str] = {}
         while True:
             async with asyncio.TaskGroup() as group:
                 for made in self._made.values():
                     group.create_task(made.look())
-            now = {name: made.trouble for name, made in self._made.items()}
-            for name, trouble in now.items():
-                if trouble and trouble != told.get(name):
-                    log.error("%s: what is there now does not count: %s", name, trouble)
-            told = now
+            self._note()
             await asyncio.sleep(LOOK_S)
 
     async def change(self, settings: AccessSettings) -> None:
@@ -121,9 +118,20 @@ class Gate:
         for made in self._made.values():
             await made.aclose()
 
-    def troubles(self) -> list[str]:
-        """What is wrong with files and keys as they are now."""
-        return [f"{name}: {made.trouble}" for name, made in self._made.items() if made.trouble]
+    def troubles(self) -> list[tuple[str, Nanoseconds]]:
+        """What is wrong with files and keys as they are now, and since when."""
+        return list(self._troubles.values())
+
+    def _note(self) -> None:
+        former, self._troubles = self._troubles, {}
+        for name, made in self._made.items():
+            if not made.trouble:
+                continue
+            text = f"{name}: {made.trouble}"
+            known = former.get(name, ("", self._clock.now()))
+            if text != known[0]:
+                log.error("what is there now does not count: %s", text)
+            self._troubles[name] = (text, known[1])
 
     async def authenticate(self, authorization: str) -> Caller:
         """Finds who calls. Where everything is open, and without credentials, that is nobody.

@@ -214,7 +214,5 @@ class SigningKeys:
         self.generation += 1
 
     def _fail(self, why: str) -> None:
-        if why != self.trouble:
-            known = "those known go on" if self._keys else "no token can be checked"
-            log.warning("keys for tokens cannot be had, %s: %s", known, why)
-        self.trouble = why
+        known = "known keys go on counting" if self._keys else "no token can be checked"
+        self.trouble = f"{why} ({known})"

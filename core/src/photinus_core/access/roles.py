@@ -239,7 +239,7 @@ class Policy:
             if (grant := _first(self.grants.get(proof.authenticator, ()), proof, namespace))
         ]
         if not found:
-            where = "here" if namespace == ALL else f"in namespace '{namespace}'"
+            where = "for the whole node" if namespace == ALL else f"in namespace '{namespace}'"
             raise forbidden(f"nothing is granted to you {where}")
         best = max(found, key=lambda grant: grant.role)
         return Rights(best.role, best.binding)

@@ -95,6 +95,11 @@ class AccessSettings:
     spi: AuthenticatorSettings | None = None
 
     @property
+    def rules(self) -> object:
+        """What differs when somebody may do more or less than before."""
+        return self.all, {name: used for name, used in self.namespaces.items() if used}
+
+    @property
     def all(self) -> tuple[AuthenticatorSettings, ...]:
         """All authenticators that anything asks."""
         named = {name for names in self.namespaces.values() for name in names}

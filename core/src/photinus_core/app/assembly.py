@@ -138,7 +138,6 @@ class Assembly:
         self, namespace: NamespaceSettings, settings: NodeSettings, host: ConnectorHost
     ) -> NamespaceRuntime:
         """A namespace, ready to run; its connectors are known to the host."""
-        store = self.stores[namespace.database.name]
         return NamespaceRuntime(
             self._scope(namespace),
             replace(namespace, webhooks=namespace.webhooks.below(self._directory)),

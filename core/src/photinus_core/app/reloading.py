@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from photinus_core.access.gate import Gate
 from photinus_core.app.assembly import Assembly
 from photinus_core.app.config import ConfigError, NodeSettings, Problem, load_text
 from photinus_core.app.config.changes import Changes, compare, refusals
@@ -59,6 +60,7 @@ class RunningNode:
     host: ConnectorHost
     node: Node
     server: ApiServer
+    gate: Gate
 
 
 class Reloader:
@@ -82,11 +84,12 @@ class Reloader:
         self._settings = settings
         self._parts = parts
         self._host, self._node, self._server = running.host, running.node, running.server
+        self._gate = running.gate
         self._clock = SystemClock()
+        self._asking: list[asyncio.Future[str]] = []
         self._text: str | None = None
         self._stamp: tuple[int, ...] | None = None
 
-        self._asking: list[asyncio.Future[str]] = []
     async def run(self) -> None:
         """Follows the file until cancelled."""
         try:
@@ -167,10 +170,10 @@ class Reloader:
         for warning in wanted.warnings if asked or not changes.is_empty else ():
             log.warning("%s", warning)
         self._show_rest(changes)
+        return ""
 
     # Looking.
 
-        return ""
     async def _asked(self) -> bool:
         with suppress(TimeoutError):
             async with asyncio.timeout(LOOK_S):
@@ -217,11 +220,11 @@ class Reloader:
         try:
             for elector in await self._parts.open_databases(changes.settings):
                 self._node.add_elector(elector)
+            for store in self._parts.stores.values():
+                self._node.changes.add(store)
         except PhotinusError as failure:
             raise ConfigError([places.problem("plugins.database", str(failure))]) from failure
         return changes
-            for store in self._parts.stores.values():
-                self._node.changes.add(store)
 
     async def _findings(
         self, settings: NodeSettings, name: str, places: Places
@@ -243,13 +246,15 @@ class Reloader:
 
     async def _carry_out(self, changes: Changes) -> None:
         node, host, settings = self._node, self._host, changes.settings
+        # First of all, so that what is new is never open to those who may not have it.
+        await self._gate.change(settings.access)
         stopped = [Namespace(name) for name in changes.namespaces_stopped]
-        self._server.close_streams_of(stopped)
+        self._server.restart_streams_of(stopped)
         async with asyncio.TaskGroup() as group:
             for name in stopped:
                 group.create_task(node.stop(name))
         # Those that were being opened meanwhile.
-        self._server.close_streams_of(stopped)
+        self._server.restart_streams_of(stopped)
         # Before a default namespace goes, another one is the default.
         if settings.default_namespace not in changes.namespaces_new:
             node.set_default(settings.default_namespace)
@@ -274,12 +279,12 @@ class Reloader:
         text = f"{shown}; and {more} more" if more > 0 else shown
         log.error("the configuration is not changed, its file cannot be used: %s", text)
         self._show(f"the file cannot be used, the former configuration is in force: {text}")
+        return text
 
     def _show_rest(self, changes: Changes) -> None:
         if not changes.needs_restart:
             self._node.configuration = None
             return
-        return text
         text = f"takes effect when the core is restarted: {', '.join(changes.needs_restart)}"
         log.warning("the configuration: %s", text)
         self._show(text)

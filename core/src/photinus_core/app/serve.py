@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from photinus_core.access.gate import Gate
 from photinus_core.app.assembly import CORE_VERSION, Assembly
 from photinus_core.app.attaching import socket_directory
 from photinus_core.app.config import NodeSettings
 from photinus_core.app.reloading import ConfigSource, Reloader, RunningNode
+from photinus_core.events.changes import ChangeFeed
 from photinus_core.host import ConnectorHost
 from photinus_core.namespaces.node import Node, NodeInfo
+from photinus_core.namespaces.status import Condition
+from photinus_core.ports import tracing
 from photinus_core.ports.clock import SystemClock
 from photinus_core.ports.tasks import Background
 from photinus_core.rpc.server import ApiServer
+from photinus_core.rpc.tls import ServerTls
+
+if TYPE_CHECKING:
+    from photinus_core.app.monitoring import Monitoring
 
 log: Final = logging.getLogger(__name__)
 
@@ -44,7 +53,8 @@ async def serve(
     if config is not None:
         loop.add_signal_handler(signal.SIGHUP, again.set)
     source = None if config is None else ConfigSource(config, again)
-    await run_node(settings, directory, ready, stop, source)
+    async with _traced(settings):
+        await run_node(settings, directory, ready, stop, source)
 
 
 async def run_node(
@@ -64,7 +74,9 @@ async def run_node(
         source: Where changes of the configuration come from; None for nowhere.
     """
     async with AsyncExitStack() as stack:
-        parts = Assembly(settings, directory, stack)
+        monitoring = await _monitored(settings, directory, stack)
+        metrics = None if monitoring is None else monitoring.metrics
+        parts = Assembly(settings, directory, stack, metrics)
         await parts.open_databases(settings)
         is_alone = all(elector.is_local for elector in parts.electors.values())
         host = await stack.enter_async_context(
@@ -72,22 +84,41 @@ async def run_node(
                 parts.core_facts(),
                 may_launch=is_alone,
                 sockets=socket_directory(settings, directory),
+                meter=parts.ledger_meter,
             )
         )
         host.add(await parts.instances(settings))
         node = _node(settings, parts, host)
-        server = ApiServer(node, [parts.address])
+        for store in parts.stores.values():
+            node.changes.add(store)
+        gate = Gate(settings.access, SystemClock())
+        stack.push_async_callback(gate.aclose)
+        await gate.open()
+        node.also_troubled_by = lambda: [Condition("auth", *each) for each in gate.troubles()]
+        server = ApiServer(
+            node,
+            [parts.address],
+            gate,
+            None if settings.listen.tls is None else ServerTls(settings.listen.tls),
+            counted=metrics.call if metrics else None,
+        )
         async with Background("node") as work:
             work.start("namespaces", node.run())
+            work.start("access", gate.run())
             await server.start()
             log.info("serving on %s", ", ".join(server.addresses))
+            if monitoring is not None:
+                monitoring.show(node, parts.stores)
             ready(server.addresses)
             changing = None
             if source is not None:
-                reloader = Reloader(source, settings, parts, RunningNode(host, node, server))
+                reloader = Reloader(source, settings, parts, RunningNode(host, node, server, gate))
                 changing = work.start("configuration", reloader.run())
+                server.spi.reset = reloader.reset
             await stop.wait()
             log.info("stopping")
+            if monitoring is not None:
+                monitoring.stopping()
             if changing is not None:
                 changing.cancel()
                 await asyncio.wait([changing])
@@ -96,8 +127,41 @@ async def run_node(
                 ending.create_task(server.aclose())
 
 
+async def _monitored(
+    settings: NodeSettings, directory: Path, stack: AsyncExitStack
+) -> Monitoring | None:
+    """Begins to show numbers and probes, if that is wanted; before anything that may take long."""
+    if not settings.monitoring.enabled:
+        return None
+    from photinus_core.app.monitoring import Monitoring  # noqa: PLC0415 - its libraries, when used
+
+    monitoring = Monitoring()
+    await monitoring.serve(settings.monitoring, directory, stack)
+    return monitoring
+
+
+@asynccontextmanager
+async def _traced(settings: NodeSettings) -> AsyncIterator[None]:
+    """Records spans, if that is wanted; at the end sends those that are left."""
+    if not settings.tracing.is_wanted(os.environ):
+        yield
+        return
+    from photinus_core.app.tracing import OtelTracer  # noqa: PLC0415 - its libraries, when used
+
+    if settings.tracing.endpoint:
+        os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = settings.tracing.endpoint  # for what is launched
+    tracer = OtelTracer(settings.tracing, {"service.version": CORE_VERSION})
+    tracing.install(tracer)
+    try:
+        yield
+    finally:
+        tracing.uninstall(tracer)
+        await asyncio.to_thread(tracer.aclose)
+
+
 def _node(settings: NodeSettings, parts: Assembly, host: ConnectorHost) -> Node:
     namespaces = [parts.runtime(n, settings, host) for n in settings.namespaces]
     info = NodeInfo(CORE_VERSION, parts.main.cluster_id, parts.replica.name, SystemClock().now())
     electors = list(parts.electors.values())
-    return Node(info, namespaces, settings.default_namespace, host, electors)
+    changes = ChangeFeed(SystemClock(), settings.changes)
+    return Node(info, namespaces, settings.default_namespace, host, electors, changes)

@@ -29,7 +29,6 @@ _REQUESTS: Final = (
     ("FF19019", 500, "Operation '{}' failed: {}"),
     ("FF19020", 409, "Data '{}' is in message '{}', which is not decided yet"),
     ("FF19021", 404, "Data '{}' of batch '{}' was deleted"),
-    ("FF19021", 404, "Data '{}' of batch '{}' was deleted"),
     ("FF19060", 503, "The signing keys of '{}' cannot be had: {}"),
 )
 
@@ -146,6 +145,7 @@ _CONNECTORS: Final = (
     ("FF19215", 500, "Directory '{}' of connectors cannot be watched: {}"),
 )
 
+_CONFIGURATION: Final = (
     ("FF19050", 409, "The configuration cannot be used, the former one is in force: {}"),
     ("FF19051", 503, "Replica '{}' could not be told to read its configuration again: {}"),
     (
@@ -153,7 +153,6 @@ _CONNECTORS: Final = (
         400,
         "This node was not started with a configuration file that could be read again",
     ),
-_CONFIGURATION: Final = (
     ("FF19300", 500, "{}, line {}: {}"),
     ("FF19301", 500, "Cannot read {}: {}"),
     ("FF19302", 500, "Two namespaces are called '{}'"),

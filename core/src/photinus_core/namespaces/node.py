@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
@@ -66,6 +66,8 @@ class Node:
         """What changes in its databases, for who wants to follow it."""
         self.configuration: Condition | None = None
         """What is wrong with the configuration as it is now in its file; None for nothing."""
+        self.also_troubled_by: Callable[[], Sequence[Condition]] = tuple
+        """Tells of what all namespaces suffer from besides."""
 
     def namespace(self, name: str) -> NamespaceRuntime:
         """Finds a namespace that serves calls; empty stands for the default one.
@@ -183,6 +185,7 @@ class Node:
     def troubles(self, runtime: NamespaceRuntime) -> list[Condition]:
         """What a namespace suffers from and did not cause: its connectors, the configuration."""
         found = self.connector_troubles(runtime)
+        found += self.also_troubled_by()
         return found if self.configuration is None else [*found, self.configuration]
 
     def connector_troubles(self, runtime: NamespaceRuntime) -> list[Condition]:

@@ -13,14 +13,27 @@ from photinus_core.app.config.settings import NodeSettings, PluginSettings
 from photinus_core.model.errors import Rejected
 
 _LIVE: Final = frozenset(
-    {"namespaces", "default_namespace", "plugins", "log", "auto_reload", "warnings"}
+    {"namespaces", "default_namespace", "plugins", "access", "log", "auto_reload", "warnings"}
 )
 """Fields of `NodeSettings` of which at least a part can change; any other one needs a restart."""
 _KEYS: Final = {
     "listen.address": "grpc.address",
+    "listen.tls": "grpc.tls",
     "log.json": "log.json.enabled",
     "log.file_bytes_max": "log.filesize",
+    "log.fields": "log.json.fields",
     "log.files_kept": "log.maxBackups",
+    "log.file_age_max_s": "log.maxAge",
+    "log.time_format": "log.timeFormat",
+    "log.code_info": "log.includeCodeInfo",
+    "monitoring.metrics_path": "monitoring.metricsPath",
+    "monitoring.certificate_file": "monitoring.tls.certFile",
+    "monitoring.key_file": "monitoring.tls.keyFile",
+    "monitoring.client_ca_file": "monitoring.tls.caFile",
+    "tracing.sample_ratio": "tracing.sampleRatio",
+    "tracing.service_name": "tracing.serviceName",
+    "changes.queue_length": "spi.ws.eventQueueLength",
+    "changes.warn_every_s": "spi.ws.blockedWarnInterval",
     "cluster.ensemble": "cluster.zookeeper",
     "cluster.hand_over_after_s": "cluster.zookeeper.handOverAfter",
 }
@@ -194,6 +207,7 @@ def _others(running: NodeSettings, settings: NodeSettings) -> tuple[str, ...]:
     keys = (
         ("namespaces.default", running.default_namespace != settings.default_namespace),
         ("log.level", running.log.level != settings.log.level),
+        ("auth", running.access.rules != settings.access.rules),
         ("config.autoReload", running.auto_reload != settings.auto_reload),
     )
     return tuple(key for key, differs in keys if differs)

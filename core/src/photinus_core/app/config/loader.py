@@ -14,13 +14,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from photinus_core.app.config.access import read_access
 from photinus_core.app.config.cluster import read_cluster
 from photinus_core.app.config.connectors import read_discovery
 from photinus_core.app.config.namespaces import read_namespaces
+from photinus_core.app.config.observing import read_log, read_monitoring, read_tracing
 from photinus_core.app.config.plugins import read_plugins
-from photinus_core.app.config.settings import ListenSettings, LogSettings, NodeSettings
+from photinus_core.app.config.settings import ListenSettings, NodeSettings
 from photinus_core.app.config.tree import ConfigError, Node, Problem, Report, override, parse
+from photinus_core.events.changes import ChangeLimits
 from photinus_core.model.errors import Rejected
+from photinus_core.rpc.tls import TlsFiles, check_files
 
 ENVIRONMENT_PREFIX: Final = "FIREFLY_"
 
@@ -31,15 +35,21 @@ ELSEWHERE: Final = frozenset(
         "cors",
         "debug",
         "http",
-        "metrics",
-        "monitoring",
-        "spi",
         "ui",
     }
 )
 """Sections of FireFly's that are the gateway's business, or have no effect here; accepted with a
 warning.
 """
+
+SPI_ELSEWHERE: Final = (
+    *("enabled", "address", "port", "publicURL", "tls"),
+    *("readTimeout", "writeTimeout", "shutdownTimeout"),
+)
+"""Keys of `spi` that are the gateway's business; accepted with a warning."""
+
+CHANGE_QUEUE_MAX: Final = 100_000
+"""Longest queue of change events: some 20 MB for each listener."""
 
 API_ELSEWHERE: Final = (
     "requestTimeout",
@@ -48,21 +58,6 @@ API_ELSEWHERE: Final = (
     "passthroughHeaders",
 )
 """Keys of `api` that are the gateway's business; accepted with a warning."""
-
-LOG_WITHOUT_EFFECT: Final = (
-    "timeFormat",
-    "utc",
-    "maxAge",
-    "compress",
-    "noColor",
-    "forceColor",
-    "includeCodeInfo",
-)
-"""Keys of `log` that change nothing here; accepted with a warning."""
-
-LOG_FILES_MAX: Final = 1_000
-
-LOG_LEVELS: Final = frozenset({"trace", "debug", "info", "warn", "warning", "error"})
 
 
 def load(path: Path, environment: Mapping[str, str] | None = None) -> NodeSettings:
@@ -105,12 +100,17 @@ def _read(root: Node, report: Report) -> NodeSettings:
     plugins = read_plugins(root.section("plugins"), discovery)
     namespaces, default = read_namespaces(root, plugins)
     listen = _listen(root.section("grpc"), root.section("api"))
-    log = _log(root.section("log"))
+    log = read_log(root.section("log"))
+    monitoring = read_monitoring(root.section("monitoring"), root.section("metrics"))
+    tracing = read_tracing(root.section("tracing"))
     cluster = read_cluster(root.section("cluster"), plugins)
+    access = read_access(root, str(default))
     for section in ELSEWHERE:
         found = root.get(section)
         if found is not None:
-            found.plain()
+            plain = found.plain()
+            if isinstance(plain, dict) and [key.lower() for key in plain] == ["auth"]:
+                continue
             report.warn(
                 found, "has no effect on the core; the gateway takes its settings as options"
             )
@@ -122,11 +122,31 @@ def _read(root: Node, report: Report) -> NodeSettings:
         plugins,
         listen,
         log,
-        cluster,
-        discovery,
+        cluster=cluster,
+        connectors=discovery,
+        access=access,
+        monitoring=monitoring,
+        tracing=tracing,
+        changes=_changes(root.section("spi")),
         auto_reload=auto_reload,
         warnings=tuple(report.warnings),
     )
+
+
+def _changes(spi: Node) -> ChangeLimits:
+    """What concerns the core of FireFly's `spi`: change events."""
+    sockets, defaults = spi.section("ws"), ChangeLimits()
+    limits = ChangeLimits(
+        sockets.integer("eventQueueLength", defaults.queue_length, 1, CHANGE_QUEUE_MAX),
+        sockets.duration_s("blockedWarnInterval", defaults.warn_every_s),
+    )
+    sockets.without_effect(("readBufferSize", "writeBufferSize"), "has no effect")
+    sockets.check_unknown()
+    spi.without_effect(
+        SPI_ELSEWHERE, "has no effect on the core; the gateway takes its settings as options"
+    )
+    spi.check_unknown()
+    return limits
 
 
 def _auto_reload(config: Node) -> bool:
@@ -136,9 +156,34 @@ def _auto_reload(config: Node) -> bool:
     return found
 
 
+def _tls(grpc: Node) -> TlsFiles | None:
+    """Certificates of the gRPC endpoint, in FireFly's shape."""
+    section = grpc.section("tls")
+    folder = Path(grpc.report.file).absolute().parent
+    named = {key: section.text(key) for key in ("certFile", "keyFile", "caFile")}
+    required = section.boolean("clientAuth", default=False)
+    enabled = section.boolean("enabled", default=any(named.values()))
+    section.check_unknown()
+    if not enabled:
+        return None
+    for key in ("certFile", "keyFile", *(("caFile",) if required else ())):
+        if not named[key]:
+            section.report.add(section, Rejected("FF19305", f"grpc.tls.{key}", "is required"))
+            return None
+    certificate, key_file, ca = (folder / each if each else None for each in named.values())
+    assert certificate is not None
+    assert key_file is not None
+    made = TlsFiles(certificate, key_file, ca, required)
+    try:
+        check_files(made)
+    except Rejected as failure:
+        section.report.add(section, Rejected("FF19305", "grpc.tls", str(failure)))
+    return made
+
+
 def _listen(grpc: Node, api: Node) -> ListenSettings:
     defaults = ListenSettings()
-    settings = ListenSettings(address=grpc.text("address", defaults.address))
+    settings = ListenSettings(grpc.text("address", defaults.address), _tls(grpc))
     api.without_effect(
         API_ELSEWHERE, "has no effect on the core; the gateway takes it as an option"
     )
@@ -150,27 +195,4 @@ def _listen(grpc: Node, api: Node) -> ListenSettings:
         api.text(key)
     grpc.check_unknown()
     api.check_unknown()
-    return settings
-
-
-def _log(log: Node) -> LogSettings:
-    level = log.text("level", "info").lower()
-    if level not in LOG_LEVELS:
-        log.report.add(
-            log,
-            Rejected(
-                "FF19305", "log.level", f"'{level}' is not one of {', '.join(sorted(LOG_LEVELS))}"
-            ),
-        )
-    json_section, defaults = log.section("json"), LogSettings()
-    settings = LogSettings(
-        level=level,
-        json=json_section.boolean("enabled", default=False),
-        filename=log.text("filename"),
-        file_bytes_max=log.size_bytes("filesize", defaults.file_bytes_max),
-        files_kept=log.integer("maxBackups", defaults.files_kept, 0, LOG_FILES_MAX),
-    )
-    json_section.plain()
-    log.without_effect(LOG_WITHOUT_EFFECT, "has no effect")
-    log.check_unknown()
     return settings

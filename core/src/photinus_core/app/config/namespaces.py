@@ -38,6 +38,9 @@ READ_IN_PART: Final = ("broadcast", "events", "histograms", "privatemessaging", 
 CHART_ROWS_MAX: Final = 100_000
 """Most rows that may be counted for one bucket of a chart: it is read for every view of it."""
 
+SEVERAL: Final = ("auth", "tokens")
+"""Categories of which a namespace may have more than one plugin."""
+
 WITHOUT_EFFECT: Final = (
     "asset",
     "batch",
@@ -285,7 +288,7 @@ class _Entry:
             chosen.setdefault(plugin.category, []).append(PluginRef(plugin.name, plugin.type))
         place = self._entry
         for category, found in chosen.items():
-            if len(found) > 1 and category != "tokens":
+            if len(found) > 1 and category not in SEVERAL:
                 place.report.add(place, Rejected("FF10394", name, category))
         if "database" not in chosen:
             place.report.add(place, Rejected("FF10392", name))

@@ -64,6 +64,8 @@ def _plugin(category: str, entry: Node, discovery: DiscoverySettings) -> PluginS
         entry.report.add(entry, Rejected("FF19305", "name", str(failure)))
     if category == "database":
         return read_database(entry, name, kind)
+    if category == "auth":  # read again, with what it grants, in `access`
+        return PluginSettings(name, category, kind, config=entry.plain())
     sockets = DiscoverySettings() if category in WITHOUT_CONNECTOR else discovery
     connector = read_connector(entry, name, kind, sockets)
     if category in KNOWN_TYPES and connector is None and kind not in KNOWN_TYPES[category]:

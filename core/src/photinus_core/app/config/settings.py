@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from photinus_core.access.settings import AccessSettings
 from photinus_core.app.config.tree import Plain, Problem
 from photinus_core.cluster import EnsembleSettings
 from photinus_core.cluster.zookeeper import QUIET_S
+from photinus_core.events.changes import ChangeLimits
 from photinus_core.host import TlsFiles, WhenAway
 from photinus_core.model.ids import Namespace
 from photinus_core.namespaces.settings import NamespaceSettings
+from photinus_core.rpc.tls import TlsFiles as ServerTlsFiles
 from photinus_core.sequencing.connector_life import LifeLimits
 from photinus_core.store import PostgresSettings
 
@@ -198,6 +201,9 @@ class NodeSettings:
     log: LogSettings = field(default_factory=LogSettings)
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     connectors: DiscoverySettings = field(default_factory=DiscoverySettings)
+    access: AccessSettings = field(default_factory=AccessSettings)
+    changes: ChangeLimits = field(default_factory=ChangeLimits)
+    """What a listener to change events may cost."""
     auto_reload: bool = False
     """Whether changes of the file take effect while the node runs."""
     warnings: tuple[Problem, ...] = ()
