@@ -232,6 +232,12 @@ def firefly_sdk_step() -> Step:
     )
 
 
+def schemathesis_step() -> Step:
+    """Schemathesis, which holds a member against its OpenAPI document in a test."""
+    links = {"schemathesis": "../../../bin/schemathesis"}
+    return wheel_step("schemathesis", "installing Schemathesis (for a test)", links)
+
+
 TYPESCRIPT = ROOT / "connectors" / "example-typescript"
 
 
@@ -365,6 +371,7 @@ def test_level() -> list[Step]:
         *dev_level(),
         *cluster_level(),
         firefly_sdk_step(),
+        schemathesis_step(),
         typescript_build_step(),
         *go_build_step(
             "photinus-example-go",
