@@ -4,14 +4,7 @@ Derive from `Blockchain`, `Tokens`, `DataExchange` or `SharedStorage`, override 
 call `serve(YourClass)`. The README walks through the smallest connector.
 """
 
-from photinus_journal import (
-    Begun,
-    JournalError,
-    OperationJournal,
-    SqliteJournal,
-    SqliteWriter,
-    StoredUpdate,
-)
+from photinus_journal import Begun, OperationJournal, SqliteJournal, SqliteWriter, StoredUpdate
 
 from photinus_sdk.connector import (
     Acked,
@@ -63,7 +56,6 @@ __all__ = [
     "Exhausted",
     "Instance",
     "InsufficientFunds",
-    "JournalError",
     "NotFound",
     "NotOffered",
     "OperationJournal",

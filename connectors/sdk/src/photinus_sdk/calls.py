@@ -8,7 +8,6 @@ method.
 import asyncio
 import hashlib
 import logging
-import re
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,7 +21,7 @@ from photinus.connector.v1 import common_pb2 as common
 from photinus_journal import Begun, JournalError
 
 from photinus_sdk import errors
-from photinus_sdk.connector import Connector, overrides
+from photinus_sdk.connector import Connector, overrides, snake_case
 from photinus_sdk.context import KEY_BYTES_MAX, CallContext, StreamKey
 from photinus_sdk.errors import ConnectorError, Rejected
 from photinus_sdk.instance import Instance
@@ -207,11 +206,6 @@ async def mutation_context(
     elif method in EPOCH_REQUIRED:
         raise Rejected(f"{method} needs the leader's epoch", reason="EPOCH_REQUIRED")
     return CallContext(instance.name, method, stream, key, mutation.owner_epoch, deadline)
-
-
-def snake_case(name: str) -> str:
-    """`SubmitBatchPin` → `submit_batch_pin`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 def deadline_of(context: Context) -> float | None:

@@ -7,10 +7,13 @@ answers UNIMPLEMENTED for the rest. A class may derive from several contracts.
     class DiskStorage(SharedStorage[DiskSettings], name="disk", version="0.1.0"): ...
 """
 
+import platform
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypedDict, TypeVar, Unpack
 
 from photinus.connector.v1 import common_pb2 as common
 from photinus.connector.v1 import connector_pb2 as connector
@@ -26,12 +29,18 @@ from photinus_journal import RETENTION_DEFAULT_S, OperationJournal, SqliteJourna
 
 from photinus_sdk.context import CallContext, StreamKey
 from photinus_sdk.errors import NotOffered, Refused
-from photinus_sdk.settings import Settings
+from photinus_sdk.settings import Settings, schema_of
 
 if TYPE_CHECKING:
     from photinus_sdk.instance import Instance
 
+NAME_FORM = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
+VERSION_FORM = re.compile(r"\d+\.\d+\.\d+([-+].+)?")
+PROTOCOLS = ("v1",)
+
 S = TypeVar("S")
+Capability: TypeAlias = connector.Capability.ValueType
+ShownBy: TypeAlias = Mapping[Capability, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +109,16 @@ class Acked:
     receipts: Mapping[str, str]
 
 
+class About(TypedDict, total=False):
+    """Class arguments of a connector for Describe, where the class itself does not tell."""
+
+    version: str
+    vendor: str
+    docs_url: str
+    stability: connector.Stability.ValueType
+    multi_instance: bool
+
+
 class Connector(Generic[S]):
     """What all contracts share. One object per configured instance.
 
@@ -114,50 +133,35 @@ class Connector(Generic[S]):
 
     description: ClassVar[connector.DescribeResponse]
     settings_type: ClassVar[type[Any]] = Settings
-    extra_capabilities: ClassVar[frozenset[connector.Capability.ValueType]] = frozenset()
     limits: ClassVar[connector.Limits] = connector.Limits()
+
+    # Of a contract: capabilities, each with the methods that together show it, and those to claim.
+    shown_by: ClassVar[ShownBy] = {}
+    claimable: ClassVar[frozenset[Capability]] = frozenset()
 
     instance: "Instance"
     """Set before `start`: name, journal, data directory, status, publishing."""
 
-    def __init_subclass__(  # noqa: PLR0913 - keyword arguments of the class statement
+    def __init_subclass__(
         cls,
         *,
         name: str = "",
-        version: str = "0.0.0",
-        vendor: str = "",
-        docs_url: str = "",
-        stability: connector.Stability.ValueType = connector.STABILITY_ALPHA,
-        multi_instance: bool = False,
-        capabilities: Iterable[connector.Capability.ValueType] = (),
+        capabilities: Iterable[Capability] = (),
         limits: connector.Limits | None = None,
-        **rest: Any,
+        **about: Unpack[About],
     ) -> None:
-        super().__init_subclass__(**rest)
+        super().__init_subclass__()
         for base in getattr(cls, "__orig_bases__", ()):
-            origin, arguments = get_origin(base), get_args(base)
-            ours = isinstance(origin, type) and issubclass(origin, Connector)
-            if ours and isinstance(arguments[0], type):
-                cls.settings_type = arguments[0]
-        if not name:
-            return
-        from photinus_sdk.describe import describe  # noqa: PLC0415 - it reads the classes below
-
-        cls.extra_capabilities = frozenset(capabilities)
-        cls.limits = limits or connector.Limits()
-        if not cls.limits.idempotency_retention_s:
-            cls.limits.idempotency_retention_s = RETENTION_DEFAULT_S
-        cls.description = describe(
-            cls,
-            connector.DescribeResponse(
-                name=name,
-                version=version,
-                vendor=vendor,
-                docs_url=docs_url,
-                stability=stability,
-                multi_instance=multi_instance,
-            ),
-        )
+            for argument in getattr(base, "__args__", ()):
+                if isinstance(argument, type) and issubclass(base.__origin__, Connector):
+                    cls.settings_type = argument
+        if name:
+            cls.limits = limits or connector.Limits()
+            if not cls.limits.idempotency_retention_s:
+                cls.limits.idempotency_retention_s = RETENTION_DEFAULT_S
+            head = connector.DescribeResponse(version="0.0.0", stability=connector.STABILITY_ALPHA)
+            head.MergeFrom(connector.DescribeResponse(name=name, **about))
+            cls.description = describe(cls, head, frozenset(capabilities))
 
     async def start(self, settings: S) -> None:
         """Makes the instance ready within Configure's 30 s. Errors refuse the configuration.
@@ -215,6 +219,13 @@ class Connector(Generic[S]):
 class Blockchain(Connector[S], BlockchainMethods[CallContext]):
     """A ledger. Submissions answer once journaled; tell the end with `instance.publish`."""
 
+    shown_by: ClassVar[ShownBy] = {
+        connector.CAPABILITY_MULTIPARTY: ("submit_batch_pin", "submit_network_action"),
+        connector.CAPABILITY_CONTRACTS: ("invoke_contract", "query_contract"),
+        connector.CAPABILITY_DEPLOY: ("deploy_contract",),
+        connector.CAPABILITY_GENERATE_INTERFACE: ("generate_interface",),
+    }
+
 
 class Tokens(Connector[S], TokensMethods[CallContext]):
     """A token system. As `Blockchain` for submissions and events."""
@@ -226,6 +237,8 @@ class DataExchange(Connector[S], DataExchangeMethods[CallContext]):
     `upload_blob` and `download_blob` are as in `SharedStorage`; the first answer of a download has the size.
     """
 
+    claimable = frozenset({connector.CAPABILITY_RECEIPTS, connector.CAPABILITY_RESUME})
+
 
 class SharedStorage(Connector[S], SharedStorageMethods[CallContext]):
     """Content-addressed storage: the same bytes have the same reference.
@@ -234,7 +247,55 @@ class SharedStorage(Connector[S], SharedStorageMethods[CallContext]):
     `download` is an async generator of bytes that fit the reference. The kit cuts long chunks.
     """
 
+    shown_by: ClassVar[ShownBy] = {connector.CAPABILITY_PINNING: ("pin", "unpin")}
+    claimable = frozenset({connector.CAPABILITY_RESUME})
 
-def overrides(cls: type, base: type, method: str) -> bool:
+
+Class = type[Connector[Any]]
+
+
+def overrides(cls: Class, base: Class, method: str) -> bool:
     """Whether a class brings its own `method` of `base`."""
     return getattr(cls, method) is not getattr(base, method)
+
+
+def contracts_of(cls: Class) -> list[Class]:
+    """The contracts a class fulfils, as their base classes, in the order of the protocol."""
+    contracts: tuple[Class, ...] = (Blockchain, Tokens, DataExchange, SharedStorage)
+    return [base for base in contracts if issubclass(cls, base)]
+
+
+def describe(
+    cls: Class, head: connector.DescribeResponse, claimed: frozenset[Capability]
+) -> connector.DescribeResponse:
+    """Completes `head` from the class. Raises TypeError for what no core would accept."""
+    if not NAME_FORM.fullmatch(head.name):
+        raise TypeError(f"{head.name!r} is no connector name: 1 to 63 of a-z, 0-9, dot and dash")
+    if not VERSION_FORM.fullmatch(head.version):
+        raise TypeError(f"{head.version!r} is no semantic version")
+    fulfilled = contracts_of(cls)
+    if not fulfilled:
+        raise TypeError(f"{cls.__name__} derives from no contract (Blockchain, SharedStorage, …)")
+    unknown = claimed.difference(*(base.claimable for base in fulfilled))
+    if unknown:
+        names = ", ".join(connector.Capability.Name(value) for value in sorted(unknown))
+        raise TypeError(f"{names} cannot be claimed by name for the contracts of {cls.__name__}")
+    head.protocols.extend(PROTOCOLS)
+    head.config_schema_json = schema_of(cls.settings_type)
+    head.build.language = f"Python {platform.python_version()}"
+    head.build.kit = f"photinus-sdk {metadata.version('photinus-sdk')}"
+    for base in fulfilled:
+        has = {connector.CAPABILITY_OPERATIONS, *(claimed & base.claimable)}
+        for capability, methods in base.shown_by.items():
+            if all(overrides(cls, base, method) for method in methods):
+                has.add(capability)
+        if base is not SharedStorage or overrides(cls, Connector, "listen"):
+            has.add(connector.CAPABILITY_EVENTS)  # of submissions at least, their ends
+        kind = connector.ContractKind.Value(f"CONTRACT_KIND_{snake_case(base.__name__).upper()}")
+        head.contracts.add(kind=kind, capabilities=sorted(has), limits=cls.limits)
+    return head
+
+
+def snake_case(name: str) -> str:
+    """`SubmitBatchPin` → `submit_batch_pin`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

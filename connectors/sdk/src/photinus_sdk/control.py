@@ -53,8 +53,7 @@ class ControlService:
         if not name:
             raise Rejected(f"The metadata {INSTANCE_HEADER} is missing", reason="INSTANCE_REQUIRED")
         if name not in self.instances:
-            absent = f"The instance {name} is not configured in this process"
-            raise Refused(absent, reason="NOT_CONFIGURED")
+            raise Refused(f"{name} is not configured in this process", reason="NOT_CONFIGURED")
         return self.instances[name]
 
     async def describe(self, request: object, context: Context) -> connector.DescribeResponse:
@@ -81,19 +80,16 @@ class ControlService:
             if instance is None:
                 instance = await self._created(request, settings)
             elif request.revision < instance.revision:
-                newer = (
-                    f"Revision {request.revision} is older than {instance.revision}, in force now"
-                )
+                newer = f"Revision {instance.revision}, a later one, is in force"
                 raise Refused(newer, reason="STALE_REVISION")
             elif instance.config_digest != digest:
                 await instance.author.reconfigure(settings)
             instance.revision, instance.config_digest = request.revision, digest
             instance.cluster_id = request.cluster_id
             instance.resume()
+            contracts, store_id = self._cls.description.contracts, instance.journal.store_id
             return connector.ConfigureResponse(
-                contracts=self._cls.description.contracts,
-                store_id=instance.journal.store_id,
-                diagnostics=diagnostics,
+                contracts=contracts, store_id=store_id, diagnostics=diagnostics
             )
 
     async def notify_registration(
@@ -138,9 +134,8 @@ class ControlService:
         token = request.page_token or "0"
         if not token.isdecimal():
             raise Rejected("The page token is not one of this connector", reason="INVALID_TOKEN")
-        size = min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
-        listed = instance.journal.list_operations(stream, request.state, size, int(token))
-        page, after = await listed
+        size, journal = min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX), instance.journal
+        page, after = await journal.list_operations(stream, request.state, size, int(token))
         token = str(after) if after else ""
         return operations.ListOperationsResponse(operations=page, next_page_token=token)
 

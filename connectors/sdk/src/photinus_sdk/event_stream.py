@@ -16,7 +16,15 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from photinus.connector.v1 import event_pb2 as events
 
 from photinus_sdk.calls import Context, Find, unexpected
-from photinus_sdk.connector import Acked, CheckpointLost, Connector, Events, Passed, Subscription
+from photinus_sdk.connector import (
+    Acked,
+    CheckpointLost,
+    Connector,
+    Events,
+    Passed,
+    Subscription,
+    overrides,
+)
 from photinus_sdk.context import StreamKey
 from photinus_sdk.errors import ConnectorError, NotOffered, Rejected, Unavailable
 from photinus_sdk.instance import Instance
@@ -79,14 +87,15 @@ class StreamSession:
             raise Rejected(wanted, reason="WINDOW_TOO_SMALL")
         self.epoch, self.closed = opening.owner_epoch, asyncio.Event()
         self._instance, self._key, self._opening, self._context = instance, key, opening, context
-        self._window = Window(
-            min(opening.window_batches, WINDOW_BATCHES_MAX),
-            min(opening.window_bytes, WINDOW_BYTES_MAX),
+        opened = events.Opened(
+            window_batches=min(opening.window_batches, WINDOW_BATCHES_MAX),
+            window_bytes=min(opening.window_bytes, WINDOW_BYTES_MAX),
+            batch_size=min(opening.batch_size or BATCH_SIZE_DEFAULT, BATCH_SIZE_MAX),
         )
-        self._batch_size = min(opening.batch_size or BATCH_SIZE_DEFAULT, BATCH_SIZE_MAX)
-        self._out = Outgoing(self._batch_size, self._window.bytes_max)
+        self._window = Window(opened.window_batches, opened.window_bytes)
+        self._out = Outgoing(opened.batch_size, opened.window_bytes)
         # What is to be sent beside batches, and a batch that waits for room in the window.
-        self._frames: deque[events.StreamResponse] = deque()
+        self._frames = deque([events.StreamResponse(opened=opened)])
         self._ready: tuple[events.StreamResponse, SentBatch] | None = None
         self._wake, self._space = asyncio.Event(), asyncio.Event()
         # Each ack is higher than the one before, so that the window bounds them.
@@ -125,14 +134,8 @@ class StreamSession:
 
     async def run(self, frames: AsyncIterator[events.StreamRequest]) -> None:
         """Serves the stream until the core leaves, or Drained or Superseded was sent."""
-        opened = events.Opened(
-            window_batches=self._window.batches_max,
-            window_bytes=self._window.bytes_max,
-            batch_size=self._batch_size,
-        )
         try:
             async with self._limit:
-                await self._context.write(events.StreamResponse(opened=opened))
                 for event in self._instance.announced.values():
                     self._out.put_own(event)
                 async with asyncio.TaskGroup() as group:
@@ -196,11 +199,11 @@ class StreamSession:
     def _next_frame(self) -> tuple[events.StreamResponse | None, float]:
         """The next frame, or how long to wait for one."""
         now, window = self._loop.time(), self._window
+        if self._frames:
+            return self._frames.popleft(), 0
         if self._superseded_by:
             superseded = events.Superseded(owner_epoch=self._superseded_by)
             return events.StreamResponse(superseded=superseded), 0
-        if self._frames:
-            return self._frames.popleft(), 0
         if self._draining and window.empty:
             return events.StreamResponse(drained=events.Drained(last_seq=window.last_seq)), 0
         if now >= self._progress_at or self._out.changed:
@@ -240,7 +243,7 @@ class StreamSession:
             updates_through = max((sent.updates_through for sent in batches), default=0)
             if updates_through:
                 await self._instance.journal.updates_acked(self._key, updates_through)
-            if type(self._instance.author).acked is not Connector.acked:
+            if overrides(type(self._instance.author), Connector, "acked"):
                 # Most authors do not ask, and there are many.
                 ids = tuple(e.id for sent in batches for e in sent.batch.events if e.listener_id)
                 receipts = {receipt.event_id: receipt.manifest for receipt in ack.receipts}
@@ -293,10 +296,8 @@ class StreamSession:
         resume, wait_s, told = listener.resume, RESTART_FIRST_S, ""
         network = self._opening.network_namespace
         while True:
-            asked = Subscription(self._key, network, listener, resume, self._batch_size)
-            found = cast(
-                "AsyncGenerator[Events | Passed, None]", self._instance.author.listen(asked)
-            )
+            asked = Subscription(self._key, network, listener, resume, self._out.batch_size)
+            found = cast("AsyncGenerator[Events | Passed]", self._instance.author.listen(asked))
             try:
                 async with contextlib.aclosing(found) as source:
                     async for item in source:

@@ -26,10 +26,12 @@ class _Run:
 
     listener_id: str
     events: list[events.Event]
-    sizes: list[int]
-    behind: Events | Passed
+    checkpoint: bytes | None = None
+    fragment: bool = False
+    passed: Passed | None = None
     updates_through: int = 0
     sent: int = 0
+    sizes: list[int] = field(default_factory=list)
 
     @property
     def left(self) -> int:
@@ -97,17 +99,19 @@ class Outgoing:
 
     def put(self, listener_id: str, item: Events | Passed) -> None:
         """Takes what a source yielded. Raises Exhausted for an event that no window can hold."""
-        found = list(item.events) if isinstance(item, Events) else []
-        behind = item if found else Passed(item.checkpoint) if isinstance(item, Events) else item
-        for event in found:
+        run = _Run(listener_id, [], item.checkpoint)
+        if isinstance(item, Events):
+            run.events, run.fragment = list(item.events), item.fragment
+        for event in run.events:
             event.listener_id = listener_id
-        room = len(item.checkpoint or b"") + len(listener_id.encode()) + 16
-        self._append(_Run(listener_id, found, self._checked_sizes(found, room), behind))
+        if not run.events:
+            run.passed = item if isinstance(item, Passed) else Passed(item.checkpoint)
+        self._append(run, len(item.checkpoint or b"") + len(listener_id.encode()) + 16)
         self._settle()
 
     def put_own(self, event: events.Event, row: int = 0) -> None:
         """Takes an event without listener, with its row among the journal's updates (or 0)."""
-        self._append(_Run("", [event], self._checked_sizes([event]), Events([]), row))
+        self._append(_Run("", [event], updates_through=row))
 
     def drop_listener(self, listener_id: str) -> None:
         """Forgets what was not sent of a listener."""
@@ -139,15 +143,13 @@ class Outgoing:
             source = self._sources[run.listener_id]
             # Overtaken by these events: an earlier checkpoint would take the core back.
             source.last_seq, source.checkpoint = seq, None
-            batch.fragment = bool(run.left) or (
-                isinstance(run.behind, Events) and run.behind.fragment
-            )
+            batch.fragment = bool(run.left) or run.fragment
             if run.left:
                 break
             self._queue.popleft()
             updates_through = max(updates_through, run.updates_through)
-            if run.behind.checkpoint is not None:
-                batch.checkpoints[run.listener_id] = run.behind.checkpoint
+            if run.checkpoint is not None:
+                batch.checkpoints[run.listener_id] = run.checkpoint
             self._settle()
         return updates_through
 
@@ -168,23 +170,20 @@ class Outgoing:
         self._gap_possible = self.changed = False
         return progress
 
-    def _append(self, run: _Run) -> None:
-        self._queue.append(run)
-        self._queued_events += run.left
-
-    def _checked_sizes(self, found: list[events.Event], checkpoint_room: int = 0) -> list[int]:
-        """Upper bounds of the events' bytes in a batch."""
-        sizes = [event.ByteSize() + 8 + checkpoint_room for event in found]
+    def _append(self, run: _Run, checkpoint_room: int = 0) -> None:
+        # Upper bounds of the events' bytes in a batch.
+        run.sizes = [event.ByteSize() + 8 + checkpoint_room for event in run.events]
         limit = min(self.window_bytes - BATCH_OVERHEAD_BYTES, EVENT_BYTES_MAX)
-        for event, size in zip(found, sizes, strict=True):
+        for event, size in zip(run.events, run.sizes, strict=True):
             if size > limit:
                 message = f"The event {event.id} has {size} bytes; the core takes {limit}"
                 raise Exhausted(message, reason="EVENT_TOO_LARGE")
-        return sizes
+        self._queue.append(run)
+        self._queued_events += run.left
 
     def _settle(self) -> None:
         """Notes positions that wait behind no event."""
-        while self._queue and isinstance(passed := self._queue[0].behind, Passed):
+        while self._queue and (passed := self._queue[0].passed) is not None:
             source = self._sources[self._queue.popleft().listener_id]
             if passed.checkpoint is not None:
                 source.checkpoint = passed.checkpoint

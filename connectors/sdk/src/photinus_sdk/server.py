@@ -18,14 +18,14 @@ from typing import Any, Self
 import grpc
 import uvloop
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pool import Default
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from photinus.connector.v1 import connector_pb2
 
-from photinus_sdk.calls import Act, ContractCall, Handler, handlers_of, snake_case
-from photinus_sdk.connector import Connector
+from photinus_sdk.calls import Act, ContractCall, Handler, handlers_of
+from photinus_sdk.connector import PROTOCOLS, Connector, contracts_of, snake_case
 from photinus_sdk.control import ControlService
-from photinus_sdk.describe import PROTOCOLS, contracts_of, service_of
 from photinus_sdk.errors import ConnectorError
 from photinus_sdk.event_stream import EventService
 from photinus_sdk.logs import set_up_logs
@@ -149,6 +149,11 @@ class ConnectorServer:
         self._server.add_generic_rpc_handlers((handler,))
 
 
+def service_of(name: str) -> ServiceDescriptor:
+    """A service of the protocol; those of contracts are named as their classes."""
+    return Default().FindServiceByName(f"photinus.connector.v1.{name}Service")
+
+
 def _method_of(target: object, method: MethodDescriptor) -> Act:
     act: Act = getattr(target, snake_case(method.name))
     return act
@@ -158,7 +163,7 @@ def serve(cls: type[Connector[Any]], arguments: list[str] | None = None) -> None
     """Runs a connector until SIGTERM or SIGINT; the whole of a connector's `main`.
 
     Prints one handshake line on standard output when it can be dialled; everything else goes to
-    standard error. Exits with status 2 and one line of text when it cannot start.
+    standard error. Exits with status 1 and one line of text when it cannot start.
     """
     options = _parse(cls, arguments)
     if options.print_schema:
@@ -173,19 +178,17 @@ def serve(cls: type[Connector[Any]], arguments: list[str] | None = None) -> None
 
 async def _serve(cls: type[Connector[Any]], options: argparse.Namespace) -> None:
     ending = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ending.set)
+        asyncio.get_running_loop().add_signal_handler(number, ending.set)
     with contextlib.ExitStack() as stack:
-        address = options.address
-        given = (options.tls_cert, options.tls_key, options.tls_client_ca)
+        address, given = options.address, (options.tls_cert, options.tls_key, options.tls_client_ca)
         tls = chosen_files(given, os.environ, address, insecure=options.insecure)
         if not address:
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="photinus-"))
             address = f"unix:{directory}/connector.sock"
         server = ConnectorServer(cls, address, options.data_dir, insecure=options.insecure, tls=tls)
         await server.start()
-        if os.environ.get(LAUNCHED_VARIABLE) and _is_from_parent(sys.stdin.fileno()):
+        if os.environ.get(LAUNCHED_VARIABLE):
             _watch_parent(ending)
         handshake = {"handshake": 1, "address": server.address, "protocol": PROTOCOLS}
         handshake |= {"pid": os.getpid()} | ({"tls": True} if tls is not None else {})
@@ -195,29 +198,26 @@ async def _serve(cls: type[Connector[Any]], options: argparse.Namespace) -> None
         await server.stop()
 
 
-def _is_from_parent(number: int) -> bool:
-    """Whether a file is a pipe; event loops in C make a pair of sockets of it."""
-    mode = os.fstat(number).st_mode
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
-
-
 def _watch_parent(ending: asyncio.Event) -> None:
     """A launched connector ends with its core: standard input closes when the core is gone."""
+    loop, number = asyncio.get_running_loop(), sys.stdin.fileno()
+    mode = os.fstat(number).st_mode
 
     def on_input() -> None:
-        if not os.read(sys.stdin.fileno(), 4096):
-            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        if not os.read(number, 4096):
+            loop.remove_reader(number)
             ending.set()
 
-    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), on_input)
+    # From a parent it is a pipe; event loops in C make a pair of sockets of it.
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+        loop.add_reader(number, on_input)
 
 
 def _program() -> str:
     """What was typed to start this process: `photinus-dx`, `disk.py` or `python -m photinus_dx`."""
     main = sys.modules["__main__"].__spec__
-    if main is None:
-        return Path(sys.argv[0]).name
-    return f"python -m {main.name.removesuffix('.__main__')}"
+    known = main and f"python -m {main.name.removesuffix('.__main__')}"
+    return known or Path(sys.argv[0]).name
 
 
 def _parse(cls: type[Connector[Any]], arguments: list[str] | None) -> argparse.Namespace:
@@ -229,9 +229,7 @@ def _parse(cls: type[Connector[Any]], arguments: list[str] | None) -> argparse.N
     parser.add_argument("--insecure", action="store_true", help="allow plain TCP on loopback")
     parser.add_argument("--tls-cert", type=Path, help="PEM, for TCP; or PHOTINUS_TLS_CERT")
     parser.add_argument("--tls-key", type=Path, help="PEM, no password; or PHOTINUS_TLS_KEY")
-    parser.add_argument(
-        "--tls-client-ca", type=Path, help="who signs the core's; or PHOTINUS_TLS_CLIENT_CA"
-    )
+    parser.add_argument("--tls-client-ca", type=Path, help="PEM; or PHOTINUS_TLS_CLIENT_CA")
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--print-schema", action="store_true", help="print the settings' schema")
     return parser.parse_args(arguments)

@@ -67,16 +67,12 @@ class InvalidSettings(Exception):
 
 def schema_of(kind: type) -> str:
     """JSON Schema 2020-12 of a settings type, the same text every time."""
-    (reference,), components = msgspec.json.schema_components(
-        [kind], schema_hook=_schema_of_own_type, ref_template="#/$defs/{name}"
-    )
-    document = {"$schema": DIALECT, **reference, "$defs": components}
-    name = reference.get("$ref", "").removeprefix("#/$defs/")
-    if name in components and not _refers_to(components, name):
-        document = {"$schema": DIALECT, **components.pop(name)}
-        if components:
-            document["$defs"] = components
-    return msgspec.json.encode(document, order="sorted").decode()
+    document = msgspec.json.schema(kind, schema_hook=_schema_of_own_type)
+    parts = document.get("$defs", {})
+    name = document.get("$ref", "").removeprefix("#/$defs/")
+    if name in parts and f'"#/$defs/{name}"' not in msgspec.json.encode(parts).decode():
+        document = parts.pop(name) | ({"$defs": parts} if parts else {})
+    return msgspec.json.encode({"$schema": DIALECT, **document}, order="sorted").decode()
 
 
 def parse_settings(kind: type[S], config_json: str) -> S:
@@ -86,14 +82,11 @@ def parse_settings(kind: type[S], config_json: str) -> S:
         InvalidSettings: with a diagnostic whose pointer names the offending value.
     """
     try:
-        return msgspec.json.decode(
-            config_json or "{}", type=kind, dec_hook=_decode_own_type, strict=True
-        )
+        return msgspec.json.decode(config_json or "{}", type=kind, dec_hook=_decode_own_type)
     except msgspec.ValidationError as error:
         raise InvalidSettings([_diagnostic(str(error))]) from None
     except msgspec.DecodeError as error:
-        summary = f"The configuration is not JSON: {error}"
-        raise InvalidSettings([finding(summary)]) from None
+        raise InvalidSettings([finding(f"The configuration is not JSON: {error}")]) from None
 
 
 def finding(summary: str, pointer: str = "", *, warning: bool = False) -> common.Diagnostic:
@@ -115,10 +108,6 @@ def _decode_own_type(kind: type, value: Any) -> Any:
     if not isinstance(value, str):
         raise TypeError("Expected `str`")
     return kind(value)
-
-
-def _refers_to(components: dict[str, Any], name: str) -> bool:
-    return f'"#/$defs/{name}"' in msgspec.json.encode(components).decode()
 
 
 def _diagnostic(text: str) -> common.Diagnostic:

@@ -35,9 +35,8 @@ def prepare(address: str, *, insecure: bool, tls: bool = False) -> str:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     mode = stat.S_IMODE(path.parent.stat().st_mode)
     if mode & 0o077:
-        raise Rejected(
-            f"{path.parent} is open to others (mode {mode:o}); type: chmod 700 {path.parent}"
-        )
+        folder = path.parent
+        raise Rejected(f"{folder} is open to others (mode {mode:o}); type: chmod 700 {folder}")
     _remove_stale(path)
     return f"unix:{path}"
 
@@ -61,14 +60,10 @@ def _check_tcp(address: str, *, insecure: bool, tls: bool) -> None:
         loopback = ipaddress.ip_address(host).is_loopback
     if not port.isdecimal() or not host:
         raise Rejected(f"{address!r} is no address; write unix:/path or 127.0.0.1:port")
-    if tls:
-        return
-    if not loopback:
-        raise Rejected(
-            f"{host} is not loopback: give --tls-cert, --tls-key and --tls-client-ca;"
-            " plain TCP is for loopback only"
-        )
-    if not insecure:
+    if not tls and not loopback:
+        options = "--tls-cert, --tls-key and --tls-client-ca"
+        raise Rejected(f"{host} is not loopback: give {options}; plain TCP is for loopback only")
+    if not tls and not insecure:
         raise Rejected("Plain TCP lets every local user call the connector; add --insecure")
 
 
