@@ -318,6 +318,59 @@ async def test_ephemeral_subscriptions_begin_where_they_say(
     assert service.connections() == []
 
 
+@pytest.mark.parametrize("is_ephemeral", [True, False])
+async def test_a_restarted_namespace_goes_on_where_it_was(
+    store: Store, service: DeliveryService, subscriptions: SubscriptionService, is_ephemeral: bool
+) -> None:
+    client = Client()
+    if is_ephemeral:
+        first = service.start_ephemeral("{}", '{"readAhead":1}', client.deliver)
+    else:
+        await durable(subscriptions, '{"readAhead":1}')
+        first = service.start_durable("app", client.deliver)
+    async with running(first):
+        await append(store, 4)
+        await until(lambda: client.sequences == [1, 2])
+        first.ack(client.got[0].events[0].event.id)
+        await until(lambda: client.sequences == [1, 2, 3])
+        late = client.last()
+        await service.offsets.flush()
+    anew = DeliveryService(store, NS, SystemClock(), SubscriptionTurns(NS, LocalElector(store)))
+    task = asyncio.create_task(anew.run())
+    again = anew.start_again(first)
+    again.ack(late)
+    async with running(again):
+        await until(lambda: client.sequences == [1, 2, 3, 2, 3])
+        assert again.subscription == first.subscription
+        again.ack(late)
+        again.ack()
+        await until(lambda: client.sequences == [1, 2, 3, 2, 3, 4])
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_acks_without_an_id_are_about_what_went_out_first(
+    store: Store, service: DeliveryService, subscriptions: SubscriptionService
+) -> None:
+    clients = [Client(), Client()]
+    for name in ("a", "b"):
+        await durable(subscriptions, filters=f'{{"topic":"{name}"}}', name=name)
+    async with (
+        running(service.start_durable("a", clients[0].deliver)) as one,
+        running(service.start_durable("b", clients[1].deliver)) as two,
+    ):
+        assert one.oldest_out is two.oldest_out is None
+        await append(store, 1, topic="b")
+        await until(lambda: clients[1].sequences == [1])
+        await append(store, 1, topic="a")
+        await until(lambda: clients[0].sequences == [2])
+        assert one.oldest_out is not None
+        assert two.oldest_out is not None
+        assert two.oldest_out < one.oldest_out
+        two.ack()
+        assert two.oldest_out is None
+
+
 async def test_subscriptions_are_checked(subscriptions: SubscriptionService) -> None:
     for wanted, code in (
         (SubscriptionInput(""), "FF00140"),

@@ -306,7 +306,7 @@ async def test_a_namespace_less_ends_its_streams_and_no_others(site: Site) -> No
         one.cancel()
 
 
-async def test_web_sockets_notice_only_their_own_namespace(site: Site) -> None:
+async def test_web_sockets_go_on_when_their_namespace_restarts(site: Site) -> None:
     with gateway(site) as url:
         async with (
             aiohttp.ClientSession() as session,
@@ -316,27 +316,38 @@ async def test_web_sockets_notice_only_their_own_namespace(site: Site) -> None:
         ):
 
             async def are_there() -> bool:
-                found = await view.nodes.GetWebSockets(
-                    node_service_pb2.GetWebSocketsRequest(), timeout=CALL_S
-                )
-                names = {s.namespace for c in found.connections for s in c.subscriptions}
-                return {"one", "two"} <= names
+                return {"one", "two"} <= set(await starts(view))
 
             await until(are_there, site)
+            before = await starts(view)
             config = site.config()
             config["namespaces"]["predefined"][1]["description"] = "restarted"
+            site.write(config)
+            await in_force(site)
+            await until(are_there, site)
+            after = await starts(view)
+            assert after["one"] == before["one"]
+            assert after["two"] > before["two"], "it was started again"
+            for socket in (one, two):
+                await socket.ping()
+                assert not socket.closed
+            del config["namespaces"]["predefined"][1]
             site.write(config)
             async with asyncio.timeout(WAIT_S):
                 ended = await two.receive()
             assert ended.type is aiohttp.WSMsgType.CLOSE
             assert ended.data == aiohttp.WSCloseCode.TRY_AGAIN_LATER
-            await in_force(site)
-            await one.ping()
-            assert not one.closed
-            found = await view.nodes.GetWebSockets(
-                node_service_pb2.GetWebSocketsRequest(), timeout=CALL_S
-            )
-            assert "one" in {s.namespace for c in found.connections for s in c.subscriptions}
+
+
+async def starts(view: View) -> dict[str, int]:
+    """When the subscription of each namespace was started."""
+    request = node_service_pb2.GetWebSocketsRequest()
+    found = await view.nodes.GetWebSockets(request, timeout=CALL_S)
+    return {
+        s.namespace: s.start_time.ToNanoseconds()
+        for connection in found.connections
+        for s in connection.subscriptions
+    }
 
 
 @contextmanager

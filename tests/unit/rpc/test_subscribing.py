@@ -15,13 +15,14 @@ from photinus.api.v1 import event_pb2
 from photinus.api.v1 import event_service_pb2 as pb
 from photinus_core.events.delivery import Delivered
 from photinus_core.events.enrichment import EnrichedEvent
-from photinus_core.model.errors import NotFound, Rejected, Unavailable
+from photinus_core.model.errors import NotFound, NotReady, Rejected, Unavailable
 from photinus_core.model.events import Event, EventType
 from photinus_core.model.ids import Nanoseconds, Uuid, new_uuid
 from photinus_core.rpc import subscribing
 from photinus_core.rpc.subscribing import QUEUE_MAX, EventStream
 
 from tests.support.store_records import NS, full_message, make_subscription
+from tests.support.waiting import until
 
 ID = str(new_uuid())
 
@@ -35,6 +36,7 @@ class FakeConnection:
         self.started = Nanoseconds(7)
         self.ended = False
         self.heard: list[tuple[str, Uuid | None]] = []
+        self.oldest_out: int | None = None
 
     async def run(self) -> None:
         try:
@@ -73,6 +75,11 @@ class FakeDelivery:
         own = None if name == "absent" else make_subscription(name)
         return self._add(FakeConnection(deliver, own, name))
 
+    def start_again(self, ended: FakeConnection) -> FakeConnection:
+        assert ended.ended
+        name = "" if ended.is_ephemeral else ended.name
+        return self._add(FakeConnection(ended.deliver, ended.subscription, name))
+
     def _add(self, made: FakeConnection) -> FakeConnection:
         self.connections.append(made)
         return made
@@ -81,8 +88,11 @@ class FakeDelivery:
 class Node:
     def __init__(self) -> None:
         self.delivery = FakeDelivery()
+        self.away: dict[str, Exception] = {}
 
     def readable_namespace(self, name: str) -> Any:
+        if name in self.away:
+            raise self.away[name]
         if name not in (NS, "other"):
             raise NotFound("FF10436", name)
         return SimpleNamespace(delivery=self.delivery)
@@ -276,6 +286,58 @@ async def test_acks_reach_the_subscription_they_are_about() -> None:
         await client.start(name="absent")
         assert two.heard == [("ack", ID)] * 3
         assert len(one.heard) == 2
+
+
+async def test_an_ack_of_nothing_in_particular_is_about_the_oldest() -> None:
+    async with connected() as client:
+        for name in ("a", "b", "c"):
+            await client.start(name=name)
+        one, two, three = client.connections
+        one.oldest_out, three.oldest_out = 8, 5
+        await client.send(ack=event_pb2.Ack())
+        await client.send(nack=event_pb2.Nack())
+        await client.start(name="d")
+        assert three.heard == [("ack", None), ("nack", None)]
+        assert one.heard == two.heard == []
+        one.oldest_out = three.oldest_out = None
+        await client.send(ack=event_pb2.Ack())
+        assert "FF10175" in (await client.error())[0]
+
+
+async def test_subscriptions_begin_again_with_their_namespace() -> None:
+    async with connected() as client:
+        await client.start(name="a")
+        await client.start(ephemeral=True)
+        await client.start(namespace="other", name="b")
+        first, node = client.connections, client.node
+        node.away[NS] = NotReady("FF10441", NS)
+        client.stream.restart([NS])
+        client.stream.restart([NS])
+        await until(lambda: first[0].ended and first[1].ended)
+        assert not first[2].ended
+        node.delivery = FakeDelivery()
+        del node.away[NS]
+        await until(lambda: len(client.connections) == 2)
+        assert [(c.name, c.subscription) for c in client.connections] == [
+            (c.name, c.subscription) for c in first[:2]
+        ]
+        await client.connections[0].deliver(delivered(client.connections[0]))
+        assert (await client.next()).HasField("event"), "on the same stream"
+        ref: Any = {"namespace": NS, "name": "a"}
+        await client.send(ack=event_pb2.Ack(id=ID, subscription=ref))
+        await until(lambda: client.connections[0].heard == [("ack", ID)])
+        assert [s.name for s in client.stream.subscriptions()] == ["a", "", "b"]
+
+
+async def test_a_namespace_that_does_not_come_back_ends_its_streams() -> None:
+    client = Client()
+    await client.start(name="a")
+    client.node.away[NS] = NotFound("FF10436", NS)
+    client.stream.restart(["other"])
+    assert not client.connections[0].ended
+    client.stream.restart([NS])
+    with pytest.raises(Unavailable, match="FF19016"):
+        await client.next()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final, TypeVar
 
 from photinus_core.events.enrichment import EnrichedEvent, enrich
@@ -52,6 +53,7 @@ POLL_S: Final = 5.0
 RETRY_S: Final = 0.5
 ELSEWHERE_S: Final = 1.0
 """After this time without winning its turn a connection counts as one that stands by."""
+_turns: Final = count()
 STALE_IDS_MAX: Final = 1_000
 """Ids of taken-back sends whose late acks are ignored."""
 
@@ -127,6 +129,13 @@ class DeliveryService:
         )
         return Connection(self, deliver, autoack=autoack, own=subscription)
 
+    def start_again(self, ended: Connection) -> Connection:
+        """Starts what a connection of the namespace's former run had started, from where that ended.
+
+        Call `run` on what is returned, when the other's has ended.
+        """
+        return ended.again(self)
+
     def connections(self) -> list[Connection]:
         """What is started now, oldest first; for status."""
         return sorted(self._connections, key=lambda connection: connection.started)
@@ -197,8 +206,8 @@ class Connection:
         self._subscription: Subscription | None = own
         self._machine: Delivery[Event] | None = None
         self._lease: Lease | None = None
-        self._sent: dict[Uuid, int] = {}
-        """Sends that wait for an ack: what the client calls them, and their number."""
+        self._sent: dict[Uuid, tuple[int, int]] = {}
+        """Sends that wait for an ack, oldest first: what the client calls them, number and turn."""
         self._stale: deque[Uuid] = deque(maxlen=STALE_IDS_MAX)
         self._wake = Wake()
         self._more = True
@@ -221,6 +230,26 @@ class Connection:
     def is_ephemeral(self) -> bool:
         """Whether it ends with the connection."""
         return self._own is not None
+
+    @property
+    def oldest_out(self) -> int | None:
+        """When the oldest send that waits for an ack went out, counted over all connections."""
+        return next((turn for _, turn in self._sent.values()), None)
+
+    def again(self, service: DeliveryService) -> Connection:
+        """The same connection over another service; late acks for this one mean nothing there."""
+        self._ready.set()  # whoever waits for its start waits no longer
+        made = Connection(
+            service,
+            self._deliver,
+            autoack=self._autoack,
+            name=self._name,
+            own=self._own,
+            transport=self._transport,
+        )
+        made._ephemeral_offset = self._ephemeral_offset
+        made._stale.extend(self._stale)
+        return made
 
     @property
     def is_served(self) -> bool:
@@ -283,7 +312,7 @@ class Connection:
             return
         self._nacks += 1
         self._machine.nack(number, self._now())
-        for known, other in list(self._sent.items()):
+        for known, (other, _) in list(self._sent.items()):
             if other > number:
                 self._stale.append(known)
                 del self._sent[known]
@@ -449,7 +478,7 @@ class Connection:
         assert subscription is not None
         batch = new_uuid() if subscription.batch else None
         item = batch or events[0].event.id
-        self._sent[item] = send.number
+        self._sent[item] = send.number, next(_turns)
         await self._deliver(Delivered(subscription, batch, events))
         if self._autoack and self._sent.pop(item, None) is not None:
             self._acked(send.number)
@@ -480,7 +509,7 @@ class Connection:
         if item is None:
             item = next(iter(self._sent), None)
         if item is not None and item in self._sent:
-            return self._sent.pop(item)
+            return self._sent.pop(item)[0]
         if item is not None and item in self._stale:
             return None
         raise Rejected("FF10175")

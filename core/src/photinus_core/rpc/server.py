@@ -152,9 +152,9 @@ class ApiServer:
         await self._node.drain()
         return ended
 
-    def close_streams_of(self, namespaces: Collection[str]) -> int:
-        """Ends the event streams that use some namespaces; their clients come again."""
-        return self._events.close_streams_of(namespaces)
+    def restart_streams_of(self, namespaces: Collection[str]) -> None:
+        """Some namespaces stop: event streams go on in them when they run again."""
+        self._events.restart_streams_of(namespaces)
 
     async def aclose(self) -> None:
         """Refuses new calls, ends streams with "try another", lets calls finish for a while."""

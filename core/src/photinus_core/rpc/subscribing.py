@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
+from itertools import count
+from operator import itemgetter
 from typing import Final
 
 from photinus.api.v1 import event_pb2, subscription_pb2
@@ -22,6 +24,7 @@ from photinus_core.events.enrichment import EnrichedEvent
 from photinus_core.model.errors import (
     Forbidden,
     NotFound,
+    NotReady,
     PhotinusError,
     Rejected,
     Unauthenticated,
@@ -42,6 +45,8 @@ RECHECK_S: Final = 30.0
 """How often a client proves itself again, by what it came with."""
 STARTS_MAX: Final = 500
 """Most subscriptions of one stream."""
+AGAIN_S: Final = 0.1
+"""How often a namespace that restarts is looked for."""
 
 
 @dataclass(slots=True)
@@ -49,7 +54,12 @@ class Started:
     """One subscription of a stream."""
 
     namespace: str
+    delivery: DeliveryService
     connection: Connection
+    task: asyncio.Task[None]
+    """Delivers."""
+    restarting: bool = False
+    """Its namespace has stopped and is waited for."""
 
     @property
     def since(self) -> Nanoseconds:
@@ -83,6 +93,8 @@ class EventStream:
         self._closing = asyncio.Event()
         self._why_closing: PhotinusError | None = None
         self._failure: Exception | None = None
+        self._work = Background(f"stream {self.id}")
+        self._runs = count(1)
 
     def subscriptions(self) -> list[Started]:
         """What was started, oldest first."""
@@ -92,6 +104,18 @@ class EventStream:
         """Ends the stream: the client is told to try another replica, or why it must come again."""
         self._why_closing = why or Unavailable("FF19011")
         self._closing.set()
+
+    def restart(self, namespaces: Collection[str]) -> None:
+        """Ends what was started in some namespaces, and begins it again when they run anew.
+
+        What was delivered and not acked comes again. The stream ends with FF19016 when a namespace
+        does not come back.
+        """
+        for started in self._started:
+            if started.namespace in namespaces and not started.restarting:
+                started.restarting = True
+                started.task.cancel()
+                self._work.start(f"restart {next(self._runs)}", self._start_again(started))
 
     async def run(
         self, requests: AsyncIterator[pb.SubscribeRequest]
@@ -103,8 +127,8 @@ class EventStream:
             Unauthenticated: FF00169, what the client proved itself with is worth nothing any more.
             Forbidden: FF00170, it may not read any more what it reads.
         """
-        async with Background(f"stream {self.id}") as work:
-            work.start("reader", self._read(requests, work))
+        async with self._work as work:
+            work.start("reader", self._read(requests))
             work.start("closing", self._watch_closing())
             work.start("access", self._watch_access())
             while (response := await self._out.get()) is not None:
@@ -140,10 +164,10 @@ class EventStream:
         role = Role.READER if ephemeral else Role.WRITER
         self._calling.check(Need(Scope.NAMESPACE, role, namespace))
 
-    async def _read(self, requests: AsyncIterator[pb.SubscribeRequest], work: Background) -> None:
+    async def _read(self, requests: AsyncIterator[pb.SubscribeRequest]) -> None:
         async for request in requests:
             try:
-                await self._take(request, work)
+                await self._take(request)
             except PhotinusError as failure:
                 soft = request.HasField("start") and request.start.from_url
                 soft = soft and not isinstance(failure, Unauthenticated | Forbidden)
@@ -154,7 +178,7 @@ class EventStream:
                     break
         await self._out.put(None)
 
-    async def _take(self, request: pb.SubscribeRequest, work: Background) -> None:
+    async def _take(self, request: pb.SubscribeRequest) -> None:
         match request.WhichOneof("frame"):
             case "connect":
                 connect = request.connect
@@ -162,7 +186,7 @@ class EventStream:
                 self.user_agent = connect.user_agent
                 self._pinned = connect.namespace
             case "start":
-                await self._start(request.start, work)
+                await self._start(request.start)
             case "ack":
                 self._find(request.ack.subscription, request.ack).ack(_item(request.ack.id))
             case "nack":
@@ -170,7 +194,7 @@ class EventStream:
             case _:
                 raise Rejected("FF10177", "")
 
-    async def _start(self, start: event_pb2.Start, work: Background) -> None:
+    async def _start(self, start: event_pb2.Start) -> None:
         namespace = start.namespace or self._pinned
         if self._pinned and namespace != self._pinned:
             raise Rejected("FF10462")
@@ -196,13 +220,30 @@ class EventStream:
             if any(s.namespace == namespace and s.name == start.name for s in self._started):
                 raise Rejected("FF19002", "name", f"'{start.name}' is started already")
             connection = delivery.start_durable(start.name, self._deliver, autoack=autoack)
-        started = Started(namespace, connection)
+        task = self._work.start(f"delivery {next(self._runs)}", connection.run())
+        started = Started(namespace, delivery, connection, task)
         self._started.append(started)
-        work.start(f"delivery {len(self._started)}", connection.run())
         await connection.wait_started()
         await self._out.put(
             pb.SubscribeResponse(started=event_pb2.Started(subscription=_ref(started)))
         )
+
+    async def _start_again(self, started: Started) -> None:
+        await asyncio.wait([started.task])
+        delivery = started.delivery
+        while delivery is started.delivery:
+            try:
+                delivery = self._node.readable_namespace(started.namespace).delivery
+            except NotReady:
+                pass
+            except NotFound:
+                self.close(Unavailable("FF19016"))
+                return
+            await asyncio.sleep(AGAIN_S)
+        started.delivery = delivery
+        started.connection = delivery.start_again(started.connection)
+        started.task = self._work.start(f"delivery {next(self._runs)}", started.connection.run())
+        started.restarting = False
 
     def _namespace(self, name: str, *, from_url: bool) -> DeliveryService:
         try:
@@ -224,13 +265,21 @@ class EventStream:
     def _find(
         self, ref: subscription_pb2.SubscriptionRef, frame: event_pb2.Ack | event_pb2.Nack
     ) -> Connection:
-        """The subscription an ack is about; it may be left out while there is only one."""
+        """The subscription an ack is about.
+
+        It may be left out while there is only one, and by an ack without an id: that is about what
+        was sent first of all that is out.
+        """
         if self._autoack:
             raise Rejected("FF10180")
         if not frame.HasField("subscription") or not (ref.id or ref.name):
-            if len(self._started) != 1:
+            connections = [started.connection for started in self._started]
+            if len(connections) == 1:
+                return connections[0]
+            out = [(c.oldest_out, c) for c in connections if c.oldest_out is not None]
+            if frame.id or not out:
                 raise Rejected("FF10175")
-            return self._started[0].connection
+            return min(out, key=itemgetter(0))[1]
         for started in self._started:
             known = started.connection.subscription
             if known is None:

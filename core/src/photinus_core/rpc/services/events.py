@@ -40,19 +40,13 @@ class EventServicer(Servicer, event_service_pb2_grpc.EventServiceServicer):
             stream.close()
         return len(self._streams)
 
-    def close_streams_of(self, namespaces: Collection[str]) -> int:
-        """Ends the streams with a subscription in one of some namespaces; gives how many.
+    def restart_streams_of(self, namespaces: Collection[str]) -> None:
+        """Some namespaces stop: subscriptions in them end, and begin again with their namespaces.
 
-        Their clients are told to come again, which they can at once.
+        Streams with a subscription in one that does not come back end. Idempotent.
         """
-        ending = [
-            stream
-            for stream in self.streams()
-            if any(started.namespace in namespaces for started in stream.subscriptions())
-        ]
-        for stream in ending:
-            stream.close(Unavailable("FF19016"))
-        return len(ending)
+        for stream in self.streams():
+            stream.restart(namespaces)
 
     async def ListEvents(
         self, request: pb.ListEventsRequest, context: Context
