@@ -26,7 +26,7 @@ POLL_S: Final = 0.02
 
 
 async def register_members(members: Sequence[MemberState], say: Callable[[str], None]) -> None:
-    """Registers whoever is not registered, and waits until all know each other.
+    """Registers whoever is not registered, and waits until all replicas serve and know each other.
 
     Raises:
         StartError: a member does not start, or a registration is not confirmed.
@@ -50,6 +50,9 @@ async def register_members(members: Sequence[MemberState], say: Callable[[str], 
         for member, channel in zip(members, channels, strict=True):
             await _knows_all(member, channel, len(members))
             await _is_complete(member, channel)
+            for address in member.grpc_addresses[1:]:
+                async with grpc.aio.insecure_channel(address) as replica:
+                    await _started(member, replica)
     except grpc.aio.AioRpcError as failure:
         message = f"registration failed: {failure.details()}"
         raise StartError(message) from failure
