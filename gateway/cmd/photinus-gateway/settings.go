@@ -70,6 +70,8 @@ func parse(arguments []string, output io.Writer) (*settings, error) {
 	flags.Int64Var(&options.Requests.BodyBytesMax, "body-max", bodyBytesMax, "most `bytes` of a JSON body")
 	flags.Int64Var(&options.Requests.UploadBytesMax, "upload-max", 0, "most `bytes` of an upload; 0 leaves it to the core")
 	flags.Int64Var(&options.Sockets.FrameBytesMax, "ws-frame-max", 1<<20, "most `bytes` of a client's WebSocket frame")
+	flags.DurationVar(&options.Sockets.FrameTimeout, "ws-frame-timeout", 2*time.Minute,
+		"how long a WebSocket may leave a frame untaken before it is closed")
 	flags.Int64Var(&options.Sockets.ConnectionsMax, "ws-max", 1000, "most WebSockets")
 	flags.IntVar(&found.connectionsMax, "connections-max", 10000, "most connections; others wait")
 	flags.DurationVar(&options.DrainTimeout, "drain-timeout", 10*time.Second, "longest time requests are given to end on SIGTERM")

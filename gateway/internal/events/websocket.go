@@ -43,6 +43,8 @@ const (
 type Limits struct {
 	FrameBytesMax  int64
 	ConnectionsMax int64
+	// How long a client may leave a frame untaken.
+	FrameTimeout time.Duration
 }
 
 // Sockets is the handler of /ws and of its twin below a namespace.
@@ -111,7 +113,7 @@ func (s *Sockets) Serve(w http.ResponseWriter, r *http.Request, namespace string
 		return // Accept has answered
 	}
 	conn.SetReadLimit(s.limits.FrameBytesMax)
-	bridge := &bridge{conn: conn}
+	bridge := &bridge{conn: conn, frameTimeout: s.limits.FrameTimeout}
 	bridge.run(ctx, s, r, namespace)
 }
 
@@ -145,8 +147,9 @@ type eventStream = grpc.BidiStreamingClient[apiv1.SubscribeRequest, apiv1.Subscr
 
 // bridge joins one socket with one stream.
 type bridge struct {
-	conn   *websocket.Conn
-	stream eventStream
+	conn         *websocket.Conn
+	stream       eventStream
+	frameTimeout time.Duration
 }
 
 func (b *bridge) run(ctx context.Context, s *Sockets, r *http.Request, namespace string) {
@@ -226,11 +229,19 @@ func (b *bridge) write(ctx context.Context) {
 			refusal = failure.GetError()
 		}
 		if frame := writeFrame(response); frame != nil {
-			if err := b.conn.Write(ctx, websocket.MessageText, frame); err != nil {
+			if b.give(ctx, frame) != nil {
 				return
 			}
 		}
 	}
+}
+
+// give writes a frame to the socket. A client that takes nothing for as long as the limit loses the socket: another one may
+// be waiting for its subscription.
+func (b *bridge) give(ctx context.Context, frame []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, b.frameTimeout)
+	defer cancel()
+	return b.conn.Write(ctx, websocket.MessageText, frame)
 }
 
 // end closes the socket of a stream that ended by itself: clients reconnect.

@@ -55,7 +55,7 @@ func testOptions() Options {
 		DrainTimeout: 5 * time.Second,
 		CORS:         CORS{Origins: []string{"*"}, Methods: []string{"GET", "POST"}, Headers: []string{"*"}, Credentials: true, MaxAge: time.Minute},
 		Requests:     rest.Limits{BodyBytesMax: 1 << 20, Timeout: time.Minute, TimeoutMax: time.Minute},
-		Sockets:      events.Limits{FrameBytesMax: 4096, ConnectionsMax: 3},
+		Sockets:      events.Limits{FrameBytesMax: 4096, ConnectionsMax: 3, FrameTimeout: time.Minute},
 	}
 }
 

@@ -368,6 +368,26 @@ func TestSlowClientStopsTheStream(t *testing.T) {
 	}
 }
 
+func TestClientThatTakesNothingLosesItsSocket(t *testing.T) {
+	gateway := newGateway(t, func(options *Options) { options.Sockets.FrameTimeout = 200 * time.Millisecond })
+	ended := make(chan struct{})
+	gateway.core.streams[apiv1.EventService_Subscribe_FullMethodName] = func(stream grpc.ServerStream) error {
+		defer close(ended)
+		delivery := &apiv1.EventDelivery{Event: &apiv1.Event{Topic: strings.Repeat("x", 16<<10)}}
+		for {
+			if err := stream.SendMsg(&apiv1.SubscribeResponse{Frame: &apiv1.SubscribeResponse_Event{Event: delivery}}); err != nil {
+				return err
+			}
+		}
+	}
+	gateway.open(t, "/ws")
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		t.Fatal("the stream of a client that reads nothing goes on")
+	}
+}
+
 func TestShutdownClosesSockets(t *testing.T) {
 	gateway := newGateway(t)
 	gateway.subscribe()
