@@ -23,6 +23,7 @@ import (
 
 	apiv1 "github.com/photinus-project/photinus/gateway/gen/photinus/api/v1"
 	"github.com/photinus-project/photinus/gateway/internal/coded"
+	"github.com/photinus-project/photinus/gateway/internal/fireflyjson"
 	"github.com/photinus-project/photinus/gateway/internal/observing"
 )
 
@@ -36,6 +37,7 @@ const (
 const (
 	closeReasonMax   = 120 // bytes that fit into a close frame
 	refusalTimeout   = 5 * time.Second
+	requestsMax      = 64 // read from a client and not given to the core yet
 	namespaceTimeout = 30 * time.Second
 )
 
@@ -113,7 +115,7 @@ func (s *Sockets) Serve(w http.ResponseWriter, r *http.Request, namespace string
 		return // Accept has answered
 	}
 	conn.SetReadLimit(s.limits.FrameBytesMax)
-	bridge := &bridge{conn: conn, frameTimeout: s.limits.FrameTimeout}
+	bridge := &bridge{conn: conn, requests: make(chan *apiv1.SubscribeRequest, requestsMax), frameTimeout: s.limits.FrameTimeout}
 	bridge.run(ctx, s, r, namespace)
 }
 
@@ -150,6 +152,10 @@ type bridge struct {
 	conn         *websocket.Conn
 	stream       eventStream
 	frameTimeout time.Duration
+	// What was read and not sent.
+	requests chan *apiv1.SubscribeRequest
+	// Whether the core sends runs of events, and so takes runs of acks.
+	hasRuns atomic.Bool
 }
 
 func (b *bridge) run(ctx context.Context, s *Sockets, r *http.Request, namespace string) {
@@ -162,7 +168,7 @@ func (b *bridge) run(ctx context.Context, s *Sockets, r *http.Request, namespace
 		return
 	}
 	b.stream = stream
-	connect := &apiv1.Connect{RemoteAddress: r.RemoteAddr, UserAgent: r.UserAgent(), Namespace: namespace}
+	connect := &apiv1.Connect{RemoteAddress: r.RemoteAddr, UserAgent: r.UserAgent(), Namespace: namespace, TakesRuns: true}
 	b.send(&apiv1.SubscribeRequest{Frame: &apiv1.SubscribeRequest_Connect{Connect: connect}})
 	if start := startFromURL(r.URL.Query()); start != nil {
 		b.send(&apiv1.SubscribeRequest{Frame: &apiv1.SubscribeRequest_Start{Start: start}})
@@ -173,7 +179,12 @@ func (b *bridge) run(ctx context.Context, s *Sockets, r *http.Request, namespace
 	go func() {
 		defer close(reading)
 		defer cancel()
+		var sending sync.WaitGroup
+		sending.Go(b.sendAll)
 		b.read(ctx)
+		close(b.requests)
+		defer time.AfterFunc(refusalTimeout, cancel).Stop() // a core that does not read holds up nobody
+		sending.Wait()
 	}()
 	b.write(ctx)
 	_ = b.conn.CloseNow()
@@ -192,8 +203,48 @@ func (b *bridge) read(ctx context.Context) {
 			b.refuse(ctx, err)
 			return
 		}
-		b.send(request)
+		select {
+		case b.requests <- request:
+		case <-ctx.Done():
+			return
+		}
 	}
+}
+
+// sendAll gives the core what was read, in order; acks that wait together go together.
+func (b *bridge) sendAll() {
+	for request := range b.requests {
+		for request != nil {
+			var next *apiv1.SubscribeRequest
+			if request.GetAck() != nil && b.hasRuns.Load() {
+				request, next = b.withMoreAcks(request)
+			}
+			b.send(request)
+			request = next
+		}
+	}
+}
+
+// withMoreAcks joins an ack with those that wait behind it, and gives what else it came upon.
+func (b *bridge) withMoreAcks(request *apiv1.SubscribeRequest) (joined, next *apiv1.SubscribeRequest) {
+	acks := []*apiv1.Ack{request.GetAck()}
+	for len(acks) < requestsMax && next == nil {
+		select {
+		case waiting := <-b.requests: // nil once it is closed
+			if ack := waiting.GetAck(); ack != nil {
+				acks = append(acks, ack)
+				continue
+			}
+			next = waiting
+		default:
+		}
+		break
+	}
+	if len(acks) == 1 {
+		return request, next
+	}
+	run := &apiv1.AckRun{Acks: acks}
+	return &apiv1.SubscribeRequest{Frame: &apiv1.SubscribeRequest_Acks{Acks: run}}, next
 }
 
 // send gives a request to the core. A stream that has ended is seen where it is read.
@@ -228,7 +279,14 @@ func (b *bridge) write(ctx context.Context) {
 		if failure := response.GetProtocolError(); failure.GetCloses() {
 			refusal = failure.GetError()
 		}
-		if frame := writeFrame(response); frame != nil {
+		if run := response.GetEvents(); run != nil {
+			b.hasRuns.Store(true)
+			for _, event := range run.GetEvents() {
+				if b.give(ctx, fireflyjson.Encode(event)) != nil {
+					return
+				}
+			}
+		} else if frame := writeFrame(response); frame != nil {
 			if b.give(ctx, frame) != nil {
 				return
 			}

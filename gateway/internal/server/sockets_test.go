@@ -424,3 +424,61 @@ func TestOriginsOfSockets(t *testing.T) {
 		}
 	}
 }
+
+// Events that come in a run are frames of their own; acks that wait together go together once the core has sent a run.
+func TestSocketRuns(t *testing.T) {
+	gateway := newGateway(t)
+	streams := gateway.subscribe()
+	conn, _, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(gateway.url, "http")+"/ws", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.CloseNow() }()
+	stream := <-streams
+	if connect := stream.next(t).GetConnect(); !connect.GetTakesRuns() {
+		t.Fatalf("the gateway does not take runs: %v", connect)
+	}
+	run := &apiv1.EventRun{}
+	for n := range 3 {
+		run.Events = append(run.Events, &apiv1.EventDelivery{Event: &apiv1.Event{Id: fmt.Sprint(n)}})
+	}
+	stream.send <- &apiv1.SubscribeResponse{Frame: &apiv1.SubscribeResponse_Events{Events: run}}
+	for n := range 3 {
+		_, frame, err := conn.Read(t.Context())
+		if err != nil || !strings.HasPrefix(string(frame), fmt.Sprintf(`{"id":"%d",`, n)) {
+			t.Fatalf("frame %d: %s, %v", n, frame, err)
+		}
+	}
+	const acks = 500
+	for n := range acks {
+		kind := "ack"
+		if n == 250 {
+			kind = "nack"
+		}
+		if err := conn.Write(t.Context(), websocket.MessageText, fmt.Appendf(nil, `{"type":"%s","id":"%d"}`, kind, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := 0; n < acks; {
+		request := stream.next(t)
+		if request == nil {
+			t.Fatalf("the core got %d acks", n)
+		}
+		ids := []string{request.GetAck().GetId() + request.GetNack().GetId()}
+		if request.GetAcks() != nil {
+			ids = nil
+			for _, ack := range request.GetAcks().GetAcks() {
+				ids = append(ids, ack.GetId())
+			}
+		}
+		if (request.GetNack() != nil) != (n == 250) {
+			t.Fatalf("request %d is %v", n, request)
+		}
+		for _, id := range ids {
+			if id != fmt.Sprint(n) {
+				t.Fatalf("ack %d is of %s", n, id)
+			}
+			n++
+		}
+	}
+}

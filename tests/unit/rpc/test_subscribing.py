@@ -19,7 +19,7 @@ from photinus_core.model.errors import NotFound, NotReady, Rejected, Unavailable
 from photinus_core.model.events import Event, EventType
 from photinus_core.model.ids import Nanoseconds, Uuid, new_uuid
 from photinus_core.rpc import subscribing
-from photinus_core.rpc.subscribing import QUEUE_MAX, EventStream
+from photinus_core.rpc.subscribing import QUEUE_MAX, RUN_EVENTS_MAX, EventStream
 
 from tests.support.store_records import NS, full_message, make_subscription
 from tests.support.waiting import until
@@ -391,6 +391,90 @@ async def test_a_client_that_does_not_read_holds_up_only_its_own_deliveries() ->
         for _ in range(QUEUE_MAX + 10):
             assert (await client.next()).HasField("event")
         await task
+
+
+async def test_events_come_in_runs_to_who_takes_them() -> None:
+    """All that became ready before a client reads, in order; batches come alone."""
+    async with connected() as client:
+        await client.send(connect=event_pb2.Connect(takes_runs=True))
+        await client.start(name="a")
+        await client.start(name="b")
+        one, two = client.connections
+        sent = [delivered(one), delivered(two), delivered(one)]
+        for each, connection in zip(sent, (one, two, one), strict=True):
+            await connection.deliver(each)
+        run = (await client.next()).events.events
+        assert [(d.event.id, d.subscription.name) for d in run] == [
+            (each.events[0].event.id, name)
+            for each, name in zip(sent, ("a", "b", "a"), strict=True)
+        ]
+        assert run[0].event.message.hash == sent[0].events[0].message.hash  # type: ignore[union-attr]  # it has one
+        batch = new_uuid()
+        await one.deliver(delivered(one, 2, batch))
+        assert (await client.next()).event_batch.id == batch
+        again = delivered(one)
+        await one.deliver(again)
+        assert [d.event.id for d in (await client.next()).events.events] == [
+            again.events[0].event.id
+        ]
+
+
+async def test_runs_are_bounded() -> None:
+    """By events, and by bytes: what is more waits until the client reads."""
+    async with connected() as client:
+        await client.send(connect=event_pb2.Connect(takes_runs=True))
+        await client.start(name="a")
+        connection, done = client.connections[0], 0
+
+        async def deliver(count: int) -> None:
+            nonlocal done
+            for _ in range(count):
+                await connection.deliver(delivered(connection))
+                done += 1
+
+        task = asyncio.get_running_loop().create_task(deliver(RUN_EVENTS_MAX + 3))
+        await until(lambda: done == RUN_EVENTS_MAX)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert done == RUN_EVENTS_MAX
+        assert len((await client.next()).events.events) == RUN_EVENTS_MAX
+        await task
+        assert len((await client.next()).events.events) == 3
+
+
+async def test_runs_end_with_an_event_that_makes_them_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscribing, "RUN_BYTES_MAX", 1)
+    async with connected() as client:
+        await client.send(connect=event_pb2.Connect(takes_runs=True))
+        await client.start(name="a")
+        connection = client.connections[0]
+        task = asyncio.get_running_loop().create_task(connection.deliver(delivered(connection)))
+        second = asyncio.get_running_loop().create_task(connection.deliver(delivered(connection)))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert task.done()
+        assert not second.done()
+        assert len((await client.next()).events.events) == 1
+        assert len((await client.next()).events.events) == 1
+        await second
+
+
+async def test_acks_may_come_together() -> None:
+    """In order; the first that is wrong ends the stream, those before it count."""
+    async with connected() as client:
+        await client.start(name="a")
+        await client.start(name="b")
+        one, two = client.connections
+        acks = [
+            event_pb2.Ack(id=ID, subscription={"name": "a"}),
+            event_pb2.Ack(id=ID, subscription={"name": "b"}),
+            event_pb2.Ack(id=ID, subscription={"name": "absent"}),
+            event_pb2.Ack(id=ID, subscription={"name": "a"}),
+        ]
+        await client.send(acks=event_pb2.AckRun(acks=acks))
+        text, closes = await client.error()
+        assert ("FF10175" in text, closes) == (True, True)
+        assert one.heard == two.heard == [("ack", ID)]
 
 
 async def test_a_replica_that_ends_tells_its_clients() -> None:

@@ -47,7 +47,9 @@ T = TypeVar("T")
 PAGE: Final = 200
 """Most events read at once."""
 KNOWN_MAX: Final = 2 * PAGE
-"""Enriched events kept from filtering to sending."""
+"""Enriched events kept from reading to sending, until a client rests for `POLL_S`."""
+MANY: Final = 20
+"""A page of so many events is enriched whole when it is read; sending looks up what it sends, which may be one."""
 POLL_S: Final = 5.0
 """How often the log is looked at without a notification."""
 RETRY_S: Final = 0.5
@@ -412,14 +414,14 @@ class Connection:
             while not await self._has_changed(subscription):
                 if self._lease is not None:
                     await certain(self._lease)
-                if self._more and machine.room() > 0:
+                if self._more and machine.wants_more():
                     await self._read(machine, filters, known)
                 sends = machine.next(self._now())
                 if sends:
                     await self._send(sends, known)
                     continue
-                if not (self._more and machine.room() > 0):
-                    await self._wait(machine)
+                if not (self._more and machine.wants_more()):
+                    await self._wait(machine, known)
         finally:
             self._machine = None
             self._ephemeral_offset = machine.offset
@@ -449,11 +451,13 @@ class Connection:
             else:
                 page = await reader.events_after(after, limit, filters.types)
             wanted = [event for event in page if filters.wants_event(event)]
-            if filters.looks_at_references and wanted:
+            if wanted and (filters.looks_at_references or len(wanted) >= MANY):
                 enriched = await enrich(reader, wanted)
+                if filters.looks_at_references:
+                    enriched = [e for e in enriched if filters.wants_subject(e.subject)]
                 if len(known) < KNOWN_MAX:
                     known.update({e.event.sequence: e for e in enriched})
-                wanted = [e.event for e in enriched if filters.wants_subject(e.subject)]
+                wanted = [e.event for e in enriched]
         full = len(page) >= limit
         through = (
             page[-1].sequence if full else max([head, after, *(e.sequence for e in page[-1:])])
@@ -496,11 +500,13 @@ class Connection:
             for send in sends
         ]
 
-    async def _wait(self, machine: Delivery[Event]) -> None:
+    async def _wait(self, machine: Delivery[Event], known: dict[int, EnrichedEvent]) -> None:
         due = machine.next_due()
         wait_s = POLL_S if due is None else min(POLL_S, max(0.0, (due - self._now()) / 1e9))
         if not await self._wake.wait(wait_s):
             self._more = True
+            if due is None:
+                known.clear()
 
     def _settle(self, item: Uuid | None) -> int | None:
         """Takes one send off the list; None when it was taken back before."""

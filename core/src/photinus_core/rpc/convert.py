@@ -53,49 +53,69 @@ def timestamp(time: Nanoseconds | None) -> Timestamp | None:
     return Timestamp(seconds=seconds, nanos=nanos)
 
 
+def _set_time(target: Timestamp, time: Nanoseconds | None) -> None:
+    if time:
+        target.seconds, target.nanos = divmod(time, _NS)
+
+
 def header(record: MessageHeader) -> message_pb2.MessageHeader:
     """The header of a message."""
-    return message_pb2.MessageHeader(
-        id=record.id,
-        cid=record.cid or "",
-        type=record.type,
-        txtype=record.txtype,
-        author=record.author,
-        key=record.key,
-        created=timestamp(record.created),
-        namespace=record.namespace,
-        group=record.group or "",
-        topics=record.topics,
-        tag=record.tag,
-        datahash=record.datahash,
-        txparent=_transaction_ref(record.txparent),
-    )
+    made = message_pb2.MessageHeader()
+    _fill_header(made, record)
+    return made
 
 
 def message(record: Message, data: Mapping[Uuid, Data] | None = None) -> message_pb2.Message:
     """A message; with `data` its items are given in full where they are known."""
-    if data is None:
-        items = [data_pb2.DataRefOrValue(id=r.id, hash=r.hash) for r in record.data]
-    else:
-        items = [
-            inline_data(data[r.id])
-            if r.id in data
-            else data_pb2.DataRefOrValue(id=r.id, hash=r.hash)
-            for r in record.data
-        ]
-    return message_pb2.Message(
-        header=header(record.header),
-        local_namespace=record.namespace,
-        hash=record.hash,
-        batch=record.batch or "",
-        txid=record.txid or "",
-        state=record.state,
-        confirmed=timestamp(record.confirmed),
-        reject_reason=record.reject_reason,
-        data=items,
-        pins=record.pins,
-        idempotency_key=record.idempotency_key,
-    )
+    made = message_pb2.Message()
+    fill_message(made, record, data)
+    return made
+
+
+def fill_message(
+    target: message_pb2.Message, record: Message, data: Mapping[Uuid, Data] | None = None
+) -> None:
+    """`message` into an empty one that is part of a larger answer, which saves a copy."""
+    _fill_header(target.header, record.header)
+    target.local_namespace = record.namespace
+    target.hash = record.hash
+    if record.batch:
+        target.batch = record.batch
+    if record.txid:
+        target.txid = record.txid
+    target.state = record.state
+    _set_time(target.confirmed, record.confirmed)
+    if record.reject_reason:
+        target.reject_reason = record.reject_reason
+    for ref in record.data:
+        if data is not None and ref.id in data:
+            target.data.append(inline_data(data[ref.id]))
+        else:
+            target.data.add(id=ref.id, hash=ref.hash)
+    if record.pins:
+        target.pins.extend(record.pins)
+    if record.idempotency_key:
+        target.idempotency_key = record.idempotency_key
+
+
+def _fill_header(target: message_pb2.MessageHeader, record: MessageHeader) -> None:
+    target.id = record.id
+    if record.cid:
+        target.cid = record.cid
+    target.type = record.type
+    target.txtype = record.txtype
+    target.author = record.author
+    target.key = record.key
+    _set_time(target.created, record.created)
+    target.namespace = record.namespace
+    if record.group:
+        target.group = record.group
+    target.topics.extend(record.topics)
+    if record.tag:
+        target.tag = record.tag
+    target.datahash = record.datahash
+    if record.txparent is not None:
+        target.txparent.type, target.txparent.id = record.txparent.type, record.txparent.id
 
 
 def inline_data(record: Data) -> data_pb2.DataRefOrValue:
@@ -313,17 +333,25 @@ def datatype(record: Datatype) -> datatype_pb2.Datatype:
 
 def event(record: Event | NewEvent) -> event_pb2.Event:
     """An event without the object it refers to."""
-    return event_pb2.Event(
-        id=record.id,
-        sequence=record.sequence if isinstance(record, Event) else 0,
-        type=record.type,
-        namespace=record.namespace,
-        reference=record.reference,
-        correlator=record.correlator or "",
-        tx=record.tx or "",
-        topic=record.topic,
-        created=timestamp(record.created),
-    )
+    made = event_pb2.Event()
+    fill_event(made, record)
+    return made
+
+
+def fill_event(target: event_pb2.Event, record: Event | NewEvent) -> None:
+    """`event` into an empty one that is part of a larger answer, which saves a copy."""
+    target.id = record.id
+    if isinstance(record, Event):
+        target.sequence = record.sequence
+    target.type = record.type
+    target.namespace = record.namespace
+    target.reference = record.reference
+    if record.correlator:
+        target.correlator = record.correlator
+    if record.tx:
+        target.tx = record.tx
+    target.topic = record.topic
+    _set_time(target.created, record.created)
 
 
 class _Filter(msgspec.Struct):

@@ -43,10 +43,18 @@ QUEUE_MAX: Final = 16
 """Answers that may wait for the client to read."""
 RECHECK_S: Final = 30.0
 """How often a client proves itself again, by what it came with."""
+RUN_EVENTS_MAX: Final = 64
+"""Most events of a run; so many may wait for a client that takes runs to read."""
+RUN_BYTES_MAX: Final = 1024 * 1024
+"""A run ends with the event that makes it as long."""
 STARTS_MAX: Final = 500
 """Most subscriptions of one stream."""
 AGAIN_S: Final = 0.1
 """How often a namespace that restarts is looked for."""
+
+
+_NEXT_RUN: Final = pb.SubscribeResponse()
+"""Stands in the queue for whatever events are ready when it is taken."""
 
 
 @dataclass(slots=True)
@@ -90,6 +98,11 @@ class EventStream:
         self._autoack: bool | None = None
         self._started: list[Started] = []
         self._out: asyncio.Queue[pb.SubscribeResponse | None] = asyncio.Queue(QUEUE_MAX)
+        self._takes_runs = False
+        self._run = pb.SubscribeResponse()
+        self._run_bytes = 0
+        self._run_taken = asyncio.Event()
+        self._last_ref: tuple[Subscription, subscription_pb2.SubscriptionRef] | None = None
         self._closing = asyncio.Event()
         self._why_closing: PhotinusError | None = None
         self._failure: Exception | None = None
@@ -132,7 +145,7 @@ class EventStream:
             work.start("closing", self._watch_closing())
             work.start("access", self._watch_access())
             while (response := await self._out.get()) is not None:
-                yield response
+                yield self._take_run() if response is _NEXT_RUN else response
         if self._failure is not None:
             raise self._failure
 
@@ -185,10 +198,14 @@ class EventStream:
                 self.remote_address = connect.remote_address or self.remote_address
                 self.user_agent = connect.user_agent
                 self._pinned = connect.namespace
+                self._takes_runs = connect.takes_runs
             case "start":
                 await self._start(request.start)
             case "ack":
                 self._find(request.ack.subscription, request.ack).ack(_item(request.ack.id))
+            case "acks":
+                for ack in request.acks.acks:
+                    self._find(ack.subscription, ack).ack(_item(ack.id))
             case "nack":
                 self._find(request.nack.subscription, request.nack).nack(_item(request.nack.id))
             case _:
@@ -290,16 +307,43 @@ class EventStream:
         raise Rejected("FF10175")
 
     async def _deliver(self, delivered: Delivered) -> None:
-        ref = _ref_of(delivered.subscription)
-        events = [
-            event_pb2.EventDelivery(event=enriched(e), subscription=ref) for e in delivered.events
-        ]
+        ref = self._ref_of(delivered.subscription)
+        if delivered.batch is None and self._takes_runs:
+            await self._add_to_run(delivered.events[0], ref)
+            return
+        response = pb.SubscribeResponse()
         if delivered.batch is None:
-            response = pb.SubscribeResponse(event=events[0])
+            _fill_delivery(response.event, delivered.events[0], ref)
         else:
-            batch = event_pb2.EventBatch(id=delivered.batch, subscription=ref, events=events)
-            response = pb.SubscribeResponse(event_batch=batch)
+            batch = response.event_batch
+            batch.id = delivered.batch
+            batch.subscription.CopyFrom(ref)
+            for record in delivered.events:
+                _fill_delivery(batch.events.add(), record, ref)
         await self._out.put(response)
+
+    async def _add_to_run(
+        self, record: EnrichedEvent, ref: subscription_pb2.SubscriptionRef
+    ) -> None:
+        """Adds an event to the next run. The queue holds a place for it from the first one on."""
+        while len(self._run.events.events) >= RUN_EVENTS_MAX or self._run_bytes >= RUN_BYTES_MAX:
+            self._run_taken.clear()
+            await self._run_taken.wait()
+        delivery = self._run.events.events.add()
+        _fill_delivery(delivery, record, ref)
+        self._run_bytes += delivery.ByteSize()
+        if len(self._run.events.events) == 1:
+            await self._out.put(_NEXT_RUN)
+
+    def _take_run(self) -> pb.SubscribeResponse:
+        run, self._run, self._run_bytes = self._run, pb.SubscribeResponse(), 0
+        self._run_taken.set()
+        return run
+
+    def _ref_of(self, subscription: Subscription) -> subscription_pb2.SubscriptionRef:
+        if self._last_ref is None or self._last_ref[0] is not subscription:
+            self._last_ref = (subscription, _ref_of(subscription))
+        return self._last_ref[1]
 
 
 def _ref_of(subscription: Subscription) -> subscription_pb2.SubscriptionRef:
@@ -315,22 +359,35 @@ def shown(subscription: Subscription, record: EnrichedEvent) -> str:
     )
 
 
+def _fill_delivery(
+    target: event_pb2.EventDelivery, record: EnrichedEvent, ref: subscription_pb2.SubscriptionRef
+) -> None:
+    fill_enriched(target.event, record)
+    target.subscription.CopyFrom(ref)
+
+
 def enriched(record: EnrichedEvent) -> event_pb2.Event:
     """An event with the object it refers to."""
-    shown = convert.event(record.event)
+    made = event_pb2.Event()
+    fill_enriched(made, record)
+    return made
+
+
+def fill_enriched(target: event_pb2.Event, record: EnrichedEvent) -> None:
+    """`enriched` into an empty one that is part of a larger answer, which saves a copy."""
+    convert.fill_event(target, record.event)
     if record.message is not None:
-        shown.message.CopyFrom(convert.message(record.message))
+        convert.fill_message(target.message, record.message)
     if record.transaction is not None:
-        shown.transaction.CopyFrom(convert.transaction(record.transaction))
+        target.transaction.CopyFrom(convert.transaction(record.transaction))
     if record.blockchain_event is not None:
-        shown.blockchain_event.CopyFrom(convert.blockchain_event(record.blockchain_event))
+        target.blockchain_event.CopyFrom(convert.blockchain_event(record.blockchain_event))
     if record.identity is not None:
-        shown.identity.CopyFrom(convert.identity(record.identity))
+        target.identity.CopyFrom(convert.identity(record.identity))
     if record.datatype is not None:
-        shown.datatype.CopyFrom(convert.datatype(record.datatype))
+        target.datatype.CopyFrom(convert.datatype(record.datatype))
     if record.operation is not None:
-        shown.operation.CopyFrom(convert.operation(record.operation))
-    return shown
+        target.operation.CopyFrom(convert.operation(record.operation))
 
 
 def _ref(started: Started) -> subscription_pb2.SubscriptionRef:

@@ -17,8 +17,8 @@ from typing import Final, Generic, TypeVar
 BATCH_EVENTS: Final = 50
 """Events of a batch where the subscription names no number."""
 BATCH_TIMEOUT_NS: Final = 50_000_000
-READ_EVENTS: Final = 100
-"""Matching events kept ready to be sent, at least."""
+READ_EVENTS: Final = 200
+"""Matching events kept ready to be sent, at least so many at most."""
 NACK_FIRST_NS: Final = 100_000_000
 NACK_LAST_NS: Final = 30_000_000_000
 
@@ -86,8 +86,12 @@ class Delivery(Generic[E]):
         return len(self._out)
 
     def room(self) -> int:
-        """How many more matching events may be read; read when it is positive."""
+        """How many more matching events may be read."""
         return max(0, self._read_max - len(self._waiting))
+
+    def wants_more(self) -> bool:
+        """Whether it is time to read: not for every event that is sent, but before a batch waits for it."""
+        return 2 * self.room() >= self._read_max
 
     def read(self, events: Iterable[tuple[int, E]], through: int, now: int) -> None:
         """Takes a page of the log.

@@ -263,7 +263,9 @@ type Connect struct {
 	// What the client calls itself.
 	UserAgent string `protobuf:"bytes,2,opt,name=user_agent,json=userAgent,proto3" json:"user_agent,omitempty"`
 	// Pins the stream to one namespace: it is filled into frames without one, and a different one is FF10462.
-	Namespace     string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Namespace string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// True has events that are ready at the same time come as one EventRun.
+	TakesRuns     bool `protobuf:"varint,4,opt,name=takes_runs,json=takesRuns,proto3" json:"takes_runs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -319,6 +321,107 @@ func (x *Connect) GetNamespace() string {
 	return ""
 }
 
+func (x *Connect) GetTakesRuns() bool {
+	if x != nil {
+		return x.TakesRuns
+	}
+	return false
+}
+
+// Events that were ready at the same time, in their order; each is acked as if it had come alone. Batches come alone.
+type EventRun struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One or more.
+	Events        []*EventDelivery `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventRun) Reset() {
+	*x = EventRun{}
+	mi := &file_photinus_api_v1_event_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventRun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventRun) ProtoMessage() {}
+
+func (x *EventRun) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_event_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventRun.ProtoReflect.Descriptor instead.
+func (*EventRun) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_event_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *EventRun) GetEvents() []*EventDelivery {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+// Several acks at once, in their order.
+//
+// Errors: as Ack, for the first one that fails; those before it count.
+type AckRun struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One or more.
+	Acks          []*Ack `protobuf:"bytes,1,rep,name=acks,proto3" json:"acks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AckRun) Reset() {
+	*x = AckRun{}
+	mi := &file_photinus_api_v1_event_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AckRun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AckRun) ProtoMessage() {}
+
+func (x *AckRun) ProtoReflect() protoreflect.Message {
+	mi := &file_photinus_api_v1_event_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AckRun.ProtoReflect.Descriptor instead.
+func (*AckRun) Descriptor() ([]byte, []int) {
+	return file_photinus_api_v1_event_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *AckRun) GetAcks() []*Ack {
+	if x != nil {
+		return x.Acks
+	}
+	return nil
+}
+
 // Starts a subscription.
 //
 // Errors: FF10178 neither name nor ephemeral, or no namespace; FF10436 unknown namespace; FF10462 other namespace than the
@@ -347,7 +450,7 @@ type Start struct {
 
 func (x *Start) Reset() {
 	*x = Start{}
-	mi := &file_photinus_api_v1_event_proto_msgTypes[3]
+	mi := &file_photinus_api_v1_event_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -359,7 +462,7 @@ func (x *Start) String() string {
 func (*Start) ProtoMessage() {}
 
 func (x *Start) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_event_proto_msgTypes[3]
+	mi := &file_photinus_api_v1_event_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -372,7 +475,7 @@ func (x *Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Start.ProtoReflect.Descriptor instead.
 func (*Start) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_event_proto_rawDescGZIP(), []int{3}
+	return file_photinus_api_v1_event_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Start) GetNamespace() string {
@@ -439,7 +542,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_photinus_api_v1_event_proto_msgTypes[4]
+	mi := &file_photinus_api_v1_event_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -451,7 +554,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_event_proto_msgTypes[4]
+	mi := &file_photinus_api_v1_event_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -464,7 +567,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_event_proto_rawDescGZIP(), []int{4}
+	return file_photinus_api_v1_event_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Ack) GetId() string {
@@ -496,7 +599,7 @@ type Nack struct {
 
 func (x *Nack) Reset() {
 	*x = Nack{}
-	mi := &file_photinus_api_v1_event_proto_msgTypes[5]
+	mi := &file_photinus_api_v1_event_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +611,7 @@ func (x *Nack) String() string {
 func (*Nack) ProtoMessage() {}
 
 func (x *Nack) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_event_proto_msgTypes[5]
+	mi := &file_photinus_api_v1_event_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +624,7 @@ func (x *Nack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Nack.ProtoReflect.Descriptor instead.
 func (*Nack) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_event_proto_rawDescGZIP(), []int{5}
+	return file_photinus_api_v1_event_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Nack) GetId() string {
@@ -549,7 +652,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_photinus_api_v1_event_proto_msgTypes[6]
+	mi := &file_photinus_api_v1_event_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -561,7 +664,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_event_proto_msgTypes[6]
+	mi := &file_photinus_api_v1_event_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -574,7 +677,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_event_proto_rawDescGZIP(), []int{6}
+	return file_photinus_api_v1_event_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Started) GetSubscription() *SubscriptionRef {
@@ -599,7 +702,7 @@ type EventBatch struct {
 
 func (x *EventBatch) Reset() {
 	*x = EventBatch{}
-	mi := &file_photinus_api_v1_event_proto_msgTypes[7]
+	mi := &file_photinus_api_v1_event_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -611,7 +714,7 @@ func (x *EventBatch) String() string {
 func (*EventBatch) ProtoMessage() {}
 
 func (x *EventBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_event_proto_msgTypes[7]
+	mi := &file_photinus_api_v1_event_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -624,7 +727,7 @@ func (x *EventBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventBatch.ProtoReflect.Descriptor instead.
 func (*EventBatch) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_event_proto_rawDescGZIP(), []int{7}
+	return file_photinus_api_v1_event_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *EventBatch) GetId() string {
@@ -661,7 +764,7 @@ type ProtocolError struct {
 
 func (x *ProtocolError) Reset() {
 	*x = ProtocolError{}
-	mi := &file_photinus_api_v1_event_proto_msgTypes[8]
+	mi := &file_photinus_api_v1_event_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -673,7 +776,7 @@ func (x *ProtocolError) String() string {
 func (*ProtocolError) ProtoMessage() {}
 
 func (x *ProtocolError) ProtoReflect() protoreflect.Message {
-	mi := &file_photinus_api_v1_event_proto_msgTypes[8]
+	mi := &file_photinus_api_v1_event_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -686,7 +789,7 @@ func (x *ProtocolError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProtocolError.ProtoReflect.Descriptor instead.
 func (*ProtocolError) Descriptor() ([]byte, []int) {
-	return file_photinus_api_v1_event_proto_rawDescGZIP(), []int{8}
+	return file_photinus_api_v1_event_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ProtocolError) GetError() string {
@@ -729,12 +832,18 @@ const file_photinus_api_v1_event_proto_rawDesc = "" +
 	"\toperation\x18\x14 \x01(\v2\x1a.photinus.api.v1.OperationR\toperation\"\x93\x01\n" +
 	"\rEventDelivery\x124\n" +
 	"\x05event\x18\x01 \x01(\v2\x16.photinus.api.v1.EventB\x06\xaa\xbb\x18\x02(\x01R\x05event\x12L\n" +
-	"\fsubscription\x18\x02 \x01(\v2 .photinus.api.v1.SubscriptionRefB\x06\xaa\xbb\x18\x02 \x02R\fsubscription\"m\n" +
+	"\fsubscription\x18\x02 \x01(\v2 .photinus.api.v1.SubscriptionRefB\x06\xaa\xbb\x18\x02 \x02R\fsubscription\"\x8c\x01\n" +
 	"\aConnect\x12%\n" +
 	"\x0eremote_address\x18\x01 \x01(\tR\rremoteAddress\x12\x1d\n" +
 	"\n" +
 	"user_agent\x18\x02 \x01(\tR\tuserAgent\x12\x1c\n" +
-	"\tnamespace\x18\x03 \x01(\tR\tnamespace\"\xa2\x02\n" +
+	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12\x1d\n" +
+	"\n" +
+	"takes_runs\x18\x04 \x01(\bR\ttakesRuns\"B\n" +
+	"\bEventRun\x126\n" +
+	"\x06events\x18\x01 \x03(\v2\x1e.photinus.api.v1.EventDeliveryR\x06events\"2\n" +
+	"\x06AckRun\x12(\n" +
+	"\x04acks\x18\x01 \x03(\v2\x14.photinus.api.v1.AckR\x04acks\"\xa2\x02\n" +
 	"\x05Start\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
@@ -774,50 +883,54 @@ func file_photinus_api_v1_event_proto_rawDescGZIP() []byte {
 	return file_photinus_api_v1_event_proto_rawDescData
 }
 
-var file_photinus_api_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_photinus_api_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_photinus_api_v1_event_proto_goTypes = []any{
 	(*Event)(nil),                 // 0: photinus.api.v1.Event
 	(*EventDelivery)(nil),         // 1: photinus.api.v1.EventDelivery
 	(*Connect)(nil),               // 2: photinus.api.v1.Connect
-	(*Start)(nil),                 // 3: photinus.api.v1.Start
-	(*Ack)(nil),                   // 4: photinus.api.v1.Ack
-	(*Nack)(nil),                  // 5: photinus.api.v1.Nack
-	(*Started)(nil),               // 6: photinus.api.v1.Started
-	(*EventBatch)(nil),            // 7: photinus.api.v1.EventBatch
-	(*ProtocolError)(nil),         // 8: photinus.api.v1.ProtocolError
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
-	(*BlockchainEvent)(nil),       // 10: photinus.api.v1.BlockchainEvent
-	(*Datatype)(nil),              // 11: photinus.api.v1.Datatype
-	(*Identity)(nil),              // 12: photinus.api.v1.Identity
-	(*Message)(nil),               // 13: photinus.api.v1.Message
-	(*Transaction)(nil),           // 14: photinus.api.v1.Transaction
-	(*Operation)(nil),             // 15: photinus.api.v1.Operation
-	(*SubscriptionRef)(nil),       // 16: photinus.api.v1.SubscriptionRef
-	(*SubscriptionFilter)(nil),    // 17: photinus.api.v1.SubscriptionFilter
-	(*SubscriptionOptions)(nil),   // 18: photinus.api.v1.SubscriptionOptions
+	(*EventRun)(nil),              // 3: photinus.api.v1.EventRun
+	(*AckRun)(nil),                // 4: photinus.api.v1.AckRun
+	(*Start)(nil),                 // 5: photinus.api.v1.Start
+	(*Ack)(nil),                   // 6: photinus.api.v1.Ack
+	(*Nack)(nil),                  // 7: photinus.api.v1.Nack
+	(*Started)(nil),               // 8: photinus.api.v1.Started
+	(*EventBatch)(nil),            // 9: photinus.api.v1.EventBatch
+	(*ProtocolError)(nil),         // 10: photinus.api.v1.ProtocolError
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*BlockchainEvent)(nil),       // 12: photinus.api.v1.BlockchainEvent
+	(*Datatype)(nil),              // 13: photinus.api.v1.Datatype
+	(*Identity)(nil),              // 14: photinus.api.v1.Identity
+	(*Message)(nil),               // 15: photinus.api.v1.Message
+	(*Transaction)(nil),           // 16: photinus.api.v1.Transaction
+	(*Operation)(nil),             // 17: photinus.api.v1.Operation
+	(*SubscriptionRef)(nil),       // 18: photinus.api.v1.SubscriptionRef
+	(*SubscriptionFilter)(nil),    // 19: photinus.api.v1.SubscriptionFilter
+	(*SubscriptionOptions)(nil),   // 20: photinus.api.v1.SubscriptionOptions
 }
 var file_photinus_api_v1_event_proto_depIdxs = []int32{
-	9,  // 0: photinus.api.v1.Event.created:type_name -> google.protobuf.Timestamp
-	10, // 1: photinus.api.v1.Event.blockchain_event:type_name -> photinus.api.v1.BlockchainEvent
-	11, // 2: photinus.api.v1.Event.datatype:type_name -> photinus.api.v1.Datatype
-	12, // 3: photinus.api.v1.Event.identity:type_name -> photinus.api.v1.Identity
-	13, // 4: photinus.api.v1.Event.message:type_name -> photinus.api.v1.Message
-	14, // 5: photinus.api.v1.Event.transaction:type_name -> photinus.api.v1.Transaction
-	15, // 6: photinus.api.v1.Event.operation:type_name -> photinus.api.v1.Operation
+	11, // 0: photinus.api.v1.Event.created:type_name -> google.protobuf.Timestamp
+	12, // 1: photinus.api.v1.Event.blockchain_event:type_name -> photinus.api.v1.BlockchainEvent
+	13, // 2: photinus.api.v1.Event.datatype:type_name -> photinus.api.v1.Datatype
+	14, // 3: photinus.api.v1.Event.identity:type_name -> photinus.api.v1.Identity
+	15, // 4: photinus.api.v1.Event.message:type_name -> photinus.api.v1.Message
+	16, // 5: photinus.api.v1.Event.transaction:type_name -> photinus.api.v1.Transaction
+	17, // 6: photinus.api.v1.Event.operation:type_name -> photinus.api.v1.Operation
 	0,  // 7: photinus.api.v1.EventDelivery.event:type_name -> photinus.api.v1.Event
-	16, // 8: photinus.api.v1.EventDelivery.subscription:type_name -> photinus.api.v1.SubscriptionRef
-	17, // 9: photinus.api.v1.Start.filter:type_name -> photinus.api.v1.SubscriptionFilter
-	18, // 10: photinus.api.v1.Start.options:type_name -> photinus.api.v1.SubscriptionOptions
-	16, // 11: photinus.api.v1.Ack.subscription:type_name -> photinus.api.v1.SubscriptionRef
-	16, // 12: photinus.api.v1.Nack.subscription:type_name -> photinus.api.v1.SubscriptionRef
-	16, // 13: photinus.api.v1.Started.subscription:type_name -> photinus.api.v1.SubscriptionRef
-	16, // 14: photinus.api.v1.EventBatch.subscription:type_name -> photinus.api.v1.SubscriptionRef
-	1,  // 15: photinus.api.v1.EventBatch.events:type_name -> photinus.api.v1.EventDelivery
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	18, // 8: photinus.api.v1.EventDelivery.subscription:type_name -> photinus.api.v1.SubscriptionRef
+	1,  // 9: photinus.api.v1.EventRun.events:type_name -> photinus.api.v1.EventDelivery
+	6,  // 10: photinus.api.v1.AckRun.acks:type_name -> photinus.api.v1.Ack
+	19, // 11: photinus.api.v1.Start.filter:type_name -> photinus.api.v1.SubscriptionFilter
+	20, // 12: photinus.api.v1.Start.options:type_name -> photinus.api.v1.SubscriptionOptions
+	18, // 13: photinus.api.v1.Ack.subscription:type_name -> photinus.api.v1.SubscriptionRef
+	18, // 14: photinus.api.v1.Nack.subscription:type_name -> photinus.api.v1.SubscriptionRef
+	18, // 15: photinus.api.v1.Started.subscription:type_name -> photinus.api.v1.SubscriptionRef
+	18, // 16: photinus.api.v1.EventBatch.subscription:type_name -> photinus.api.v1.SubscriptionRef
+	1,  // 17: photinus.api.v1.EventBatch.events:type_name -> photinus.api.v1.EventDelivery
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_photinus_api_v1_event_proto_init() }
@@ -832,14 +945,14 @@ func file_photinus_api_v1_event_proto_init() {
 	file_photinus_api_v1_operation_proto_init()
 	file_photinus_api_v1_subscription_proto_init()
 	file_photinus_api_v1_transaction_proto_init()
-	file_photinus_api_v1_event_proto_msgTypes[3].OneofWrappers = []any{}
+	file_photinus_api_v1_event_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_photinus_api_v1_event_proto_rawDesc), len(file_photinus_api_v1_event_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -264,6 +264,7 @@ type SubscribeRequest struct {
 	//	*SubscribeRequest_Start
 	//	*SubscribeRequest_Ack
 	//	*SubscribeRequest_Nack
+	//	*SubscribeRequest_Acks
 	Frame         isSubscribeRequest_Frame `protobuf_oneof:"frame"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -342,6 +343,15 @@ func (x *SubscribeRequest) GetNack() *Nack {
 	return nil
 }
 
+func (x *SubscribeRequest) GetAcks() *AckRun {
+	if x != nil {
+		if x, ok := x.Frame.(*SubscribeRequest_Acks); ok {
+			return x.Acks
+		}
+	}
+	return nil
+}
+
 type isSubscribeRequest_Frame interface {
 	isSubscribeRequest_Frame()
 }
@@ -366,6 +376,11 @@ type SubscribeRequest_Nack struct {
 	Nack *Nack `protobuf:"bytes,4,opt,name=nack,proto3,oneof"`
 }
 
+type SubscribeRequest_Acks struct {
+	// Several events or batches are done with.
+	Acks *AckRun `protobuf:"bytes,5,opt,name=acks,proto3,oneof"`
+}
+
 func (*SubscribeRequest_Connect) isSubscribeRequest_Frame() {}
 
 func (*SubscribeRequest_Start) isSubscribeRequest_Frame() {}
@@ -373,6 +388,8 @@ func (*SubscribeRequest_Start) isSubscribeRequest_Frame() {}
 func (*SubscribeRequest_Ack) isSubscribeRequest_Frame() {}
 
 func (*SubscribeRequest_Nack) isSubscribeRequest_Frame() {}
+
+func (*SubscribeRequest_Acks) isSubscribeRequest_Frame() {}
 
 // Response of Subscribe.
 type SubscribeResponse struct {
@@ -385,6 +402,7 @@ type SubscribeResponse struct {
 	//	*SubscribeResponse_Event
 	//	*SubscribeResponse_EventBatch
 	//	*SubscribeResponse_ProtocolError
+	//	*SubscribeResponse_Events
 	Frame         isSubscribeResponse_Frame `protobuf_oneof:"frame"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -463,6 +481,15 @@ func (x *SubscribeResponse) GetProtocolError() *ProtocolError {
 	return nil
 }
 
+func (x *SubscribeResponse) GetEvents() *EventRun {
+	if x != nil {
+		if x, ok := x.Frame.(*SubscribeResponse_Events); ok {
+			return x.Events
+		}
+	}
+	return nil
+}
+
 type isSubscribeResponse_Frame interface {
 	isSubscribeResponse_Frame()
 }
@@ -487,6 +514,11 @@ type SubscribeResponse_ProtocolError struct {
 	ProtocolError *ProtocolError `protobuf:"bytes,4,opt,name=protocol_error,json=protocolError,proto3,oneof"`
 }
 
+type SubscribeResponse_Events struct {
+	// Events, for a stream whose Connect asked for runs.
+	Events *EventRun `protobuf:"bytes,5,opt,name=events,proto3,oneof"`
+}
+
 func (*SubscribeResponse_Started) isSubscribeResponse_Frame() {}
 
 func (*SubscribeResponse_Event) isSubscribeResponse_Frame() {}
@@ -494,6 +526,8 @@ func (*SubscribeResponse_Event) isSubscribeResponse_Frame() {}
 func (*SubscribeResponse_EventBatch) isSubscribeResponse_Frame() {}
 
 func (*SubscribeResponse_ProtocolError) isSubscribeResponse_Frame() {}
+
+func (*SubscribeResponse_Events) isSubscribeResponse_Frame() {}
 
 var File_photinus_api_v1_event_service_proto protoreflect.FileDescriptor
 
@@ -514,19 +548,21 @@ const file_photinus_api_v1_event_service_proto_rawDesc = "" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12)\n" +
 	"\x10fetch_references\x18\x03 \x01(\bR\x0ffetchReferences\"H\n" +
 	"\x10GetEventResponse\x124\n" +
-	"\x05event\x18\x01 \x01(\v2\x16.photinus.api.v1.EventB\x06\xaa\xbb\x18\x02(\x01R\x05event\"\xd8\x01\n" +
+	"\x05event\x18\x01 \x01(\v2\x16.photinus.api.v1.EventB\x06\xaa\xbb\x18\x02(\x01R\x05event\"\x87\x02\n" +
 	"\x10SubscribeRequest\x124\n" +
 	"\aconnect\x18\x01 \x01(\v2\x18.photinus.api.v1.ConnectH\x00R\aconnect\x12.\n" +
 	"\x05start\x18\x02 \x01(\v2\x16.photinus.api.v1.StartH\x00R\x05start\x12(\n" +
 	"\x03ack\x18\x03 \x01(\v2\x14.photinus.api.v1.AckH\x00R\x03ack\x12+\n" +
-	"\x04nack\x18\x04 \x01(\v2\x15.photinus.api.v1.NackH\x00R\x04nackB\a\n" +
-	"\x05frame\"\x93\x02\n" +
+	"\x04nack\x18\x04 \x01(\v2\x15.photinus.api.v1.NackH\x00R\x04nack\x12-\n" +
+	"\x04acks\x18\x05 \x01(\v2\x17.photinus.api.v1.AckRunH\x00R\x04acksB\a\n" +
+	"\x05frame\"\xc8\x02\n" +
 	"\x11SubscribeResponse\x124\n" +
 	"\astarted\x18\x01 \x01(\v2\x18.photinus.api.v1.StartedH\x00R\astarted\x126\n" +
 	"\x05event\x18\x02 \x01(\v2\x1e.photinus.api.v1.EventDeliveryH\x00R\x05event\x12>\n" +
 	"\vevent_batch\x18\x03 \x01(\v2\x1b.photinus.api.v1.EventBatchH\x00R\n" +
 	"eventBatch\x12G\n" +
-	"\x0eprotocol_error\x18\x04 \x01(\v2\x1e.photinus.api.v1.ProtocolErrorH\x00R\rprotocolErrorB\a\n" +
+	"\x0eprotocol_error\x18\x04 \x01(\v2\x1e.photinus.api.v1.ProtocolErrorH\x00R\rprotocolError\x123\n" +
+	"\x06events\x18\x05 \x01(\v2\x19.photinus.api.v1.EventRunH\x00R\x06eventsB\a\n" +
 	"\x05frame2\x8e\x02\n" +
 	"\fEventService\x12U\n" +
 	"\n" +
@@ -560,10 +596,12 @@ var file_photinus_api_v1_event_service_proto_goTypes = []any{
 	(*Start)(nil),              // 9: photinus.api.v1.Start
 	(*Ack)(nil),                // 10: photinus.api.v1.Ack
 	(*Nack)(nil),               // 11: photinus.api.v1.Nack
-	(*Started)(nil),            // 12: photinus.api.v1.Started
-	(*EventDelivery)(nil),      // 13: photinus.api.v1.EventDelivery
-	(*EventBatch)(nil),         // 14: photinus.api.v1.EventBatch
-	(*ProtocolError)(nil),      // 15: photinus.api.v1.ProtocolError
+	(*AckRun)(nil),             // 12: photinus.api.v1.AckRun
+	(*Started)(nil),            // 13: photinus.api.v1.Started
+	(*EventDelivery)(nil),      // 14: photinus.api.v1.EventDelivery
+	(*EventBatch)(nil),         // 15: photinus.api.v1.EventBatch
+	(*ProtocolError)(nil),      // 16: photinus.api.v1.ProtocolError
+	(*EventRun)(nil),           // 17: photinus.api.v1.EventRun
 }
 var file_photinus_api_v1_event_service_proto_depIdxs = []int32{
 	6,  // 0: photinus.api.v1.ListEventsRequest.query:type_name -> photinus.api.v1.Query
@@ -573,21 +611,23 @@ var file_photinus_api_v1_event_service_proto_depIdxs = []int32{
 	9,  // 4: photinus.api.v1.SubscribeRequest.start:type_name -> photinus.api.v1.Start
 	10, // 5: photinus.api.v1.SubscribeRequest.ack:type_name -> photinus.api.v1.Ack
 	11, // 6: photinus.api.v1.SubscribeRequest.nack:type_name -> photinus.api.v1.Nack
-	12, // 7: photinus.api.v1.SubscribeResponse.started:type_name -> photinus.api.v1.Started
-	13, // 8: photinus.api.v1.SubscribeResponse.event:type_name -> photinus.api.v1.EventDelivery
-	14, // 9: photinus.api.v1.SubscribeResponse.event_batch:type_name -> photinus.api.v1.EventBatch
-	15, // 10: photinus.api.v1.SubscribeResponse.protocol_error:type_name -> photinus.api.v1.ProtocolError
-	0,  // 11: photinus.api.v1.EventService.ListEvents:input_type -> photinus.api.v1.ListEventsRequest
-	2,  // 12: photinus.api.v1.EventService.GetEvent:input_type -> photinus.api.v1.GetEventRequest
-	4,  // 13: photinus.api.v1.EventService.Subscribe:input_type -> photinus.api.v1.SubscribeRequest
-	1,  // 14: photinus.api.v1.EventService.ListEvents:output_type -> photinus.api.v1.ListEventsResponse
-	3,  // 15: photinus.api.v1.EventService.GetEvent:output_type -> photinus.api.v1.GetEventResponse
-	5,  // 16: photinus.api.v1.EventService.Subscribe:output_type -> photinus.api.v1.SubscribeResponse
-	14, // [14:17] is the sub-list for method output_type
-	11, // [11:14] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	12, // 7: photinus.api.v1.SubscribeRequest.acks:type_name -> photinus.api.v1.AckRun
+	13, // 8: photinus.api.v1.SubscribeResponse.started:type_name -> photinus.api.v1.Started
+	14, // 9: photinus.api.v1.SubscribeResponse.event:type_name -> photinus.api.v1.EventDelivery
+	15, // 10: photinus.api.v1.SubscribeResponse.event_batch:type_name -> photinus.api.v1.EventBatch
+	16, // 11: photinus.api.v1.SubscribeResponse.protocol_error:type_name -> photinus.api.v1.ProtocolError
+	17, // 12: photinus.api.v1.SubscribeResponse.events:type_name -> photinus.api.v1.EventRun
+	0,  // 13: photinus.api.v1.EventService.ListEvents:input_type -> photinus.api.v1.ListEventsRequest
+	2,  // 14: photinus.api.v1.EventService.GetEvent:input_type -> photinus.api.v1.GetEventRequest
+	4,  // 15: photinus.api.v1.EventService.Subscribe:input_type -> photinus.api.v1.SubscribeRequest
+	1,  // 16: photinus.api.v1.EventService.ListEvents:output_type -> photinus.api.v1.ListEventsResponse
+	3,  // 17: photinus.api.v1.EventService.GetEvent:output_type -> photinus.api.v1.GetEventResponse
+	5,  // 18: photinus.api.v1.EventService.Subscribe:output_type -> photinus.api.v1.SubscribeResponse
+	16, // [16:19] is the sub-list for method output_type
+	13, // [13:16] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_photinus_api_v1_event_service_proto_init() }
@@ -603,12 +643,14 @@ func file_photinus_api_v1_event_service_proto_init() {
 		(*SubscribeRequest_Start)(nil),
 		(*SubscribeRequest_Ack)(nil),
 		(*SubscribeRequest_Nack)(nil),
+		(*SubscribeRequest_Acks)(nil),
 	}
 	file_photinus_api_v1_event_service_proto_msgTypes[5].OneofWrappers = []any{
 		(*SubscribeResponse_Started)(nil),
 		(*SubscribeResponse_Event)(nil),
 		(*SubscribeResponse_EventBatch)(nil),
 		(*SubscribeResponse_ProtocolError)(nil),
+		(*SubscribeResponse_Events)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -33,7 +33,7 @@ from photinus.api.v1 import transaction_pb2 as photinus_dot_api_dot_v1_dot_trans
 from photinus.options.v1 import json_pb2 as photinus_dot_options_dot_v1_dot_json__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bphotinus/api/v1/event.proto\x12\x0fphotinus.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&photinus/api/v1/blockchain_event.proto\x1a\x1ephotinus/api/v1/datatype.proto\x1a\x1ephotinus/api/v1/identity.proto\x1a\x1dphotinus/api/v1/message.proto\x1a\x1fphotinus/api/v1/operation.proto\x1a\"photinus/api/v1/subscription.proto\x1a!photinus/api/v1/transaction.proto\x1a\x1ephotinus/options/v1/json.proto\"\x8a\x04\n\x05\x45vent\x12\x12\n\x02id\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x03\x12\x1a\n\x08sequence\x18\x02 \x01(\x03\x42\x08\xaa\xbb\x18\x04\x18\x01 \x02\x12\x14\n\x04type\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x19\n\tnamespace\x18\x04 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x19\n\treference\x18\x05 \x01(\tB\x06\xaa\xbb\x18\x02 \x03\x12\x12\n\ncorrelator\x18\x06 \x01(\t\x12\n\n\x02tx\x18\x07 \x01(\t\x12\r\n\x05topic\x18\x08 \x01(\t\x12\x33\n\x07\x63reated\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xaa\xbb\x18\x02 \x03\x12:\n\x10\x62lockchain_event\x18\n \x01(\x0b\x32 .photinus.api.v1.BlockchainEvent\x12+\n\x08\x64\x61tatype\x18\r \x01(\x0b\x32\x19.photinus.api.v1.Datatype\x12+\n\x08identity\x18\x0e \x01(\x0b\x32\x19.photinus.api.v1.Identity\x12)\n\x07message\x18\x0f \x01(\x0b\x32\x18.photinus.api.v1.Message\x12\x31\n\x0btransaction\x18\x13 \x01(\x0b\x32\x1c.photinus.api.v1.Transaction\x12-\n\toperation\x18\x14 \x01(\x0b\x32\x1a.photinus.api.v1.Operation\"~\n\rEventDelivery\x12-\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.photinus.api.v1.EventB\x06\xaa\xbb\x18\x02(\x01\x12>\n\x0csubscription\x18\x02 \x01(\x0b\x32 .photinus.api.v1.SubscriptionRefB\x06\xaa\xbb\x18\x02 \x02\"H\n\x07\x43onnect\x12\x16\n\x0eremote_address\x18\x01 \x01(\t\x12\x12\n\nuser_agent\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\"\xe3\x01\n\x05Start\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tephemeral\x18\x03 \x01(\x08\x12\x14\n\x07\x61utoack\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x33\n\x06\x66ilter\x18\x05 \x01(\x0b\x32#.photinus.api.v1.SubscriptionFilter\x12\x35\n\x07options\x18\x06 \x01(\x0b\x32$.photinus.api.v1.SubscriptionOptions\x12\x18\n\x08\x66rom_url\x18\x07 \x01(\x08\x42\x06\xaa\xbb\x18\x02\x30\x01\x42\n\n\x08_autoack\"I\n\x03\x41\x63k\x12\n\n\x02id\x18\x01 \x01(\t\x12\x36\n\x0csubscription\x18\x02 \x01(\x0b\x32 .photinus.api.v1.SubscriptionRef\"J\n\x04Nack\x12\n\n\x02id\x18\x01 \x01(\t\x12\x36\n\x0csubscription\x18\x02 \x01(\x0b\x32 .photinus.api.v1.SubscriptionRef\"A\n\x07Started\x12\x36\n\x0csubscription\x18\x01 \x01(\x0b\x32 .photinus.api.v1.SubscriptionRef\"\x98\x01\n\nEventBatch\x12\x12\n\x02id\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x03\x12>\n\x0csubscription\x18\x02 \x01(\x0b\x32 .photinus.api.v1.SubscriptionRefB\x06\xaa\xbb\x18\x02 \x02\x12\x36\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x1e.photinus.api.v1.EventDeliveryB\x06\xaa\xbb\x18\x02 \x02\">\n\rProtocolError\x12\x15\n\x05\x65rror\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x16\n\x06\x63loses\x18\x02 \x01(\x08\x42\x06\xaa\xbb\x18\x02\x30\x01\x42HZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bphotinus/api/v1/event.proto\x12\x0fphotinus.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&photinus/api/v1/blockchain_event.proto\x1a\x1ephotinus/api/v1/datatype.proto\x1a\x1ephotinus/api/v1/identity.proto\x1a\x1dphotinus/api/v1/message.proto\x1a\x1fphotinus/api/v1/operation.proto\x1a\"photinus/api/v1/subscription.proto\x1a!photinus/api/v1/transaction.proto\x1a\x1ephotinus/options/v1/json.proto\"\x8a\x04\n\x05\x45vent\x12\x12\n\x02id\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x03\x12\x1a\n\x08sequence\x18\x02 \x01(\x03\x42\x08\xaa\xbb\x18\x04\x18\x01 \x02\x12\x14\n\x04type\x18\x03 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x19\n\tnamespace\x18\x04 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x19\n\treference\x18\x05 \x01(\tB\x06\xaa\xbb\x18\x02 \x03\x12\x12\n\ncorrelator\x18\x06 \x01(\t\x12\n\n\x02tx\x18\x07 \x01(\t\x12\r\n\x05topic\x18\x08 \x01(\t\x12\x33\n\x07\x63reated\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xaa\xbb\x18\x02 \x03\x12:\n\x10\x62lockchain_event\x18\n \x01(\x0b\x32 .photinus.api.v1.BlockchainEvent\x12+\n\x08\x64\x61tatype\x18\r \x01(\x0b\x32\x19.photinus.api.v1.Datatype\x12+\n\x08identity\x18\x0e \x01(\x0b\x32\x19.photinus.api.v1.Identity\x12)\n\x07message\x18\x0f \x01(\x0b\x32\x18.photinus.api.v1.Message\x12\x31\n\x0btransaction\x18\x13 \x01(\x0b\x32\x1c.photinus.api.v1.Transaction\x12-\n\toperation\x18\x14 \x01(\x0b\x32\x1a.photinus.api.v1.Operation\"~\n\rEventDelivery\x12-\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.photinus.api.v1.EventB\x06\xaa\xbb\x18\x02(\x01\x12>\n\x0csubscription\x18\x02 \x01(\x0b\x32 .photinus.api.v1.SubscriptionRefB\x06\xaa\xbb\x18\x02 \x02\"\\\n\x07\x43onnect\x12\x16\n\x0eremote_address\x18\x01 \x01(\t\x12\x12\n\nuser_agent\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x12\n\ntakes_runs\x18\x04 \x01(\x08\":\n\x08\x45ventRun\x12.\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1e.photinus.api.v1.EventDelivery\",\n\x06\x41\x63kRun\x12\"\n\x04\x61\x63ks\x18\x01 \x03(\x0b\x32\x14.photinus.api.v1.Ack\"\xe3\x01\n\x05Start\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tephemeral\x18\x03 \x01(\x08\x12\x14\n\x07\x61utoack\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x33\n\x06\x66ilter\x18\x05 \x01(\x0b\x32#.photinus.api.v1.SubscriptionFilter\x12\x35\n\x07options\x18\x06 \x01(\x0b\x32$.photinus.api.v1.SubscriptionOptions\x12\x18\n\x08\x66rom_url\x18\x07 \x01(\x08\x42\x06\xaa\xbb\x18\x02\x30\x01\x42\n\n\x08_autoack\"I\n\x03\x41\x63k\x12\n\n\x02id\x18\x01 \x01(\t\x12\x36\n\x0csubscription\x18\x02 \x01(\x0b\x32 .photinus.api.v1.SubscriptionRef\"J\n\x04Nack\x12\n\n\x02id\x18\x01 \x01(\t\x12\x36\n\x0csubscription\x18\x02 \x01(\x0b\x32 .photinus.api.v1.SubscriptionRef\"A\n\x07Started\x12\x36\n\x0csubscription\x18\x01 \x01(\x0b\x32 .photinus.api.v1.SubscriptionRef\"\x98\x01\n\nEventBatch\x12\x12\n\x02id\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x03\x12>\n\x0csubscription\x18\x02 \x01(\x0b\x32 .photinus.api.v1.SubscriptionRefB\x06\xaa\xbb\x18\x02 \x02\x12\x36\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x1e.photinus.api.v1.EventDeliveryB\x06\xaa\xbb\x18\x02 \x02\">\n\rProtocolError\x12\x15\n\x05\x65rror\x18\x01 \x01(\tB\x06\xaa\xbb\x18\x02 \x02\x12\x16\n\x06\x63loses\x18\x02 \x01(\x08\x42\x06\xaa\xbb\x18\x02\x30\x01\x42HZFgithub.com/photinus-project/photinus/gateway/gen/photinus/api/v1;apiv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -74,17 +74,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTDELIVERY']._serialized_start=877
   _globals['_EVENTDELIVERY']._serialized_end=1003
   _globals['_CONNECT']._serialized_start=1005
-  _globals['_CONNECT']._serialized_end=1077
-  _globals['_START']._serialized_start=1080
-  _globals['_START']._serialized_end=1307
-  _globals['_ACK']._serialized_start=1309
-  _globals['_ACK']._serialized_end=1382
-  _globals['_NACK']._serialized_start=1384
-  _globals['_NACK']._serialized_end=1458
-  _globals['_STARTED']._serialized_start=1460
-  _globals['_STARTED']._serialized_end=1525
-  _globals['_EVENTBATCH']._serialized_start=1528
-  _globals['_EVENTBATCH']._serialized_end=1680
-  _globals['_PROTOCOLERROR']._serialized_start=1682
-  _globals['_PROTOCOLERROR']._serialized_end=1744
+  _globals['_CONNECT']._serialized_end=1097
+  _globals['_EVENTRUN']._serialized_start=1099
+  _globals['_EVENTRUN']._serialized_end=1157
+  _globals['_ACKRUN']._serialized_start=1159
+  _globals['_ACKRUN']._serialized_end=1203
+  _globals['_START']._serialized_start=1206
+  _globals['_START']._serialized_end=1433
+  _globals['_ACK']._serialized_start=1435
+  _globals['_ACK']._serialized_end=1508
+  _globals['_NACK']._serialized_start=1510
+  _globals['_NACK']._serialized_end=1584
+  _globals['_STARTED']._serialized_start=1586
+  _globals['_STARTED']._serialized_end=1651
+  _globals['_EVENTBATCH']._serialized_start=1654
+  _globals['_EVENTBATCH']._serialized_end=1806
+  _globals['_PROTOCOLERROR']._serialized_start=1808
+  _globals['_PROTOCOLERROR']._serialized_end=1870
 # @@protoc_insertion_point(module_scope)

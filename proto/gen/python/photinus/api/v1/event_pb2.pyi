@@ -163,26 +163,81 @@ class Connect(_message.Message):
     REMOTE_ADDRESS_FIELD_NUMBER: _builtins.int
     USER_AGENT_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
+    TAKES_RUNS_FIELD_NUMBER: _builtins.int
     remote_address: _builtins.str
     """Address of the client."""
     user_agent: _builtins.str
     """What the client calls itself."""
     namespace: _builtins.str
     """Pins the stream to one namespace: it is filled into frames without one, and a different one is FF10462."""
+    takes_runs: _builtins.bool
+    """True has events that are ready at the same time come as one EventRun."""
     def __init__(
         self,
         *,
         remote_address: _builtins.str = ...,
         user_agent: _builtins.str = ...,
         namespace: _builtins.str = ...,
+        takes_runs: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "remote_address", b"remote_address", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "remote_address", b"remote_address", "takes_runs", b"takes_runs", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Connect: _TypeAlias = Connect  # noqa: Y015
+
+@_typing.final
+class EventRun(_message.Message):
+    """Events that were ready at the same time, in their order; each is acked as if it had come alone. Batches come alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventDelivery]:
+        """One or more."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___EventDelivery] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventRun: _TypeAlias = EventRun  # noqa: Y015
+
+@_typing.final
+class AckRun(_message.Message):
+    """Several acks at once, in their order.
+
+    Errors: as Ack, for the first one that fails; those before it count.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def acks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ack]:
+        """One or more."""
+
+    def __init__(
+        self,
+        *,
+        acks: _abc.Iterable[Global___Ack] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acks", b"acks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AckRun: _TypeAlias = AckRun  # noqa: Y015
 
 @_typing.final
 class Start(_message.Message):

@@ -146,6 +146,7 @@ class SubscribeRequest(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     ACK_FIELD_NUMBER: _builtins.int
     NACK_FIELD_NUMBER: _builtins.int
+    ACKS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def connect(self) -> _event_pb2.Connect:
         """Who is behind the stream; optional, and only the first."""
@@ -162,6 +163,10 @@ class SubscribeRequest(_message.Message):
     def nack(self) -> _event_pb2.Nack:
         """An event or batch is to be delivered again."""
 
+    @_builtins.property
+    def acks(self) -> _event_pb2.AckRun:
+        """Several events or batches are done with."""
+
     def __init__(
         self,
         *,
@@ -169,12 +174,13 @@ class SubscribeRequest(_message.Message):
         start: _event_pb2.Start | None = ...,
         ack: _event_pb2.Ack | None = ...,
         nack: _event_pb2.Nack | None = ...,
+        acks: _event_pb2.AckRun | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "connect", b"connect", "frame", b"frame", "nack", b"nack", "start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "acks", b"acks", "connect", b"connect", "frame", b"frame", "nack", b"nack", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "connect", b"connect", "frame", b"frame", "nack", b"nack", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "acks", b"acks", "connect", b"connect", "frame", b"frame", "nack", b"nack", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["connect", "start", "ack", "nack"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["connect", "start", "ack", "nack", "acks"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -190,6 +196,7 @@ class SubscribeResponse(_message.Message):
     EVENT_FIELD_NUMBER: _builtins.int
     EVENT_BATCH_FIELD_NUMBER: _builtins.int
     PROTOCOL_ERROR_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def started(self) -> _event_pb2.Started:
         """A start was accepted."""
@@ -206,6 +213,10 @@ class SubscribeResponse(_message.Message):
     def protocol_error(self) -> _event_pb2.ProtocolError:
         """A request that cannot be obeyed."""
 
+    @_builtins.property
+    def events(self) -> _event_pb2.EventRun:
+        """Events, for a stream whose Connect asked for runs."""
+
     def __init__(
         self,
         *,
@@ -213,12 +224,13 @@ class SubscribeResponse(_message.Message):
         event: _event_pb2.EventDelivery | None = ...,
         event_batch: _event_pb2.EventBatch | None = ...,
         protocol_error: _event_pb2.ProtocolError | None = ...,
+        events: _event_pb2.EventRun | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "event_batch", b"event_batch", "frame", b"frame", "protocol_error", b"protocol_error", "started", b"started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "event_batch", b"event_batch", "events", b"events", "frame", b"frame", "protocol_error", b"protocol_error", "started", b"started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "event_batch", b"event_batch", "frame", b"frame", "protocol_error", b"protocol_error", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "event_batch", b"event_batch", "events", b"events", "frame", b"frame", "protocol_error", b"protocol_error", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["started", "event", "event_batch", "protocol_error"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["started", "event", "event_batch", "protocol_error", "events"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
