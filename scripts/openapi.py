@@ -202,6 +202,8 @@ class Document:
                 schema = self._body(call.output_type)
                 if route.counted:
                     schema = _counted(schema)
+                elif route.filters:
+                    schema = {"oneOf": [schema, _counted(schema)]}  # the latter with `count`
                 answer["content"] = {"application/json": {"schema": schema}}
         error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
         found["default"] = {"description": "Failure", "content": error}
