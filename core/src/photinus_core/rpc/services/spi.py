@@ -206,7 +206,10 @@ def _object(text: str) -> str | None:
     """Reads a JSON object as FireFly stores one: compact, in the order of its keys."""
     if text in ("", "null"):
         return None
-    compact = canonical_json.compact(text)
+    try:
+        compact = canonical_json.compact(text)
+    except canonical_json.InvalidJsonError as failure:
+        raise Rejected("FF19001", failure) from failure
     if not compact.startswith("{"):
         raise Rejected("FF19002", "output", "must be an object")
     return compact
