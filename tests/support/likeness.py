@@ -71,11 +71,14 @@ class Likeness:
     def __init__(self) -> None:
         self._ours: dict[str, str] = {}
         self._recorded: dict[str, str] = {}
-        self._times: list[tuple[int, int]] = []
+        self._times: dict[int, int] = {}
 
     def copy(self) -> Self:
         """Another one that knows the same; what it learns is its own."""
-        return copy.deepcopy(self)
+        other = copy.copy(self)
+        other._ours, other._recorded = dict(self._ours), dict(self._recorded)
+        other._times = dict(self._times)
+        return other
 
     def translated(self, text: str) -> str:
         """A recorded text with our ids, hashes and addresses in it, as far as they are known."""
@@ -83,7 +86,7 @@ class Likeness:
 
     def moved(self, recorded_ns: int) -> int:
         """The time of this run that corresponds to one of the recording."""
-        known = sorted(self._times)
+        known = sorted(self._times.items())
         before = known[max(bisect_right(known, (recorded_ns, 0)) - 1, 0)]
         return before[1] + recorded_ns - before[0]
 
@@ -140,7 +143,7 @@ class Likeness:
 
     def _is_same(self, kind: str, recorded: str, answered: str) -> bool:
         if kind == "time":
-            self._times.append((_nanoseconds(recorded), _nanoseconds(answered)))
+            self._times.setdefault(_nanoseconds(recorded), _nanoseconds(answered))
         if kind not in NAMED:
             return True
         if recorded in lasting_hashes():

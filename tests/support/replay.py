@@ -29,11 +29,11 @@ from tests.support.rest import ANSWER_S, Answer, Rest
 SETTLE_S: Final = 20.0
 STRANGER_S: Final = 1.0
 """How long a private message is awaited on a member that may be none of its group."""
-SAME_S: Final = 20.0
+SAME_S: Final = 10.0
 """How long a GET may take to be answered as recorded."""
 FRAME_S: Final = 30.0
 QUIET_S: Final = 0.2
-POLL_S: Final = 0.05
+POLL_S: Final = 0.1
 NANOSECONDS: Final = {10: 10**9, 13: 10**6, 19: 1}
 """What one unit of a number in a query is worth, by its digits, when the number is a time."""
 TIME_IN_QUERY: Final = re.compile(r"(?<=[=<>])(?:\d{10}|\d{13}|\d{19})\b")
