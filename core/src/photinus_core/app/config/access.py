@@ -83,9 +83,7 @@ def _of_section(section: Node, known: Collection[str]) -> AuthenticatorSettings 
         if auth.members:
             _wrong(auth, "type", f"is required: {' or '.join(KINDS)}")
         return None
-    made = read_authenticator(auth, auth.path, known)
-    auth.check_unknown()
-    return made
+    return read_authenticator(auth, auth.path, known)
 
 
 def read_authenticator(
@@ -118,6 +116,7 @@ def read_authenticator(
             return None
     granted = entry.get("grants") is not None
     grants = tuple(_grant(each, kind, namespaces) for each in entry.list("grants"))
+    entry.check_unknown()
     return None if how is None else AuthenticatorSettings(name, how, grants if granted else None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Final
 
 from photinus_core.app.config.connectors import read_connector
@@ -65,7 +66,7 @@ def _plugin(category: str, entry: Node, discovery: DiscoverySettings) -> PluginS
     if category == "database":
         return read_database(entry, name, kind)
     if category == "auth":  # read again, with what it grants, in `access`
-        return PluginSettings(name, category, kind, config=entry.plain())
+        return PluginSettings(name, category, kind, config=deepcopy(entry).plain())
     sockets = DiscoverySettings() if category in WITHOUT_CONNECTOR else discovery
     connector = read_connector(entry, name, kind, sockets)
     if category in KNOWN_TYPES and connector is None and kind not in KNOWN_TYPES[category]:
