@@ -17,6 +17,8 @@ KEYS = (REQUEST_ID_KEY, "traceparent", "tracestate")
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
+log = logging.getLogger("photinus.sdk")
+
 _carried: ContextVar[dict[str, str] | None] = ContextVar("carried", default=None)
 
 
@@ -40,6 +42,8 @@ class TracingInterceptor(grpc.aio.ServerInterceptor):
         metadata = handler_call_details.invocation_metadata or ()
         carried = {key: str(value) for key, value in metadata if key in KEYS}
         _carried.set(carried)
+        if carried:
+            log.debug("%s", handler_call_details.method)
         handler, tracer = await continuation(handler_call_details), self._tracer
         if handler is None or tracer is None or "traceparent" not in carried:
             return handler
@@ -66,7 +70,7 @@ def _tracer(name: str) -> Any:
         from opentelemetry.sdk import trace as sdk  # noqa: PLC0415 - optional
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - optional
     except ImportError:
-        logging.getLogger("photinus.sdk").warning("no spans: photinus-sdk[tracing] is missing")
+        log.warning("no spans: photinus-sdk[tracing] is missing")
         return None
     given = {} if "OTEL_SERVICE_NAME" in os.environ else {"service.name": f"photinus-{name}"}
     provider = sdk.TracerProvider(resource=resources.Resource.create(given))

@@ -33,7 +33,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import Attributes as OtelAttributes
 
 from photinus_core.app.config import TracingSettings
-from photinus_core.ports.tracing import Attributes, Metadata, origin
+from photinus_core.ports.tracing import UNTRACED, Attributes, Metadata, origin
 
 SERVICE_NAME: Final = "photinus-core"
 TRACES_PATH: Final = "v1/traces"
@@ -145,7 +145,7 @@ class OtelTracer:
         """See `ports.tracing.Tracer`."""
         found = trace.get_current_span().get_span_context()
         if not found.is_valid:
-            return "", ""
+            return UNTRACED.present()
         return trace.format_trace_id(found.trace_id), trace.format_span_id(found.span_id)
 
     def metadata(self) -> Metadata:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, TypeAlias
@@ -20,8 +21,10 @@ Method = Callable[[Any, Context], Any]
 Counted = Callable[[str, str, float], None]
 """Told of each answered call that is no stream: service and method, code, seconds."""
 
+log: Final = logging.getLogger(__name__)
+
 QUIET: Final = ("grpc.health.v1.", "grpc.reflection.")
-"""Services of which no spans are recorded."""
+"""Services of which no spans are recorded, and that are not logged."""
 
 
 class ObservingInterceptor(ServerInterceptor):
@@ -66,8 +69,11 @@ class ObservingInterceptor(ServerInterceptor):
                 code = grpc.StatusCode.CANCELLED.name
                 raise
             finally:
+                seconds = time.perf_counter() - began
                 if counted is not None:
-                    counted(name, code or _code(context), time.perf_counter() - began)
+                    counted(name, code or _code(context), seconds)
+                if log.isEnabledFor(logging.DEBUG) and not name.startswith(QUIET):
+                    log.debug("%s: %s after %.4f s", name, code or _code(context), seconds)
 
         return call
 
@@ -80,6 +86,7 @@ def _with_span(handler: Handler, name: str) -> Handler:
 
     async def call(requests: AsyncIterator[Any], context: Context) -> Any:
         with tracing.tracer().span(name, kind="server", attributes=_attributes()):
+            log.debug("%s begins", name)
             return await method(requests, context)
 
     return grpc.stream_unary_rpc_method_handler(
@@ -95,6 +102,8 @@ def _attributes() -> tracing.Attributes:
 def _code(context: Context) -> str:
     """How a call ended, as gRPC calls it."""
     code: Any = context.code()
+    if code is None:
+        return grpc.StatusCode.OK.name
     return _CODES.get(code, "UNKNOWN") if isinstance(code, int) else str(code.name)
 
 
