@@ -179,6 +179,11 @@ class NamespaceRuntime:
         return (self._known and not self.is_stopped) or self.is_started
 
     @property
+    def error(self) -> str:
+        """What keeps it from starting or leading; empty for nothing."""
+        return self._error
+
+    @property
     def multiparty(self) -> MultipartyServices:
         """The multiparty side.
 
@@ -269,12 +274,6 @@ class NamespaceRuntime:
         did = started.identity.base.did
         return await self.waiting.wait_identity(did, messages, self.patience(timeout_s))
 
-    async def look_again(self) -> None:
-        """Has the leader decide anew what is undecided (FireFly's rewind of pins).
-
-        Agreement starts over from what is stored; it decides nothing twice.
-
-        Raises:
     async def cancel_batch(self, batch: Batch) -> None:
         """Gives up an own batch that cannot be sent; one that was given up before is no error.
 
@@ -296,17 +295,18 @@ class NamespaceRuntime:
             raise Unavailable("FF19407", self.settings.name)
         await leadership.batches.cancel(batch.id)
 
+    async def look_again(self) -> None:
+        """Has the leader decide anew what is undecided (FireFly's rewind of pins).
+
+        Agreement starts over from what is stored; it decides nothing twice.
+
+        Raises:
             Rejected: FF10414, this is a gateway namespace.
         """
         self.require_multiparty()
         async with self.scope.store.write(self.scope.namespace) as tx:
             await tx.insert_wakeups([Wakeup(WakeupKind.REMOVED, "")])
 
-    async def _send_reply(self, reply: Reply) -> None:
-        await send_reply(self.sender, reply)
-
-    async def live_status(self, operation: Operation) -> str:
-        """What the ledger says of an operation now, as JSON text, or why it cannot; empty for others."""
     async def update_operation(self, change: OperationChange) -> Operation:
         """Notes how an operation stands, as somebody beside its connector says.
 
@@ -321,6 +321,11 @@ class NamespaceRuntime:
             raise NotFound("FF00164")
         return found
 
+    async def _send_reply(self, reply: Reply) -> None:
+        await send_reply(self.sender, reply)
+
+    async def live_status(self, operation: Operation) -> str:
+        """What the ledger says of an operation now, as JSON text, or why it cannot; empty for others."""
         services = self._multiparty
         if services is None or not operation.type.startswith("blockchain_"):
             return ""
@@ -540,7 +545,9 @@ class NamespaceRuntime:
             storage=storage,
             sender=sender,
             contracts=contracts,
-            governance=Governance(scope, blockchain, plugins.blockchain, self.identities, contracts),
+            governance=Governance(
+                scope, blockchain, plugins.blockchain, self.identities, contracts
+            ),
             datatypes=DatatypeDefiner(scope, self.identities, sender, compile_schema),
             publisher=publisher,
         )
