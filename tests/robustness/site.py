@@ -36,7 +36,7 @@ from tests.robustness.wiring import PROBE_S, Service, Wiring
 from tests.support.postgres import PostgresServer, create_database
 from tests.support.zookeeper import ZooKeeperServer
 
-REGISTER_S: Final = 60.0
+REGISTER_S: Final = 180.0
 RESTART_PAUSE_S: Final = 0.3
 
 
@@ -234,10 +234,15 @@ class Site:
                 await wait_ready(None, partial(_answers, f"{url}/status"), url)
                 for what in ("organizations", "nodes"):
                     path = f"{url}/network/{what}/self?confirm=true"
-                    async with http.post(path, json={}) as answer:
-                        text = await answer.text()
-                        if answer.status != 200:
-                            raise NotReadyError(f"{path}: {answer.status} {text}")
+                    try:
+                        async with http.post(path, json={}) as answer:
+                            text = await answer.text()
+                    except TimeoutError:
+                        logs = (service.child for service in self._services.values())
+                        ends = "\n".join(child.log_end() for child in logs if child is not None)
+                        raise NotReadyError(f"{path}: no answer; {ends}") from None
+                    if answer.status != 200:
+                        raise NotReadyError(f"{path}: {answer.status} {text}")
         for member in range(self.topology.members):
             await wait_ready(None, partial(self._knows_all, member), f"nodes of member {member}")
 
