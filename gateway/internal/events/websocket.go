@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	apiv1 "github.com/photinus-project/photinus/gateway/gen/photinus/api/v1"
+	"github.com/photinus-project/photinus/gateway/internal/access"
 	"github.com/photinus-project/photinus/gateway/internal/coded"
 	"github.com/photinus-project/photinus/gateway/internal/fireflyjson"
 	"github.com/photinus-project/photinus/gateway/internal/observing"
@@ -35,10 +36,9 @@ const (
 )
 
 const (
-	closeReasonMax   = 120 // bytes that fit into a close frame
-	refusalTimeout   = 5 * time.Second
-	requestsMax      = 64 // read from a client and not given to the core yet
-	namespaceTimeout = 30 * time.Second
+	closeReasonMax = 120 // bytes that fit into a close frame
+	refusalTimeout = 5 * time.Second
+	requestsMax    = 64 // read from a client and not given to the core yet
 )
 
 // Limits of sockets.
@@ -51,23 +51,23 @@ type Limits struct {
 
 // Sockets is the handler of /ws and of its twin below a namespace.
 type Sockets struct {
-	events     apiv1.EventServiceClient
-	namespaces apiv1.NamespaceServiceClient
-	limits     Limits
-	accept     *websocket.AcceptOptions
-	open       atomic.Int64
-	running    sync.WaitGroup
-	closing    context.Context
-	close      context.CancelFunc
+	events  apiv1.EventServiceClient
+	asking  *access.Asking
+	limits  Limits
+	accept  *websocket.AcceptOptions
+	open    atomic.Int64
+	running sync.WaitGroup
+	closing context.Context
+	close   context.CancelFunc
 }
 
 // New makes the handler. origins are those whose pages may open sockets, beside the gateway's own; `*` is any.
 func New(conn grpc.ClientConnInterface, limits Limits, origins []string) *Sockets {
 	sockets := &Sockets{
-		events:     apiv1.NewEventServiceClient(conn),
-		namespaces: apiv1.NewNamespaceServiceClient(conn),
-		limits:     limits,
-		accept:     &websocket.AcceptOptions{OriginPatterns: origins},
+		events: apiv1.NewEventServiceClient(conn),
+		asking: access.NewAsking(conn),
+		limits: limits,
+		accept: &websocket.AcceptOptions{OriginPatterns: origins, Subprotocols: []string{access.Subprotocol}},
 	}
 	sockets.closing, sockets.close = context.WithCancel(context.Background())
 	return sockets
@@ -104,41 +104,48 @@ func (s *Sockets) Serve(w http.ResponseWriter, r *http.Request, namespace string
 	s.running.Add(1)
 	defer s.running.Done()
 	ctx := metadata.NewOutgoingContext(r.Context(), outgoing(r))
-	if namespace != "" {
-		if failure := s.checkNamespace(ctx, namespace); failure != nil {
-			coded.Write(w, failure)
-			return
-		}
+	if failure := s.check(r, namespace); failure != nil {
+		coded.Write(w, failure)
+		return
 	}
 	conn, err := websocket.Accept(w, r, s.accept)
 	if err != nil {
 		return // Accept has answered
 	}
 	conn.SetReadLimit(s.limits.FrameBytesMax)
-	bridge := &bridge{conn: conn, requests: make(chan *apiv1.SubscribeRequest, requestsMax), frameTimeout: s.limits.FrameTimeout}
+	bridge := &bridge{
+		conn:         conn,
+		requests:     make(chan *apiv1.SubscribeRequest, requestsMax),
+		frameTimeout: s.limits.FrameTimeout,
+	}
 	bridge.run(ctx, s, r, namespace)
 }
 
 func outgoing(r *http.Request) metadata.MD {
 	found := metadata.MD{}
-	for _, name := range []string{"authorization", "traceparent", "tracestate"} {
+	for _, name := range []string{"traceparent", "tracestate"} {
 		if value := r.Header.Get(name); value != "" {
 			found.Set(name, value)
 		}
+	}
+	if authorization := access.Authorization(r); authorization != "" {
+		found.Set("authorization", authorization)
 	}
 	observing.Metadata(r.Context(), func(name, value string) { found.Set(name, value) })
 	return found
 }
 
-// checkNamespace refuses the upgrade for a namespace that is unknown or not started, both as not found.
-func (s *Sockets) checkNamespace(ctx context.Context, namespace string) *coded.Error {
-	ctx, cancel := context.WithTimeout(ctx, namespaceTimeout)
-	defer cancel()
-	_, err := s.namespaces.GetNamespace(ctx, &apiv1.GetNamespaceRequest{Namespace: namespace})
-	if err == nil {
+// check refuses the upgrade to who may not read what it asks for, as far as the request tells, and for a namespace in the
+// path that is unknown or not started, both as not found. All else is told over the socket.
+func (s *Sockets) check(r *http.Request, pinned string) *coded.Error {
+	namespace := pinned
+	if namespace == "" {
+		namespace = r.URL.Query().Get("namespace")
+	}
+	failure := s.asking.MayRead(r, namespace)
+	if failure == nil || (pinned == "" && !access.IsRefusal(failure)) {
 		return nil
 	}
-	failure := coded.From(err)
 	if failure.Status == http.StatusPreconditionFailed {
 		failure.Status = http.StatusNotFound
 	}
