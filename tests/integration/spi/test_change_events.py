@@ -24,11 +24,14 @@ from photinus_core.model.ids import Namespace, new_uuid
 from photinus_core.ports.store import Store
 from photinus_core.store import PostgresSettings, PostgresStore, SqliteStore
 
-from tests.integration.spi.conftest import NAMES, WAIT_S, Core, Gateway, core_up, gateway_up
+from tests.support.spi import NAMES, WAIT_S, Core, Gateway, core_up, gateway_up
 from tests.support.store_records import make_data, make_event, make_subscription, write
 from tests.support.waiting import until
 
 ALPHA, BETA = NAMES
+
+on_sqlite = pytest.mark.parametrize("open_store", ["sqlite"], indirect=True)
+"""For what does not depend on the database."""
 POLICY_VIOLATION = 1008
 TRY_AGAIN = 1013
 
@@ -117,6 +120,7 @@ async def test_changes_are_told_as_fireflys_frames(core: Core, gateway: Gateway)
         assert (heard["type"], heard["id"]) == ("deleted", subscription["id"])
 
 
+@on_sqlite
 async def test_filters_and_a_start_that_replaces_another(core: Core, gateway: Gateway) -> None:
     async with socket_of(gateway) as socket:
         await socket.start("subscriptions", types=["updated"], namespaces=["beta"])
@@ -143,6 +147,7 @@ async def test_filters_and_a_start_that_replaces_another(core: Core, gateway: Ga
         assert (await socket.hear())["collection"] == "events"
 
 
+@on_sqlite
 async def test_bad_frames_end_the_socket(gateway: Gateway) -> None:
     for frame, code in {
         "junk": "FF10176: Invalid data: ",
@@ -161,6 +166,7 @@ async def test_bad_frames_end_the_socket(gateway: Gateway) -> None:
             assert await socket.closed() == POLICY_VIOLATION
 
 
+@on_sqlite
 async def test_a_client_that_leaves_is_forgotten(core: Core, gateway: Gateway) -> None:
     async with socket_of(gateway) as socket:
         await socket.start("events")
@@ -170,6 +176,7 @@ async def test_a_client_that_leaves_is_forgotten(core: Core, gateway: Gateway) -
         assert tx.noted is None  # type: ignore[attr-defined]  # the adapter's own
 
 
+@on_sqlite
 async def test_a_replica_that_is_drained_sends_its_clients_elsewhere(
     core: Core, gateway: Gateway
 ) -> None:
@@ -245,6 +252,7 @@ async def test_a_client_of_one_replica_hears_what_another_one_commits(
         await until(lambda: not here.node.changes._queues)
 
 
+@on_sqlite
 async def test_wrong_requests_of_typed_clients(core: Core) -> None:
     async with core.calls() as calls:
         stream = calls.WatchChanges()

@@ -27,7 +27,7 @@ from photinus_core.rpc.errors import ErrorInterceptor
 from photinus_core.rpc.leader_calls import LeaderCalls
 from photinus_core.rpc.services.spi import SpiServicer
 
-from tests.integration.spi.conftest import WAIT_S, Gateway, gateway_up
+from tests.support.spi import WAIT_S, Gateway, gateway_up
 
 
 def configuration(*names: str, **more: Any) -> dict[str, Any]:

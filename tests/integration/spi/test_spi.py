@@ -16,10 +16,13 @@ from photinus_core.model.events import EventType
 from photinus_core.model.ids import Namespace, new_uuid
 from photinus_core.model.ledger import Operation, OperationStatus, OperationType
 
-from tests.integration.spi.conftest import NAMES, WAIT_S, Core, Gateway
+from tests.support.spi import NAMES, WAIT_S, Core, Gateway
 from tests.support.store_records import make_operation, make_transaction
 
 ALPHA, BETA = NAMES
+
+on_sqlite = pytest.mark.parametrize("open_store", ["sqlite"], indirect=True)
+"""For what does not depend on the database."""
 
 
 async def stored(
@@ -39,6 +42,7 @@ async def stored(
     return operation
 
 
+@on_sqlite
 async def test_namespaces(core: Core, gateway: Gateway) -> None:
     status, listed = await gateway.ask("GET", "/spi/v1/namespaces")
     assert (status, [n["name"] for n in listed]) == (200, ["alpha", "beta"])
@@ -162,6 +166,7 @@ WRONG: list[tuple[Any, str]] = [
 ]
 
 
+@on_sqlite
 async def test_wrong_updates_change_nothing(core: Core, gateway: Gateway) -> None:
     operation = await stored(core)
     path = f"/spi/v1/operations/{ALPHA}:{operation.id}"
@@ -173,6 +178,7 @@ async def test_wrong_updates_change_nothing(core: Core, gateway: Gateway) -> Non
     assert await events_of(core) == []
 
 
+@on_sqlite
 async def test_updates_of_what_is_not_there(core: Core, gateway: Gateway) -> None:
     said = {"status": "Succeeded"}
     for key, code in {
@@ -189,11 +195,13 @@ async def test_updates_of_what_is_not_there(core: Core, gateway: Gateway) -> Non
     assert (status, refused["error"][:7]) == (412, "FF10441"), "it is tried again later"
 
 
+@on_sqlite
 async def test_a_node_without_a_file_cannot_be_reset(core: Core, gateway: Gateway) -> None:
     status, refused = await gateway.ask("POST", "/spi/v1/reset")
     assert (status, refused["error"][:7]) == (400, "FF19052")
 
 
+@on_sqlite
 async def test_the_two_listeners_are_apart(gateway: Gateway) -> None:
     assert (await gateway.ask("GET", "/spi/v1/namespaces", base=gateway.api))[0] == 404
     assert (await gateway.ask("GET", "/api/v1/namespaces"))[0] == 404
