@@ -239,3 +239,107 @@ def test_deleted_data_and_blob_are_gone(network: RunningNetwork) -> None:
     wait_until(lambda: blob_files(member) == files)
     refused = member.post("/messages/broadcast", {"data": [{"id": stored["id"]}]}, status=400)
     assert refused["error"].startswith("FF10204:")
+
+
+def test_two_items_with_the_same_blob_are_deleted_one_by_one(network: RunningNetwork) -> None:
+    member, content = network.members[0], os.urandom(1_000)
+    first, second = upload(member, content), upload(member, content)
+    assert first["blob"]["hash"] == second["blob"]["hash"]
+    assert member.request("DELETE", f"/data/{first['id']}").status == 204
+    assert member.request("GET", f"/data/{second['id']}/blob").body == content
+    assert member.request("DELETE", f"/data/{second['id']}").status == 204
+    assert member.request("GET", f"/data/{second['id']}/blob").status == 404
+
+
+def publish(member: Member, data: str, what: str, status: int = 200, **body: str) -> dict[str, Any]:
+    answered: dict[str, Any] = member.post(f"/data/{data}/{what}/publish", body, status)
+    return answered
+
+
+def test_published_value_and_blob_say_where_they_are(network: RunningNetwork) -> None:
+    first, second = network.members
+    content = os.urandom(300_000)
+    stored, key = upload(first, content, metadata='{"n":1.0}'), new("publish")
+    blob = publish(first, stored["id"], "blob", idempotencyKey=key)
+    assert {**stored, "blob": {**stored["blob"], "public": blob["blob"]["public"]}} == blob
+    both = publish(first, stored["id"], "value")
+    assert {**blob, "public": both["public"]} == both == first.get(f"/data/{stored['id']}")
+    again = publish(first, stored["id"], "blob", 409, idempotencyKey=key)
+    (transaction,) = first.get(f"/transactions?idempotencykey={key}")
+    assert again == {
+        "error": f"FF10431: Idempotency key '{key}' already used for transaction '{transaction['id']}'"
+    }
+    assert transaction["type"] == "data_publish"
+    (operation,) = first.get(f"/transactions/{transaction['id']}/operations")
+    assert (operation["type"], operation["plugin"]) == ("sharedstorage_upload_blob", "ipfs")
+    assert operation["input"] == {"dataId": stored["id"]}
+    assert operation["output"] == {"payloadRef": blob["blob"]["public"]}
+    status = first.get(f"/transactions/{transaction['id']}/status")
+    assert (status["status"], len(status["details"])) == ("Succeeded", 1)
+    (event,) = first.get(f"/events?type=transaction_submitted&tx={transaction['id']}")
+    assert (event["topic"], event["reference"]) == ("data_publish", transaction["id"])
+    # What is in shared storage is not brought there again, and another member finds it.
+    sent = first.post("/messages/broadcast?confirm=true", {"data": [{"id": stored["id"]}]}, 200)
+    steps = first.get(f"/operations?tx={sent['txid']}&type=sharedstorage_upload_blob")
+    assert steps == []
+    second.wait_message(sent["header"]["id"])
+    assert second.request("GET", f"/data/{stored['id']}/blob").body == content
+
+
+async def test_publishing_over_grpc(network: RunningNetwork) -> None:
+    from photinus.api.v1 import data_pb2, data_service_pb2
+
+    async with Client(network.members[0].grpc_address) as client:
+        made = await client.data.CreateData(
+            data_service_pb2.CreateDataRequest(data=data_pb2.DataRefOrValue(value='"typed"'))
+        )
+        request = data_service_pb2.PublishDataValueRequest(
+            id=made.data.id, publish=data_pb2.PublishInput(idempotency_key=new("typed"))
+        )
+        published = (await client.data.PublishDataValue(request)).data
+        assert published.public
+        with pytest.raises(PhotinusError) as taken:
+            await client.data.PublishDataValue(request)
+        with pytest.raises(PhotinusError) as none:
+            await client.data.PublishDataBlob(
+                data_service_pb2.PublishDataBlobRequest(id=made.data.id)
+            )
+    assert (taken.value.code, none.value.code) == ("FF10431", "FF10241")
+
+
+@pytest.mark.parametrize("what", ["value", "blob"])
+def test_what_cannot_be_published_is_refused(network: RunningNetwork, what: str) -> None:
+    member = network.members[0]
+    before = member.get("/transactions?type=data_publish&count&limit=1")["total"]
+    value = member.post("/data", {"value": 1})["id"]
+    long = publish(member, value, what, 400, idempotencyKey="k" * 257)
+    assert long["error"].startswith("FF00135")
+    unknown = publish(member, str(uuid.uuid4()), what, 404)
+    assert unknown == {"error": "FF10109: Not found"}
+    assert publish(member, "junk", what, 400)["error"].startswith("FF00138")
+    if what == "blob":
+        assert publish(member, value, what, 404)["error"].startswith("FF10241")
+    path = f"/data/{value}/{what}/publish"
+    assert member.request("POST", path, b"{}", {"Content-Type": "text/html"}).status == 415
+    for body in (b"[]", b"1", b'{"idempotencyKey":1}', b"{", b"null"):
+        assert member.request("POST", path, body, JSON).status == 400, body
+    assert member.request("GET", path).status == 405
+    assert member.get("/transactions?type=data_publish&count&limit=1")["total"] == before
+
+
+def test_folders_of_blobs(network: RunningNetwork) -> None:
+    member, root = network.members[0], new("folder")
+    for name in (f"{root}/a/b/1.txt", f"/{root}/a/2.txt", f"{root}/a%2F/3", f"{root}x/4"):
+        upload(member, b"x", metadata=f'{{"name":"{name}"}}')
+    below = [f"/{root}/a", f"/{root}/a%2F", f"/{root}/a/b"]
+    for path in (root, f"{root}/", f"%2F{root}", f"%2F{root}%2f"):
+        assert member.get(f"/datasubpaths/{path}") == sorted(below), path
+    assert member.get(f"/datasubpaths/{root}/a") == [f"/{root}/a/b"]
+    assert member.get(f"/datasubpaths/{root}%2Fa") == [f"/{root}/a/b"]
+    assert member.get(f"/datasubpaths/{root}/a%252F") == []
+    assert member.get(f"/datasubpaths/{root}/a/b") == []
+    assert member.get(f"/datasubpaths//{root}/a") == [f"/{root}/a/b"], "a redirection is followed"
+    for path in ("/datasubpaths", "/datasubpaths/", "/namespaces/default/datasubpaths/"):
+        found = member.get(path)
+        assert found == sorted(set(found))
+        assert {*below, f"/{root}x"} <= set(found)

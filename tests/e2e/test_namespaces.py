@@ -267,6 +267,10 @@ def test_a_gateway_namespace_answers_as_fireflys_does(node: Node) -> None:
         ("GET", f"/groups/{'0' * 64}", None),
         ("GET", f"/data/{uuid.uuid4()}/messages", None),
         ("GET", f"/data/{uuid.uuid4()}/blob", None),
+        ("POST", f"/data/{uuid.uuid4()}/blob/publish", {}),
+        ("POST", f"/data/{uuid.uuid4()}/value/publish", {"idempotencyKey": "k"}),
+        ("POST", "/messages/requestreply", {"data": [{"value": 1}]}),
+        ("POST", "/network/action", {"type": "terminate"}),
     ],
     ids=lambda route: re.sub(r"[0-9a-f-]{32,}", "ID", f"{route[0]} {route[1]}"),
 )
@@ -278,6 +282,42 @@ def test_what_needs_a_network_is_refused_in_gateway_mode(
     sent = None if body is None else json.dumps(body).encode()
     answer = node.solo.request(method, f"/namespaces/gw{path}", sent, headers)
     assert (answer.status, answer.json) == (400, {"error": NOT_HERE})
+
+
+ABSENT: Final = str(uuid.uuid4())
+IN_ANY_MODE: Final = {
+    "/charts/histogram/events?startTime=0&endTime=4102444800&buckets=2": 200,
+    "/datasubpaths": 200,
+    "/datasubpaths/a/b": 200,
+    **dict.fromkeys(("/network/organizations", "/network/nodes", "/network/identities"), 200),
+    **dict.fromkeys(("/identities", "/verifiers", "/messages", "/data", "/datatypes"), 200),
+    **dict.fromkeys(("/batches", "/pins", "/nextpins", "/events", "/subscriptions"), 200),
+    **dict.fromkeys(("/transactions", "/operations", "/blockchainevents"), 200),
+    **dict.fromkeys(("/status", "/status/multiparty"), 200),
+    **dict.fromkeys(("/network/organizations/absent", "/network/nodes/absent"), 404),
+    **dict.fromkeys(("/identities/did:firefly:absent", "/network/diddocs/did:firefly:a"), 404),
+    **dict.fromkeys((f"/messages/{ABSENT}", f"/messages/{ABSENT}/events"), 404),
+    **dict.fromkeys((f"/data/{ABSENT}", f"/data/{ABSENT}/value", "/datatypes/a/1"), 404),
+    **dict.fromkeys((f"/batches/{ABSENT}", f"/events/{ABSENT}"), 404),
+    **dict.fromkeys((f"/subscriptions/{ABSENT}", f"/subscriptions/{ABSENT}/events"), 404),
+    **dict.fromkeys((f"/transactions/{ABSENT}", f"/transactions/{ABSENT}/status"), 404),
+    **dict.fromkeys((f"/operations/{ABSENT}", f"/operations/{ABSENT}?fetchstatus"), 404),
+    **dict.fromkeys((f"/blockchainevents/{ABSENT}", f"/verifiers/{'0' * 64}"), 404),
+}
+
+
+def test_what_needs_no_network_is_answered_in_gateway_mode(node: Node) -> None:
+    answered = {
+        path: node.solo.request("GET", f"/namespaces/gw{path}").status for path in IN_ANY_MODE
+    }
+    assert answered == IN_ANY_MODE
+    retried = node.post("gw", f"/operations/{ABSENT}/retry", {}, 404)
+    assert retried["error"].startswith("FF10109")
+    assert node.solo.request("DELETE", f"/namespaces/gw/data/{ABSENT}").status == 404
+    stored = node.post("gw", "/data", {"value": 1}, 201)
+    assert node.solo.request("DELETE", f"/namespaces/gw/data/{stored['id']}").status == 204
+    resolved = node.post("gw", "/verifiers/resolve", {"value": KEY.upper().replace("0X", "0x")})
+    assert resolved == {"type": "ethereum_address", "value": KEY.lower()}
 
 
 async def test_a_gateway_namespace_over_grpc(node: Node) -> None:

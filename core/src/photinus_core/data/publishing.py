@@ -65,10 +65,12 @@ class DataPublisher:
             The data item with its reference.
 
         Raises:
+            Rejected: FF00135 or FF19008, the key is too long, or no text.
             NotFound: FF10109, there is no such data item.
             Conflict: FF10431, the key is taken, and what it was used for has been sent.
             Unavailable: FF19018, shared storage is away: it is tried again; FF19019, it failed.
         """
+        check_idempotency_key(idempotency_key)
         await self._data.get(data_id, "FF10109")
         kind = OperationType.SHAREDSTORAGE_UPLOAD_VALUE
         return await self._publish(data_id, kind, idempotency_key)
@@ -80,13 +82,13 @@ class DataPublisher:
             NotFound: FF10109 there is no such data item, FF10241 it has no blob, FF10239 its blob is
                 not here.
         """
+        check_idempotency_key(idempotency_key)
         await self._data.get(data_id, "FF10109")
         await self._data.blob(data_id)
         kind = OperationType.SHAREDSTORAGE_UPLOAD_BLOB
         return await self._publish(data_id, kind, idempotency_key)
 
     async def _publish(self, data_id: Uuid, kind: OperationType, key: str) -> Data:
-        check_idempotency_key(key)
         scope, now = self._scope, self._scope.clock.now()
         transaction = Transaction(
             new_uuid(), scope.namespace, TransactionType.DATA_PUBLISH, now, key

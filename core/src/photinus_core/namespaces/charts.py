@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from photinus_core.model.canonical_json import InvalidTimeError, parse_time
+from photinus_core.model.canonical_json import InvalidTimeError, format_time, parse_time
 from photinus_core.model.errors import Rejected
 from photinus_core.model.ids import Namespace, Nanoseconds
 from photinus_core.ports.store import Bucket, Charted, Store
@@ -14,7 +14,8 @@ BUCKETS_MAX: Final = 100
 ROWS_MAX: Final = 100
 """How many rows of a bucket are counted unless configured (`histograms.maxChartRows`)."""
 
-_LATEST: Final = (1 << 63) - 1
+_LATEST: Final = Nanoseconds((1 << 63) - 1)
+"""What databases can hold."""
 _NUMBER: Final = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 
 
@@ -39,7 +40,8 @@ class Charts:
 
         Raises:
             Rejected: FF10298 too few or too many parts, FF10299 no time or no number, FF10300 the end
-                is not behind the start, FF10301 such rows are not counted.
+                is not behind the start, FF10301 such rows are not counted, FF19010 a time before 1970
+                or beyond 2262.
         """
         begin, stop = _time("startTime", start), _time("endTime", end)
         if _NUMBER.fullmatch(buckets) is None:
@@ -68,5 +70,5 @@ def _time(name: str, text: str) -> Nanoseconds:
     except InvalidTimeError as failure:
         raise Rejected("FF10299", name) from failure
     if not 0 <= time <= _LATEST:
-        raise Rejected("FF10299", name)
+        raise Rejected("FF19010", name, format_time(Nanoseconds(0)), format_time(_LATEST), text)
     return time
