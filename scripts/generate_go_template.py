@@ -18,9 +18,9 @@ TEMPLATES = ROOT / "core" / "src" / "photinus_core" / "app" / "scaffold" / "temp
 STUBS = Path("gen", "photinus", "connector", "v1")
 
 # What any contract needs, and what is of shared storage.
-COMMON = ("go.mod", "go.sum", "main.go", "errors.go", "journal.go")
+COMMON = ("go.mod", "go.sum", "main.go", "journal.go")
 SHARED_STORAGE = (
-    *("connector.go", "settings.go", "storage.go", "connector_test.go"),
+    *("connector.go", "storage.go", "connector_test.go"),
     *("describe.json", "settings.schema.json"),
 )
 COMMON_PROTOS = ("common", "connector", "operation")

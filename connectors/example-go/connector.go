@@ -3,7 +3,11 @@ package main
 import (
 	"context"
 	_ "embed"
+	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -12,29 +16,37 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "github.com/photinus-project/photinus/connectors/example-go/gen/photinus/connector/v1"
 )
 
 const (
-	keyMax    = 256 // bytes
-	lookEvery = time.Second
-	stopping  = pb.RuntimeState_RUNTIME_STATE_STOPPING
+	domain     = "photinus.connector.v1"
+	textMax    = 1024 // bytes; the protocol allows 2 KiB for a message, and 4 KiB with details
+	keyMax     = 256  // bytes
+	retryAfter = time.Second
+	lookEvery  = time.Second / 5
+	stopping   = pb.RuntimeState_RUNTIME_STATE_STOPPING
 )
 
 var (
 	//go:embed describe.json
 	describeJSON []byte
-	description  = described()
-	limits       = description.GetContracts()[0].GetLimits()
+	//go:embed settings.schema.json
+	settingsSchema string // a secret would have `"writeOnly": true`
+	description    = new(pb.DescribeResponse)
 
 	instanceForm    = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	withoutInstance = []string{"Describe", "Validate", "Configure", "NotifyRegistration"}
@@ -58,13 +70,11 @@ type connector struct {
 	status   *pb.WatchStatusResponse
 }
 
-func described() *pb.DescribeResponse {
-	found := &pb.DescribeResponse{}
-	if err := protojson.Unmarshal(describeJSON, found); err != nil {
+func init() {
+	if err := protojson.Unmarshal(describeJSON, description); err != nil {
 		panic(err)
 	}
-	found.ConfigSchemaJson = settingsSchema
-	return found
+	description.ConfigSchemaJson = settingsSchema
 }
 
 func newConnector(journal *journal) *connector {
@@ -80,27 +90,25 @@ func newConnector(journal *journal) *connector {
 }
 
 // unary and stream stand before every call: they see that it is for the instance, and that its error has details.
-func (c *connector) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	if err := c.isForUs(ctx, info.FullMethod); err != nil {
-		return nil, err
+func (c *connector) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (answer any, err error) {
+	if err = c.isForUs(ctx, info.FullMethod); err == nil {
+		answer, err = next(ctx, request)
 	}
-	answer, err := next(ctx, request)
 	return answer, explained(info.FullMethod, err)
 }
 
 func (c *connector) stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	if err := c.isForUs(stream.Context(), info.FullMethod); err != nil {
-		return err
+	err := c.isForUs(stream.Context(), info.FullMethod)
+	if err == nil {
+		err = next(service, stream)
 	}
-	return explained(info.FullMethod, next(service, stream))
+	return explained(info.FullMethod, err)
 }
 
 func (c *connector) isForUs(ctx context.Context, method string) error {
-	if !strings.HasPrefix(method, "/"+domain) || slices.Contains(withoutInstance, path.Base(method)) {
-		return nil
-	}
 	named, config := metadata.ValueFromIncomingContext(ctx, "x-connector-instance"), c.config.Load()
-	if config == nil || !slices.Contains(named, config.GetInstance()) {
+	anyones := !strings.HasPrefix(method, "/"+domain) || slices.Contains(withoutInstance, path.Base(method))
+	if !anyones && (config == nil || !slices.Contains(named, config.GetInstance())) {
 		return refused(codes.FailedPrecondition, "NOT_CONFIGURED", "x-connector-instance names no instance of this process")
 	}
 	return nil
@@ -118,7 +126,7 @@ func (c *connector) Validate(_ context.Context, request *pb.ValidateRequest) (*p
 }
 
 // Configure makes the instance ready, also after a Drain. The same settings change nothing.
-func (c *connector) Configure(_ context.Context, request *pb.ConfigureRequest) (*pb.ConfigureResponse, error) {
+func (c *connector) Configure(_ context.Context, request *pb.ConfigureRequest) (_ *pb.ConfigureResponse, err error) {
 	c.control.Lock()
 	defer c.control.Unlock()
 	wanted, wrong := parseSettings(request.GetConfigJson())
@@ -128,16 +136,14 @@ func (c *connector) Configure(_ context.Context, request *pb.ConfigureRequest) (
 	case wrong != nil:
 		return nil, refused(codes.InvalidArgument, "INVALID_CONFIG", "%s", wrong[0].GetSummary())
 	case now == nil:
-		opened, err := openStorage(wanted.Directory, c.journal.storeID)
-		if err != nil {
+		if c.storage, err = openStorage(wanted, c.journal.storeID); err != nil {
 			return nil, refused(codes.InvalidArgument, "INVALID_CONFIG", "the directory cannot be used: %v", err)
 		}
-		c.storage = opened
 	case request.GetInstance() != now.GetInstance():
 		return nil, refused(codes.FailedPrecondition, "SINGLE_INSTANCE", "this process serves %s already", now.GetInstance())
 	case request.GetRevision() < now.GetRevision():
 		return nil, refused(codes.FailedPrecondition, "STALE_REVISION", "revision %d is in force", now.GetRevision())
-	case wanted.Directory != c.storage.root:
+	case wanted != c.storage.root:
 		return nil, refused(codes.FailedPrecondition, "RESTART_REQUIRED", "another directory needs a restart")
 	}
 	c.config.Store(request)
@@ -154,17 +160,13 @@ func (c *connector) NotifyRegistration(_ context.Context, request *pb.NotifyRegi
 }
 
 // WatchStatus sends the state, and again when it has changed, up to the last one.
-func (c *connector) WatchStatus(_ *pb.WatchStatusRequest, stream grpc.ServerStreamingServer[pb.WatchStatusResponse]) error {
-	for told := (*pb.WatchStatusResponse)(nil); told.GetState() != stopping && stream.Context().Err() == nil; {
+func (c *connector) WatchStatus(_ *pb.WatchStatusRequest, stream pb.ConnectorService_WatchStatusServer) error {
+	for told := (*pb.WatchStatusResponse)(nil); told.GetState() != stopping && stream.Context().Err() == nil; time.Sleep(lookEvery) {
 		if now := c.look(); now != told {
 			if err := stream.Send(now); err != nil {
 				return err
 			}
 			told = now
-		}
-		select {
-		case <-time.After(lookEvery):
-		case <-stream.Context().Done():
 		}
 	}
 	return nil
@@ -177,7 +179,7 @@ func (c *connector) look() *pb.WatchStatusResponse {
 	state, reason := pb.RuntimeState_RUNTIME_STATE_OK, ""
 	if c.stopping.Load() {
 		state, reason = stopping, "draining"
-	} else if err := c.storage.check(); err != nil {
+	} else if _, err := os.Stat(c.storage.tmp); err != nil {
 		state, reason = pb.RuntimeState_RUNTIME_STATE_DEGRADED, err.Error()
 	}
 	if c.status.GetState() != state || c.status.GetReason() != reason {
@@ -197,9 +199,8 @@ func (c *connector) admit(ctx context.Context, by *pb.MutationContext) (done fun
 		return nil, refused(codes.InvalidArgument, "KEY_REQUIRED", "the idempotency key has 1 to %d bytes", keyMax)
 	case stream.GetClusterId() == "" || stream.GetConsumer() == "":
 		return nil, refused(codes.InvalidArgument, "INVALID_STREAM", "the stream needs a cluster id and a consumer")
-	}
-	if !c.gate.TryRLock() { // Drain holds it, or waits for it
-		return nil, unavailable("DRAINING", "the connector is being stopped")
+	case !c.gate.TryRLock(): // Drain holds it, or waits for it
+		return nil, refused(codes.Unavailable, "DRAINING", "the connector is being stopped")
 	}
 	return c.gate.RUnlock, nil
 }
@@ -215,9 +216,42 @@ func (c *connector) Drain(context.Context, *pb.DrainRequest) (*pb.DrainResponse,
 }
 
 // stop ends the connector; after the grace also what is still under way.
-func (c *connector) stop(grace time.Duration) {
-	time.AfterFunc(grace, c.server.Stop)
+func (c *connector) stop() {
+	time.AfterFunc(drainGrace, c.server.Stop)
 	c.health.Shutdown()
 	_, _ = c.Drain(context.Background(), nil)
 	c.server.GracefulStop()
+}
+
+// refused is the error of a call that had no effect. Only what is Unavailable may come again, with the same key.
+func refused(code codes.Code, reason, format string, arguments ...any) error {
+	return failure(code, reason, pb.Disposition_DISPOSITION_NOT_SENT, fmt.Sprintf(format, arguments...))
+}
+
+// explained gives details to the errors that have none: those of files, which tell that the storage does not work now;
+// those of gRPC itself, of a caller that gave up say; and those that nobody expected. The latter are defects: they are
+// logged, and the core will ask GetOperation.
+func explained(method string, err error) error {
+	found, isStatus := status.FromError(err)
+	switch {
+	case err == nil || isStatus && len(found.Details()) > 0:
+		return err
+	case isStatus:
+		return failure(found.Code(), "CALL_ENDED", pb.Disposition_DISPOSITION_MAYBE_SENT, found.Message())
+	case errors.As(err, new(*fs.PathError)) || errors.As(err, new(*os.LinkError)):
+		return refused(codes.Unavailable, "STORAGE_DOWN", "the directory cannot be used: %v", err)
+	}
+	slog.Error("unexpected error", "method", method, "error", err.Error())
+	return failure(codes.Internal, "UNEXPECTED", pb.Disposition_DISPOSITION_MAYBE_SENT, "unexpected error in "+method+"; see the connector's log")
+}
+
+// failure makes a status with the details that the core decides by.
+func failure(code codes.Code, reason string, sent pb.Disposition, message string) error {
+	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Domain: domain, Reason: reason}, &pb.SubmissionDetail{Disposition: sent}}
+	if code == codes.Unavailable {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
+	}
+	message = strings.ToValidUTF8(message[:min(len(message), textMax)], "")
+	described, _ := status.New(code, message).WithDetails(details...) // fails for codes.OK only
+	return described.Err()
 }

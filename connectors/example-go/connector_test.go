@@ -326,7 +326,7 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%s: %v", text, wrong)
 		}
 	}
-	if found, wrong := parseSettings(`{"directory":"a"}`); wrong != nil || found.Directory != "a" {
+	if found, wrong := parseSettings(`{"directory":"a"}`); wrong != nil || found != "a" {
 		t.Errorf("%v %v", found, wrong)
 	}
 }

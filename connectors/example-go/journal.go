@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
+	"log"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -24,7 +24,6 @@ import (
 
 const (
 	pageMax, pageDefault = 1000, 100
-	succeeded            = pb.OperationState_OPERATION_STATE_SUCCEEDED
 	cancelled            = pb.OperationState_OPERATION_STATE_CANCELLED
 )
 
@@ -35,8 +34,7 @@ type journal struct {
 	mutex   sync.Mutex // held while a call looks up, acts and writes
 	file    *os.File
 	entries []*entry          // oldest first
-	known   map[string]*entry // by stream and key
-	epochs  map[string]int64  // the highest seen, by stream
+	known   map[string]*entry // by stream and key; by stream alone the one with its highest epoch
 	storeID string
 }
 
@@ -50,18 +48,15 @@ type entry struct {
 
 // openJournal reads what a former process wrote, and keeps others out. A last line that broke off was never acted on.
 func openJournal(folder string) (*journal, error) {
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return nil, err
-	}
-	path := filepath.Join(folder, "journal")
+	path, made := filepath.Join(folder, "journal"), os.MkdirAll(folder, 0o700)
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, cmp.Or(made, err)
 	}
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return nil, fmt.Errorf("another process uses %s: %w", path, err)
 	}
-	j := &journal{file: file, known: map[string]*entry{}, epochs: map[string]int64{}}
+	j := &journal{file: file, known: map[string]*entry{}}
 	decoder, each, end := json.NewDecoder(file), new(entry), int64(0)
 	for err = decoder.Decode(each); err == nil; err = decoder.Decode(each) {
 		j.remember(each)
@@ -82,39 +77,38 @@ func openJournal(folder string) (*journal, error) {
 
 // settle carries out a mutating call once: it looks the key up, and if that is new acts and writes the entry. When a
 // crash comes before the entry is on disk, the call will be made again: acting twice must do no harm.
-func (j *journal) settle(by *pb.MutationContext, made entry, act func() error) (*entry, error) {
+func (j *journal) settle(by *pb.MutationContext, made entry, act func() error) (entry, error) {
 	j.mutex.Lock()
 	defer j.mutex.Unlock()
 	made.Stream, made.Key, made.At = scope(by.GetStream()), by.GetIdempotencyKey(), time.Now()
-	if epoch, seen := by.GetOwnerEpoch(), j.epochs[made.Stream]; epoch > seen {
+	if epoch, seen := by.GetOwnerEpoch(), cmp.Or(j.known[made.Stream], &entry{}).Epoch; epoch > seen {
 		j.write(&entry{Stream: made.Stream, Epoch: epoch})
 	} else if epoch > 0 && epoch < seen {
-		return nil, refused(codes.FailedPrecondition, "STALE_EPOCH", "epoch %d is over: %d was seen", epoch, seen)
+		return entry{}, refused(codes.FailedPrecondition, "STALE_EPOCH", "epoch %d is over: %d was seen", epoch, seen)
 	}
 	if found := j.known[made.Stream+made.Key]; found != nil {
-		return found, nil
+		return *found, nil
 	}
 	if err := act(); err != nil {
-		return nil, err
+		return entry{}, err
 	}
 	j.write(&made)
-	return &made, nil
+	return made, nil
 }
 
 // write has an entry on disk when it returns. When that fails, nobody knows what is on disk: the process ends, and its
 // next start reads what there is.
 func (j *journal) write(made *entry) {
 	if err := errors.Join(json.NewEncoder(j.file).Encode(made), j.file.Sync()); err != nil {
-		slog.Error("the journal cannot be written", "error", err.Error())
-		os.Exit(1)
+		log.Fatalf("the journal cannot be written: %v", err)
 	}
 	j.remember(made)
 }
 
 func (j *journal) remember(made *entry) {
-	j.epochs[made.Stream] = max(j.epochs[made.Stream], made.Epoch)
+	j.known[made.Stream+made.Key] = made
 	if made.Key != "" {
-		j.entries, j.known[made.Stream+made.Key] = append(j.entries, made), made
+		j.entries = append(j.entries, made)
 	}
 }
 
@@ -128,7 +122,7 @@ func (c *connector) GetOperation(_ context.Context, request *pb.GetOperationRequ
 	c.journal.mutex.Lock()
 	defer c.journal.mutex.Unlock()
 	found := c.journal.known[scope(request.GetStream())+request.GetIdempotencyKey()]
-	if found == nil {
+	if found == nil || found.Key == "" {
 		return nil, refused(codes.NotFound, "UNKNOWN_KEY", "nothing is known of %.300q", request.GetIdempotencyKey())
 	}
 	return &pb.GetOperationResponse{Operation: found.operation()}, nil
@@ -145,14 +139,13 @@ func (c *connector) ListOperations(_ context.Context, request *pb.ListOperations
 	size := min(cmp.Or(int(request.GetPageSize()), pageDefault), pageMax)
 	stream, state, answer := scope(request.GetStream()), request.GetState(), &pb.ListOperationsResponse{}
 	for at, each := range c.journal.entries[passed:] {
-		if each.Stream != stream || state != 0 && each.State != state {
-			continue
-		}
-		if len(answer.Operations) == size {
+		fits := each.Stream == stream && (state == 0 || each.State == state)
+		if fits && len(answer.Operations) == size {
 			answer.NextPageToken = strconv.Itoa(int(passed) + at)
-			break
+			return answer, nil
+		} else if fits {
+			answer.Operations = append(answer.Operations, each.operation())
 		}
-		answer.Operations = append(answer.Operations, each.operation())
 	}
 	return answer, nil
 }
@@ -165,10 +158,7 @@ func (c *connector) Cancel(ctx context.Context, request *pb.CancelRequest) (*pb.
 	}
 	defer done()
 	found, err := c.journal.settle(request.GetContext(), entry{State: cancelled}, func() error { return nil })
-	if err != nil {
-		return nil, err
-	}
-	return &pb.CancelResponse{State: found.State}, nil
+	return &pb.CancelResponse{State: found.State}, err
 }
 
 func (e *entry) operation() *pb.Operation {

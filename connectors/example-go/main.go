@@ -1,6 +1,6 @@
 // Photinus-example-go is a shared-storage connector on a directory, written on the generated stubs alone.
 //
-// storage.go, settings.go and the two JSON files are an author's part; the other files serve the protocol around it.
+// storage.go and the two JSON files are an author's part; the other files serve the protocol around it.
 package main
 
 import (
@@ -60,10 +60,7 @@ func run(socket, dataDir string) error {
 	}
 	fmt.Printf(`{"handshake":1,"address":%q,"protocol":["v1"],"pid":%d}`+"\n", "unix:"+listener.Addr().String(), os.Getpid())
 	c := newConnector(journal)
-	go func() {
-		<-ctx.Done()
-		c.stop(drainGrace)
-	}()
+	context.AfterFunc(ctx, c.stop)
 	return c.server.Serve(listener) // nil after stop, once all calls have ended
 }
 
@@ -74,11 +71,9 @@ func listen(path string) (net.Listener, error) {
 	if err != nil || len(path) > socketPathMax {
 		return nil, fmt.Errorf("%s is longer than %d bytes; choose a shorter directory", path, socketPathMax)
 	}
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return nil, err
-	}
+	_ = os.MkdirAll(folder, 0o700)
 	if info, err := os.Stat(folder); err != nil || info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s must be ours alone; type: chmod 700 %s", folder, folder)
+		return nil, fmt.Errorf("%s must be there and ours alone; type: chmod 700 %s", folder, folder)
 	}
 	if info, err := os.Stat(path); err == nil && info.Mode().Type() == os.ModeSocket {
 		if _, err := net.Dial("unix", path); err == nil {

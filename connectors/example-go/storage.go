@@ -1,9 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"regexp"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	pb "github.com/photinus-project/photinus/connectors/example-go/gen/photinus/connector/v1"
@@ -25,13 +24,31 @@ const (
 // A reference is the SHA-256 of the bytes, in hex. It becomes the name of a file, so it has no other form than this.
 var referenceForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-type (
-	uploadStream   = grpc.ClientStreamingServer[pb.UploadRequest, pb.UploadResponse]
-	downloadStream = grpc.ServerStreamingServer[pb.DownloadResponse]
-)
+// parseSettings reads a configuration, as settings.schema.json describes it to the core: the directory. A finding names
+// the setting that is wrong, and never quotes its value: it may be a secret that was put in the wrong place.
+func parseSettings(text string) (directory string, wrong []*pb.Diagnostic) {
+	var found map[string]any
+	err := json.Unmarshal([]byte(text), &found)
+	directory, _ = found["directory"].(string)
+	delete(found, "directory")
+	switch {
+	case err != nil:
+		return "", finding("", "the settings must be one JSON object")
+	case len(found) > 0:
+		return "", finding("", "there is an unknown setting; the only one is directory")
+	case directory == "":
+		return "", finding("/directory", "directory must name the folder that all members share")
+	}
+	return directory, nil
+}
+
+func finding(pointer, summary string) []*pb.Diagnostic {
+	return []*pb.Diagnostic{{Severity: pb.Severity_SEVERITY_ERROR, Summary: summary, Pointer: pointer}}
+}
 
 // storage is a directory that connectors of all members share: `objects` holds what was stored, `tmp/<store id>` what one
-// of them is writing.
+// of them is writing. Where the latter is not, the directory cannot be used now; it is not made again, as the place of a
+// file system that is not mounted must stay empty.
 type storage struct{ root, objects, tmp string }
 
 // openStorage makes the folders, and throws away what a former process did not bring to an end.
@@ -40,50 +57,19 @@ func openStorage(root, storeID string) (storage, error) {
 	return s, errors.Join(os.RemoveAll(s.tmp), os.MkdirAll(s.tmp, 0o755), os.MkdirAll(s.objects, 0o755))
 }
 
-// check says why the directory cannot be used now. It makes no folder: the place of a file system that is not mounted
-// must stay empty.
-func (s storage) check() error {
-	_, err := os.Stat(s.tmp)
-	return err
-}
-
-// open gives what was stored, unchecked, and its size.
-func (s storage) open(reference string) (*os.File, uint64, error) {
-	if !referenceForm.MatchString(reference) {
-		return nil, 0, refused(codes.InvalidArgument, "INVALID_PAYLOAD_REF", "%q is no SHA-256 in hex", reference)
-	}
-	file, err := os.Open(filepath.Join(s.objects, reference))
-	if errors.Is(err, fs.ErrNotExist) && s.check() == nil {
-		return nil, 0, refused(codes.NotFound, "UNKNOWN_PAYLOAD", "nobody has stored %s", reference)
-	} else if err != nil {
-		return nil, 0, away(err)
-	}
-	info, err := file.Stat()
-	if err != nil {
-		return nil, 0, away(errors.Join(err, file.Close()))
-	}
-	return file, uint64(info.Size()), nil
-}
-
 // keep gives a file that is on disk its final name, durably. To do so twice does no harm.
 func (s storage) keep(path, reference string) error {
-	if err := os.Rename(path, filepath.Join(s.objects, reference)); err != nil {
-		return away(err)
-	}
+	renamed := os.Rename(path, filepath.Join(s.objects, reference))
 	folder, err := os.Open(s.objects)
-	if err != nil {
-		return away(err)
-	}
-	return away(errors.Join(folder.Sync(), folder.Close()))
+	return errors.Join(renamed, err, folder.Sync(), folder.Close())
 }
 
 // Upload stores what comes. An upload that breaks off leaves neither a file nor a key.
-func (c *connector) Upload(stream uploadStream) error {
+func (c *connector) Upload(stream pb.SharedStorageService_UploadServer) error {
 	first, err := stream.Recv()
 	if err != nil && err != io.EOF {
 		return err
-	}
-	if first.GetHeader() == nil {
+	} else if first.GetHeader() == nil {
 		return refused(codes.InvalidArgument, "HEADER_MISSING", "the first frame must be the header")
 	}
 	by := first.GetHeader().GetContext()
@@ -94,14 +80,14 @@ func (c *connector) Upload(stream uploadStream) error {
 	defer done()
 	file, err := os.CreateTemp(c.storage.tmp, "upload-")
 	if err != nil {
-		return away(err)
+		return err
 	}
 	defer os.Remove(file.Name())
 	reference, size, err := receive(stream, file)
-	if failed := file.Close(); err != nil || failed != nil {
-		return cmp.Or(err, away(failed))
+	if err := errors.Join(err, file.Close()); err != nil {
+		return err
 	}
-	made := entry{Method: "Upload", Arguments: reference, State: succeeded}
+	made := entry{Method: "Upload", Arguments: reference, State: pb.OperationState_OPERATION_STATE_SUCCEEDED}
 	found, err := c.journal.settle(by, made, func() error { return c.storage.keep(file.Name(), reference) })
 	switch {
 	case err != nil:
@@ -115,9 +101,8 @@ func (c *connector) Upload(stream uploadStream) error {
 }
 
 // receive writes chunks to a file and syncs it, up to the frame that says that all were sent.
-func receive(stream uploadStream, file *os.File) (reference string, size uint64, err error) {
+func receive(stream pb.SharedStorageService_UploadServer, file *os.File) (reference string, size uint64, err error) {
 	hash := sha256.New()
-	both := io.MultiWriter(file, hash)
 	for {
 		frame, err := stream.Recv()
 		if err != nil && err != io.EOF {
@@ -132,54 +117,52 @@ func receive(stream uploadStream, file *os.File) (reference string, size uint64,
 			return "", 0, refused(codes.InvalidArgument, "UNEXPECTED_HEADER", "only the first frame is a header")
 		case len(chunk) > chunkMax:
 			return "", 0, refused(codes.InvalidArgument, "CHUNK_SIZE", "a chunk has at most %d bytes", chunkMax)
-		case size > limits.GetMaxMessageBytes():
+		case size > description.GetContracts()[0].GetLimits().GetMaxMessageBytes():
 			return "", 0, refused(codes.InvalidArgument, "PAYLOAD_TOO_LARGE", "%d bytes are too many", size)
 		case end != nil:
-			return hex.EncodeToString(hash.Sum(nil)), size, away(errors.Join(file.Chmod(0o644), file.Sync()))
+			return hex.EncodeToString(hash.Sum(nil)), size, errors.Join(file.Chmod(0o644), file.Sync())
 		}
-		if _, err := both.Write(chunk); err != nil {
-			return "", 0, away(err)
+		if _, err := io.MultiWriter(file, hash).Write(chunk); err != nil {
+			return "", 0, err
 		}
 	}
 }
 
-// Download sends what was stored and checks it on the way. The last chunk is held back until the hash has proved right:
-// nobody ever receives the whole of something wrong.
-func (c *connector) Download(request *pb.DownloadRequest, stream downloadStream) error {
+// Download checks what was stored, and sends it: nobody receives anything of what was changed.
+func (c *connector) Download(request *pb.DownloadRequest, stream pb.SharedStorageService_DownloadServer) error {
 	reference, skip, limit := request.GetPayloadRef(), request.GetOffset(), request.GetMaxBytes()
-	file, size, err := c.storage.open(reference)
-	if err != nil {
+	if !referenceForm.MatchString(reference) {
+		return refused(codes.InvalidArgument, "INVALID_PAYLOAD_REF", "%q is no SHA-256 in hex", reference)
+	}
+	file, err := os.Open(filepath.Join(c.storage.objects, reference))
+	if _, missing := os.Stat(c.storage.tmp); errors.Is(err, fs.ErrNotExist) && missing == nil {
+		return refused(codes.NotFound, "UNKNOWN_PAYLOAD", "nobody has stored %s", reference)
+	} else if err != nil {
 		return err
 	}
 	defer file.Close()
+	hash := sha256.New()
+	read, err := io.Copy(hash, file)
+	size := uint64(read)
 	switch {
+	case err != nil:
+		return err
+	case hex.EncodeToString(hash.Sum(nil)) != reference:
+		return refused(codes.DataLoss, "HASH_MISMATCH", "the bytes of %s were changed", reference)
 	case limit > 0 && size > limit:
 		return refused(codes.FailedPrecondition, "PAYLOAD_TOO_LARGE", "%d bytes are more than %d", size, limit)
 	case skip > size:
 		return refused(codes.InvalidArgument, "INVALID_OFFSET", "offset %d of %d bytes", skip, size)
 	}
-	hash := sha256.New()
-	source := io.TeeReader(file, hash)
-	if _, err := io.CopyN(io.Discard, source, int64(skip)); err != nil {
-		return away(err)
-	}
-	for held := []byte(nil); ; {
-		chunk := make([]byte, chunkBytes)
-		n, err := io.ReadFull(source, chunk)
-		switch {
-		case err != nil && err != io.EOF && err != io.ErrUnexpectedEOF:
-			return away(err)
-		case n == 0 && hex.EncodeToString(hash.Sum(nil)) != reference:
-			return refused(codes.DataLoss, "HASH_MISMATCH", "the bytes of %s were changed", reference)
-		}
-		if len(held) > 0 {
-			if err := stream.Send(&pb.DownloadResponse{Chunk: held}); err != nil {
-				return err
-			}
-		}
+	for chunk := make([]byte, chunkBytes); skip < size; {
+		n, err := file.ReadAt(chunk, int64(skip))
 		if n == 0 {
-			return nil
+			return err
 		}
-		held = chunk[:n]
+		if err := stream.Send(&pb.DownloadResponse{Chunk: chunk[:n]}); err != nil {
+			return err
+		}
+		skip += uint64(n)
 	}
+	return nil
 }
