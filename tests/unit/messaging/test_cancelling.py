@@ -49,7 +49,7 @@ class Refusing:
         self._sent = sent
         self.refuses = True
         self.refused = 0
-        office.dispatcher.submit_pin = self.submit  # type: ignore[method-assign]
+        office.dispatcher.submit_pin = self.submit  # type: ignore[method-assign]  # the test stands between
 
     async def submit(self, operation: Operation, sealed: Any, payload_ref: str) -> Submission:
         if not self.refuses or all(m.header.tag != self._tag for m in sealed.wire.messages):
@@ -242,7 +242,7 @@ async def test_a_crash_behind_the_connectors_word_is_made_good(place: Place) -> 
             steps.fail_at = len(steps.calls)
             return state
 
-        office.dispatcher.withdraw_pin = then_crash  # type: ignore[method-assign]
+        office.dispatcher.withdraw_pin = then_crash  # type: ignore[method-assign]  # the test stands between
         with pytest.raises(Crash):
             await office.manager.cancel(batch.id)
     assert (await place.message(sent.header.id)).state is MessageState.READY
