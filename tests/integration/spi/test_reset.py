@@ -7,7 +7,6 @@ passes it on.
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -53,18 +52,19 @@ async def site(program: Path, folder: Path) -> AsyncIterator[tuple[Path, Gateway
 
     write(configuration("one"))
     command = (sys.executable, "-m", "photinus_core.app.cli", "serve", "--config", str(path))
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    log = folder / "core.log"
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output)
     try:
         async with gateway_up(program, socket) as gateway:
             async with asyncio.timeout(WAIT_S):
                 while (await gateway.ask("GET", "/spi/v1/namespaces"))[0] != 200:
-                    assert process.returncode is None
+                    assert process.returncode is None, log.read_text()
                     await asyncio.sleep(0.05)
             yield path, gateway
     finally:
-        process.terminate()
+        if process.returncode is None:
+            process.terminate()
         async with asyncio.timeout(WAIT_S):
             await process.wait()
 
