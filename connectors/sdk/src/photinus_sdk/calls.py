@@ -42,20 +42,15 @@ def handlers_of(
     service: ServiceDescriptor, act_of: Callable[[MethodDescriptor], Act]
 ) -> dict[str, Handler]:
     """Handlers for a service's methods, each with what carries it out."""
-    kinds = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }
-    return {
-        method.name: kinds[method.client_streaming, method.server_streaming](
-            guarded(act_of(method)),
-            GetMessageClass(method.input_type).FromString,
-            GetMessageClass(method.output_type).SerializeToString,
-        )
-        for method in service.methods
-    }
+    handlers = {}
+    for method in service.methods:
+        asked = "stream" if method.client_streaming else "unary"
+        answered = "stream" if method.server_streaming else "unary"
+        decode = GetMessageClass(method.input_type).FromString
+        encode = GetMessageClass(method.output_type).SerializeToString
+        make = getattr(grpc, f"{asked}_{answered}_rpc_method_handler")
+        handlers[method.name] = make(guarded(act_of(method)), decode, encode)
+    return handlers
 
 
 @dataclass(frozen=True)

@@ -87,10 +87,10 @@ class ControlService:
             instance.revision, instance.config_digest = request.revision, digest
             instance.cluster_id = request.cluster_id
             instance.resume()
-            contracts, store_id = self._cls.description.contracts, instance.journal.store_id
-            return connector.ConfigureResponse(
-                contracts=contracts, store_id=store_id, diagnostics=diagnostics
-            )
+            answer = connector.ConfigureResponse(store_id=instance.journal.store_id)
+            answer.contracts.extend(self._cls.description.contracts)
+            answer.diagnostics.extend(diagnostics)
+            return answer
 
     async def notify_registration(
         self, request: connector.NotifyRegistrationRequest, context: Context

@@ -308,9 +308,8 @@ class StreamSession:
                         resume = resume if item.checkpoint is None else item.checkpoint
                 return
             except CheckpointLost as lost:
-                invalid = events.CheckpointInvalid(
-                    listener_id=listener.id, oldest=lost.oldest, reason=lost.reason
-                )
+                invalid = events.CheckpointInvalid(oldest=lost.oldest, reason=lost.reason)
+                invalid.listener_id = listener.id
                 self._tell(checkpoint_invalid=invalid)
                 return
             except (Rejected, NotOffered) as error:

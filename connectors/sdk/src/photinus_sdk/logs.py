@@ -42,16 +42,13 @@ class JsonFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__()
         names = {"timestamp": "@timestamp", "level": "level", "message": "message"}
-        prefix = "FIREFLY_LOG_JSON_FIELDS_"
-        self._name = {
-            key: os.environ.get(prefix + key.upper(), name) for key, name in names.items()
-        }
+        given = {key: os.environ.get(f"FIREFLY_LOG_JSON_FIELDS_{key.upper()}") for key in names}
+        self._name = {key: given[key] or name for key, name in names.items()}
 
     def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC)
         entry: dict[str, object] = {
-            self._name["timestamp"]: datetime.fromtimestamp(record.created, UTC).isoformat(
-                timespec="milliseconds"
-            ),
+            self._name["timestamp"]: time.isoformat(timespec="milliseconds"),
             self._name["level"]: record.levelname.lower(),
             "logger": record.name,
             self._name["message"]: record.getMessage(),

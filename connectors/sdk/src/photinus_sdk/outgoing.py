@@ -155,10 +155,8 @@ class Outgoing:
 
     def progress(self, acked_seq: int) -> events.Progress:
         """Positions that pass no unacked event, and whether listeners are behind."""
-        progress = events.Progress(
-            catching_up=any(source.catching_up for source in self._sources.values()),
-            gap_possible=self._gap_possible,
-        )
+        behind = any(source.catching_up for source in self._sources.values())
+        progress = events.Progress(catching_up=behind, gap_possible=self._gap_possible)
         for listener_id, source in self._sources.items():
             if source.behind_seq > acked_seq:
                 continue
