@@ -18,7 +18,7 @@ from photinus_core.data.inputs import DataInput
 from photinus_core.host.fakes.exchange import Delivery
 from photinus_core.messaging.inputs import MessageInput
 from photinus_core.messaging.sealing import SealedBatch
-from photinus_core.model.errors import Deposed, Unavailable
+from photinus_core.model.errors import Deposed, NotFound, Unavailable
 from photinus_core.model.ids import Namespace, Nanoseconds, Uuid
 from photinus_core.model.ledger import OperationStatus, OperationType
 from photinus_core.model.messages import Batch, MessageState, Pin
@@ -77,6 +77,19 @@ def on_chain(pinned: BatchPinned, index: int) -> Pin:
 
 
 # One batch
+
+
+async def test_a_decided_batch_whose_data_were_deleted_is_told_as_such(place: Place) -> None:
+    """An operation of it may be tried again: it fails, and with it nothing else."""
+    office = await place.office()
+    sent = await office.sender.broadcast(text(1))
+    async with running(office):
+        await place.wait_state(sent.header.id)
+    (batch,) = await place.batches()
+    async with place.store.write(NS) as tx:
+        await tx.delete_data(sent.data[0].id)
+    with pytest.raises(NotFound, match=f"FF19021: Data '{sent.data[0].id}' of batch '{batch.id}'"):
+        await office.sealer.of_transaction(batch.tx.id)
 
 
 async def test_a_broadcast_is_uploaded_and_pinned(place: Place) -> None:
