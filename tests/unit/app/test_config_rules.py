@@ -311,6 +311,9 @@ VALUES = [
     ("broadcast: {batch: {size: 0}}", "FF19305"),
     ("broadcast: {batch: {size: 1.5}}", "FF19305"),
     ("subscription: {max: 100001}", "FF19305"),
+    ("histograms: {maxChartRows: 0}", "FF19305"),
+    ("histograms: {maxChartRows: 100001}", "FF19305"),
+    ("histograms: {maxChartRows: many}", "FF19305"),
     ("namespaces: []", "FF19305"),
 ]
 
@@ -392,6 +395,13 @@ def test_how_far_a_list_can_be_skipped_has_a_key_of_its_own() -> None:
     """FireFly has one key for the page and for the skip."""
     queries = read(f"api: {{maxFilterSkip: 50000}}\n{GOOD}").namespaces[0].queries
     assert (queries.limit_max, queries.skip_max) == (1000, 50_000)
+
+
+def test_how_many_rows_of_a_bucket_are_counted_can_be_set() -> None:
+    assert read(GOOD).namespaces[0].chart_rows_max == 100
+    settings = read(f"histograms: {{maxChartRows: 500}}\n{GOOD}")
+    assert settings.namespaces[0].chart_rows_max == 500
+    assert not settings.warnings
 
 
 def test_sections_of_the_gateway_are_warned_about() -> None:
