@@ -11,8 +11,7 @@ import asyncio
 import json
 import signal
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -39,12 +38,6 @@ NS: Final = Namespace("ns1")
 WAIT_S: Final = 120.0
 EVENTS: Final = 10
 LISTENER: Final = MultipartyListener("a", '{"address":"0x1"}', 2, "oldest")
-
-
-@pytest.fixture
-def run_dir() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="ph-") as name:
-        yield Path(name)
 
 
 @asynccontextmanager

@@ -1,7 +1,6 @@
 """A connector in the test's own process, a chain beside it, and a core that talks to it over a unix socket."""
 
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,6 @@ from photinus_sdk import ConnectorServer
 from tests.support.chains import Chain, anvil, geth
 from tests.support.ethereum_core import Core
 from tests.support.wire import dialled
-
-
-@pytest.fixture
-def run_dir() -> Iterator[Path]:
-    """A short, private directory: a socket's path must stay below 100 bytes."""
-    with tempfile.TemporaryDirectory(prefix="ph-") as name:
-        yield Path(name)
 
 
 @pytest.fixture

@@ -1,19 +1,9 @@
 """A short, private directory, and the host's waiting times shrunk where a test asks for it."""
 
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from photinus_core.host import process, stream
 from photinus_core.sequencing import connector_life
 from photinus_core.sequencing.connector_life import LifeLimits
-
-
-@pytest.fixture
-def run_dir() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="ph-") as name:
-        yield Path(name)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A ledger served in the test's own process, and stubs that talk to it over a unix socket."""
 
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -9,13 +8,6 @@ from photinus_sdk import ConnectorServer
 
 from tests.support.ledger import Ledger
 from tests.support.wire import Wire, dialled
-
-
-@pytest.fixture
-def run_dir() -> Iterator[Path]:
-    """A short, private directory: a socket's path must stay below 100 bytes."""
-    with tempfile.TemporaryDirectory(prefix="ph-") as name:
-        yield Path(name)
 
 
 @pytest.fixture
