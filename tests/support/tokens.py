@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -84,3 +85,13 @@ def password_file(**users: str) -> str:
         for user, password in users.items()
     )
     return "".join(lines)
+
+
+def basic(user: str, password: str) -> str:
+    """`Authorization` of a user."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def bearer(token: str) -> str:
+    """`Authorization` of a bearer."""
+    return f"Bearer {token}"

@@ -25,10 +25,12 @@ from photinus.api.v1.network_service_pb2_grpc import NetworkServiceStub
 from photinus.api.v1.node_service_pb2_grpc import NodeServiceStub
 from photinus.api.v1.operation_service_pb2_grpc import OperationServiceStub
 from photinus.api.v1.pin_service_pb2_grpc import PinServiceStub
+from photinus.api.v1.spi_service_pb2_grpc import SpiServiceStub
 from photinus.api.v1.subscription_service_pb2_grpc import SubscriptionServiceStub
 from photinus.api.v1.transaction_service_pb2_grpc import TransactionServiceStub
 
 from photinus_client import blobs
+from photinus_client.authorization import Authorization, authorizing
 from photinus_client.errors import PhotinusError, TranslatingInterceptor
 from photinus_client.events import EventStream
 
@@ -55,10 +57,18 @@ class Client:
     Args:
         address: `unix:<path>`, `host:port` or `dns:///name:port`.
         credentials: For TLS; without, plain text.
+        authorization: Who calls, where the core asks: `basic(user, password)` or `bearer(token)`; or
+            what gives it, asked at each call, for tokens that are renewed.
     """
 
-    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None = None) -> None:
-        interceptors = [TranslatingInterceptor()]
+    def __init__(
+        self,
+        address: str,
+        credentials: grpc.ChannelCredentials | None = None,
+        authorization: Authorization = "",
+    ) -> None:
+        # The first is the outermost.
+        interceptors = [TranslatingInterceptor(), *authorizing(authorization)]
         if credentials is None:
             channel = grpc.aio.insecure_channel(
                 address, options=_OPTIONS, interceptors=interceptors
@@ -85,6 +95,7 @@ class Client:
         self.transactions = TransactionServiceStub(channel)
         self.operations = OperationServiceStub(channel)
         self.blockchain_events = BlockchainEventServiceStub(channel)
+        self.spi = SpiServiceStub(channel)
 
     async def __aenter__(self) -> Self:
         return self

@@ -22,6 +22,7 @@ import uvloop
 from photinus_core.app.choices import CLUSTER_REPLICAS, COLLECTIONS, DRAIN_S
 from photinus_core.app.devnet.layout import MEMBERS_MAX
 from photinus_core.app.devnet.processes import StartError
+from photinus_core.app.reaching import add_api, api_of
 from photinus_core.app.telling import complain, tell
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ else:
     commands, operating = _Later("commands"), _Later("operating")
 
 DEFAULT_DIRECTORY: Final = Path(".photinus")
-DEFAULT_API: Final = "127.0.0.1:5001"
 INTERRUPTED: Final = 130
 
 
@@ -146,8 +146,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=lambda a: _run(commands.demo(a.dir)))
 
     connectors = parsers.add_parser("connectors", help="show the connectors of a node")
-    _add_api(connectors)
-    connectors.set_defaults(run=lambda a: _run(commands.connectors(a.api)))
+    add_api(connectors, os.environ)
+    connectors.set_defaults(run=lambda a: _run(commands.connectors(api_of(a, os.environ))))
 
     _add_connector(parsers.add_parser("connector", help="write a connector of your own"))
 
@@ -156,8 +156,10 @@ def _parser() -> argparse.ArgumentParser:
     message = kinds.add_parser("message", help="a message")
     message.add_argument("id", help="id of the message")
     message.add_argument("--namespace", default="", help="its namespace (the default one)")
-    _add_api(message)
-    message.set_defaults(run=lambda a: _run(commands.explain_message(a.api, a.namespace, a.id)))
+    add_api(message, os.environ)
+    message.set_defaults(
+        run=lambda a: _run(commands.explain_message(api_of(a, os.environ), a.namespace, a.id))
+    )
 
     _add_operating(parsers.add_parser)
 
@@ -205,8 +207,8 @@ def _up(parsed: argparse.Namespace) -> int:
 
 def _add_operating(add: Callable[..., argparse.ArgumentParser]) -> None:
     cluster = add("cluster", help="show replicas, who leads what, and what waits")
-    _add_api(cluster)
-    cluster.set_defaults(run=lambda a: _run(operating.cluster(a.api)))
+    add_api(cluster, os.environ)
+    cluster.set_defaults(run=lambda a: _run(operating.cluster(api_of(a, os.environ))))
     actions = cluster.add_subparsers(required=False, metavar="ACTION")
     rebind = actions.add_parser(
         "rebind", help="use a rebuilt ZooKeeper ensemble; all replicas must be down"
@@ -215,9 +217,9 @@ def _add_operating(add: Callable[..., argparse.ArgumentParser]) -> None:
     rebind.set_defaults(run=lambda a: _run(operating.rebind_ensemble(a.config, _folder(a))))
 
     drain = add("drain", help="take a replica out: hand over, send clients elsewhere")
-    _add_api(drain)
+    add_api(drain, os.environ)
     drain.add_argument("--timeout", type=float, default=DRAIN_S, help="seconds to wait (30)")
-    drain.set_defaults(run=lambda a: _run(operating.drain(a.api, a.timeout)))
+    drain.set_defaults(run=lambda a: _run(operating.drain(api_of(a, os.environ), a.timeout)))
 
     prune = add("prune", help="delete what is old and no longer needed")
     prune.add_argument(
@@ -231,8 +233,8 @@ def _add_operating(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     prune.add_argument("--namespace", default="", help="in which namespace (the default one)")
     prune.add_argument("--dry-run", action="store_true", help="only count")
-    _add_api(prune)
-    prune.set_defaults(run=lambda a: _run(operating.prune(a.api, _pruning(a))))
+    add_api(prune, os.environ)
+    prune.set_defaults(run=lambda a: _run(operating.prune(api_of(a, os.environ), _pruning(a))))
 
 
 def _pruning(parsed: argparse.Namespace) -> operating.Pruning:
@@ -310,13 +312,6 @@ def _add_directory(parser: argparse.ArgumentParser) -> None:
 
 def _absolute(text: str) -> Path:
     return Path(text).absolute()
-
-
-def _add_api(parser: argparse.ArgumentParser) -> None:
-    default = os.environ.get("PHOTINUS_API", DEFAULT_API)
-    parser.add_argument(
-        "--api", "--address", default=default, help=f"gRPC address of the node ({default})"
-    )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from photinus_core.app.devnet.cluster import ClusterPlan
 from photinus_core.app.devnet.layout import SPARE_ADDRESSES, ClusterState, Layout
 from photinus_core.app.devnet.network import Network, stop_network
 from photinus_core.app.devnet.postgres import place
+from photinus_core.app.reaching import Api
 from photinus_core.app.scaffold import ScaffoldError, create_project
 from photinus_core.app.showing import connector_line, connector_lines
 from photinus_core.app.telling import CALL_S, complain, tell, why
@@ -131,9 +132,9 @@ async def _replica_line(address: str) -> tuple[str, bool]:
     return f"up, version {info.version}, leads {', '.join(info.leading) or 'nothing'}", True
 
 
-async def connectors(api: str) -> int:
+async def connectors(api: Api) -> int:
     """Shows the connectors of a node."""
-    async with grpc.aio.insecure_channel(api) as channel:
+    async with api.channel() as channel:
         try:
             await _show_connectors(node_service_pb2_grpc.NodeServiceStub(channel), "", in_full=True)
         except grpc.aio.AioRpcError as failure:
@@ -151,9 +152,9 @@ async def _show_connectors(
             tell(f"{indent}{line}")
 
 
-async def explain_message(api: str, namespace: str, message_id: str) -> int:
+async def explain_message(api: Api, namespace: str, message_id: str) -> int:
     """Says what a message waits for."""
-    async with grpc.aio.insecure_channel(api) as channel:
+    async with api.channel() as channel:
         stub = explain_service_pb2_grpc.ExplainServiceStub(channel)
         try:
             found = await stub.ExplainMessage(

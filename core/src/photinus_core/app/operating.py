@@ -17,6 +17,7 @@ from photinus.api.v1 import node_pb2, node_service_pb2_grpc
 from photinus.api.v1 import node_service_pb2 as pb
 
 from photinus_core.app.config import load
+from photinus_core.app.reaching import Api
 from photinus_core.app.telling import CALL_S, complain, tell, why
 from photinus_core.model.errors import Rejected, Unavailable
 
@@ -29,9 +30,9 @@ _AGE: Final = re.compile(r"(\d+)([smhdw])")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
-async def cluster(api: str) -> int:
+async def cluster(api: Api) -> int:
     """Shows the replicas, who leads which namespace, and how much waits."""
-    async with grpc.aio.insecure_channel(api) as channel:
+    async with api.channel() as channel:
         stub = node_service_pb2_grpc.NodeServiceStub(channel)
         try:
             found = await stub.GetCluster(pb.GetClusterRequest(), timeout=CALL_S)
@@ -72,10 +73,10 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         tell("  ".join(cells).rstrip())
 
 
-async def drain(api: str, timeout_s: float) -> int:
+async def drain(api: Api, timeout_s: float) -> int:
     """Has a replica hand over what it leads and send its clients elsewhere."""
     began = time.monotonic()
-    async with grpc.aio.insecure_channel(api) as channel:
+    async with api.channel() as channel:
         stub = node_service_pb2_grpc.NodeServiceStub(channel)
         try:
             done = await stub.Drain(pb.DrainRequest(), timeout=timeout_s)
@@ -136,12 +137,12 @@ class Pruning:
     dry_run: bool
 
 
-async def prune(api: str, pruning: Pruning) -> int:
+async def prune(api: Api, pruning: Pruning) -> int:
     """Deletes what is old and no longer needed, window by window."""
     before = timestamp_pb2.Timestamp()
     before.FromNanoseconds(time.time_ns() - pruning.older_s * 1_000_000_000)
     word = "would delete" if pruning.dry_run else "deleted"
-    async with grpc.aio.insecure_channel(api) as channel:
+    async with api.channel() as channel:
         stub = node_service_pb2_grpc.NodeServiceStub(channel)
         for collection in pruning.collections:
             gone = kept = 0

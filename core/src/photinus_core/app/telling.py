@@ -22,7 +22,7 @@ def complain(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201 - likewise
 
 
-def why(api: str, failure: grpc.aio.AioRpcError) -> str:
+def why(api: object, failure: grpc.aio.AioRpcError) -> str:
     """Why a call to a node failed."""
     if failure.code().name == "UNAVAILABLE":
         return f"photinus: no node answers on {api}: {failure.details()}"
