@@ -48,7 +48,7 @@ class ChangeStream:
         self._queue = queue
         self._name = name
         self._calling = calling
-        self._control: asyncio.Queue[pb.WatchChangesResponse | None] = asyncio.Queue(1)
+        self._out: asyncio.Queue[pb.WatchChangesResponse | None] = asyncio.Queue(1)
         self._closing = asyncio.Event()
         self._failure: PhotinusError | None = None
 
@@ -68,40 +68,22 @@ class ChangeStream:
         """
         async with Background(f"changes for {self._name}") as work:
             work.start("reader", self._read(requests))
+            work.start("changes", self._tell())
             work.start("access", self._watch_access())
-            async for response in self._responses():
+            work.start("closing", self._watch_closing())
+            while (response := await self._out.get()) is not None:
                 yield response
         if self._failure is not None:
             raise self._failure
 
-    async def _responses(self) -> AsyncIterator[pb.WatchChangesResponse]:
-        waits: dict[str, asyncio.Task[object]] = {}
-        sources = {
-            "closing": self._closing.wait,
-            "control": self._control.get,
-            "change": self._queue.take,
-        }
-        try:
-            while True:
-                for name, source in sources.items():
-                    if name not in waits:
-                        waits[name] = asyncio.ensure_future(source())
-                await asyncio.wait(waits.values(), return_when=asyncio.FIRST_COMPLETED)
-                if waits["closing"].done():
-                    return
-                if waits["control"].done():
-                    answer = waits.pop("control").result()
-                    if not isinstance(answer, pb.WatchChangesResponse):
-                        return
-                    yield answer
-                elif waits["change"].done():
-                    change = waits.pop("change").result()
-                    assert isinstance(change, Change | Dropped)
-                    yield pb.WatchChangesResponse(change=shown(change))
-        finally:
-            for wait in waits.values():
-                wait.cancel()
-            await asyncio.gather(*waits.values(), return_exceptions=True)
+    async def _tell(self) -> None:
+        while True:
+            change = await self._queue.take()
+            await self._out.put(pb.WatchChangesResponse(change=shown(change)))
+
+    async def _watch_closing(self) -> None:
+        await self._closing.wait()
+        await self._out.put(None)
 
     async def _read(self, requests: AsyncIterator[pb.WatchChangesRequest]) -> None:
         async for request in requests:
@@ -110,10 +92,10 @@ class ChangeStream:
             except PhotinusError as failure:
                 text = str(Rejected("FF10176", str(failure)))
                 error = event_pb2.ProtocolError(error=text, closes=True)
-                await self._control.put(pb.WatchChangesResponse(protocol_error=error))
+                await self._out.put(pb.WatchChangesResponse(protocol_error=error))
                 break
-            await self._control.put(pb.WatchChangesResponse(started=change_pb2.ChangeStarted()))
-        await self._control.put(None)
+            await self._out.put(pb.WatchChangesResponse(started=change_pb2.ChangeStarted()))
+        await self._out.put(None)
 
     def _start(self, request: pb.WatchChangesRequest) -> None:
         if request.WhichOneof("frame") != "start":
