@@ -42,6 +42,7 @@ func TestSettingsThatWork(t *testing.T) {
 		"-core unix:a,unix:b,127.0.0.1:7000",
 		"-core dns:///core.example:7000 -core-insecure",
 		"-core dns:///core.example:7000 -core-ca ca.pem -core-cert c.pem -core-key k.pem",
+		"-core unix:a -spi 127.0.0.1:5001 -spi-public-url https://example.com -ui folder -debug 127.0.0.1:6060",
 		"-core unix:a -cors-origins= -pass-headers X-A,X-B -path-prefix /m0",
 	} {
 		var output bytes.Buffer
