@@ -238,6 +238,40 @@ def test_batch_pins_transaction_and_operations_of_a_message(network: RunningNetw
     assert [pin["state"] for pin in explained["pins"]] == ["confirmed"] * 2
 
 
+def test_operations_show_what_their_connector_knows_only_when_asked(
+    network: RunningNetwork,
+) -> None:
+    member = network.members[0]
+    sent = member.post("/messages/broadcast?confirm=true", {"data": [{"value": 1}]}, 200)
+    pin, upload = member.get(f"/transactions/{sent['txid']}/operations")
+    assert (pin["type"], upload["type"]) == ("blockchain_pin_batch", "sharedstorage_upload_batch")
+    for flag in ("fetchstatus", "fetchstatus=true"):
+        assert member.get(f"/operations/{pin['id']}?{flag}").keys() == {*pin, "detail"}
+        assert member.get(f"/operations/{upload['id']}?{flag}").keys() == upload.keys()
+    assert member.get(f"/operations/{pin['id']}?fetchstatus=false") == pin
+    for part in ("operations", "blockchainevents"):
+        assert member.get(f"/transactions/{uuid.uuid4()}/{part}") == [], "as there are none yet"
+        refused = member.get(f"/transactions/junk/{part}", 400)
+        assert refused["error"].startswith("FF00138")
+
+
+def test_unpinned_transactions_have_a_status(network: RunningNetwork) -> None:
+    first, second = network.members
+    body = {
+        "header": {"txtype": "unpinned"},
+        "group": {"members": [{"identity": second.org}]},
+        "data": [{"value": 1}],
+    }
+    sent = first.post("/messages/private", body, 202)
+    seen = second.wait_message(sent["header"]["id"])
+    path = f"/transactions/{seen['txid']}/status"
+    done = first.wait_for(path, lambda found: found["status"] == "Succeeded")
+    kinds = {(detail["type"], detail.get("subtype", "")) for detail in done["details"]}
+    assert kinds == {("Operation", "dataexchange_send_batch"), ("Batch", "private")}
+    there = second.get(path)
+    assert [detail["type"] for detail in there["details"]] == ["Batch"]
+
+
 def test_private_pins_hide_topic_and_count_nonces(network: RunningNetwork) -> None:
     topic = new("masked")
     sent = [

@@ -150,19 +150,17 @@ class TransactionServicer(Servicer, transaction_service_pb2_grpc.TransactionServ
     async def ListTransactionOperations(
         self, request: transaction_pb.ListTransactionOperationsRequest, context: Context
     ) -> transaction_pb.ListTransactionOperationsResponse:
-        found = await self._transaction(request, request.id)
         async with self.namespace(request).reader() as reader:
-            rows = await reader.operations_of(found.id)
+            rows = await reader.operations_of(parse_uuid(request.id))
         items = [convert.operation(o) for o in reversed(rows)]
         return transaction_pb.ListTransactionOperationsResponse(items=items)
 
     async def ListTransactionBlockchainEvents(
         self, request: transaction_pb.ListTransactionBlockchainEventsRequest, context: Context
     ) -> transaction_pb.ListTransactionBlockchainEventsResponse:
-        found = await self._transaction(request, request.id)
         async with self.namespace(request).reader() as reader:
-            rows = await reader.blockchain_events_of(found.id)
-        items = [convert.blockchain_event(e) for e in rows]
+            rows = await reader.blockchain_events_of(parse_uuid(request.id))
+        items = [convert.blockchain_event(e) for e in reversed(rows)]
         return transaction_pb.ListTransactionBlockchainEventsResponse(items=items)
 
     async def GetTransactionStatus(
