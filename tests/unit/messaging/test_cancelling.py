@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from photinus_core.model.errors import PhotinusError, Rejected, Unavailable
-from photinus_core.model.ids import Uuid
+from photinus_core.model.ids import Nanoseconds, Uuid
 from photinus_core.model.ledger import Operation, OperationStatus, OperationType
-from photinus_core.model.messages import Batch, Message, MessageState, MessageType, SystemTag
+from photinus_core.model.messages import Batch, Message, MessageState, MessageType, Pin, SystemTag
 from photinus_core.model.query import Query
 from photinus_core.model.wire import decode_wrapper
 from photinus_core.operations.service import OperationService
@@ -20,6 +20,7 @@ from photinus_core.ports.clock import SystemClock
 from photinus_core.ports.connectors import ConnectorFailure, Disposition, PeerMessage, Submission
 from photinus_core.ports.store import Table
 
+from tests.support.store_records import new_hash
 from tests.support.waiting import until
 from tests.unit.messaging.office import (
     NS,
@@ -200,6 +201,34 @@ async def test_a_pin_that_was_sent_after_all_is_not_taken_back(place: Place) -> 
         refusing.refuses = False
         await place.wait_state(sent.header.id)
     assert len(place.pins()) == 1
+
+
+async def test_a_pin_that_came_by_another_way_counts(place: Place) -> None:
+    """Found by the simulator: the key was marked, the chain had the pin, and sending failed for ever."""
+    office = await place.office()
+    refusing = Refusing(office)
+    sent = await office.sender.private(to("bob", tag="stuck"))
+    async with running(office):
+        batch = await stuck(place, office, refusing, sent)
+        pin = Pin(
+            NS,
+            new_hash(),
+            batch.id,
+            batch.hash,
+            0,
+            batch.key,
+            masked=True,
+            created=Nanoseconds(1),
+            block=1,
+            protocol_id="1",
+        )
+        async with place.store.write(NS) as tx:
+            await tx.insert_pins([pin])
+        with pytest.raises(Rejected, match=r"FF10468.*on the chain"):
+            await office.manager.cancel(batch.id)
+        refusing.refuses = False
+        await place.wait_state(sent.header.id)
+    assert place.pins() == [], "it was not sent once more"
 
 
 async def test_what_does_not_fail_is_not_cancelled(place: Place) -> None:

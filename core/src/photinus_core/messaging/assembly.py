@@ -28,7 +28,7 @@ from photinus_core.ports import tracing
 from photinus_core.ports.connectors import ConnectorFailure
 from photinus_core.ports.scope import Scope
 from photinus_core.ports.store import Fence, Notification, Reader, ReadyMessage, WriteTransaction
-from photinus_core.ports.tasks import Background, Wake
+from photinus_core.ports.tasks import Background, Wake, run_to_end
 from photinus_core.sequencing.batching import (
     Action,
     AwaitChain,
@@ -233,17 +233,23 @@ class BatchManager:
                 await ended.wait(CANCEL_WAIT_S)
             if reason := machine.may_cancel(batch):
                 raise Rejected("FF10468", batch, reason)
-            await self._give_up(machine, batch)
+            if not await run_to_end(self._give_up(machine, batch)):
+                raise Rejected("FF10468", batch, "its pin is on the chain")
         finally:
             del self._held[batch]
             machine.release(batch)
             self._wake.set()
 
-    async def _give_up(self, machine: Batching, batch: Uuid) -> None:
-        await self._canceller.cancel(self._under[batch].journey.sealed)
+    async def _give_up(self, machine: Batching, batch: Uuid) -> bool:
+        journey = self._under[batch].journey
+        if not await self._canceller.cancel(journey.sealed):
+            # The key is marked, so it must not be sent, and need not be.
+            journey.is_pinned = True
+            return False
         logger.info("%s: batch %s was cancelled", self._namespace, batch)
         del self._under[batch]
         machine.cancelled(batch)
+        return True
 
     def _machine_of(self, under: _Under) -> Batching:
         return self._machines[under.journey.sealed.wire.batch.type is BatchType.BROADCAST]
@@ -406,9 +412,9 @@ class BatchManager:
         try:
             await self._dispatcher.send_pin(self._under[batch].journey)
         except PinWithdrawnError:
-            await self._give_up(machine, batch)
-        else:
-            machine.journaled(batch, self._now())
+            if await self._give_up(machine, batch):
+                return
+        machine.journaled(batch, self._now())
 
     async def _await_chain(self, machine: Batching, batch: Uuid) -> None:
         """Lets a batch's pin go once no earlier one by another key is under way to the chain."""

@@ -46,8 +46,13 @@ class BatchCanceller:
         self._dispatcher = dispatcher
         self._fence = fence
 
-    async def cancel(self, sealed: SealedBatch) -> None:
+    async def cancel(self, sealed: SealedBatch) -> bool:
         """Cancels a batch whose pin is not on its way. Nothing may be sent for it meanwhile.
+
+        May be repeated.
+
+        Returns:
+            False when its pin is on the chain, by whatever way it came there: it is not cancelled.
 
         Raises:
             Rejected: FF10468, its pin was sent, or a retry of it was asked for just now.
@@ -67,8 +72,9 @@ class BatchCanceller:
             batch = sealed.wire.batch
             seen = await tx.pins_of_batches([batch.id])
             if any(p.batch_hash == batch.hash and p.signer == batch.key for p in seen):
-                raise Rejected("FF10468", sealed.id, "its pin is on the chain")
+                return False
             await self._write(tx, sealed, operations)
+        return True
 
     async def _write(
         self, tx: WriteTransaction, sealed: SealedBatch, operations: list[Operation]
