@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 import aiohttp
@@ -365,3 +365,125 @@ async def test_grpc_refuses_a_bad_start(network: RunningNetwork) -> None:
             async with client.subscribe(event_pb2.Start(namespace="absent", name="x")):
                 pass
         assert "FF10436" in str(refused.value)
+
+
+async def test_history_is_replayed_through_the_filter(network: RunningNetwork) -> None:
+    member, tag = network.members[0], new("history")
+    ids = await sent(member, tag, 3)
+    await sent(member, new("other"))
+    made = subscribe(member, tag)
+    path = f"/subscriptions/{made['id']}/events"
+    found = member.get(path)
+    assert found.keys() == {"count", "total", "items"}, "counted without being asked to"
+    assert [e["reference"] for e in found["items"]] == ids[::-1]
+    assert all(e["message"]["header"]["tag"] == tag for e in found["items"])
+    assert (found["count"], found["total"]) == (3, 3)
+    first = found["items"][-1]["sequence"]
+    some = member.get(f"{path}?startsequence={first + 1}&endsequence={first + 500}&limit=1")
+    assert (some["count"], some["total"]) == (1, 2)
+    assert member.get(f"{path}?endsequence=0") == {"count": 0, "total": 0, "items": []}
+    for query, status, error in (
+        ("?startsequence=x", 400, "FF10464"),
+        ("?startsequence=0&endsequence=1001", 400, "FF10463"),
+        ("?startsequence=0&limit=5000", 400, "FF00192"),
+    ):
+        assert member.get(path + query, status=status)["error"].startswith(f"{error}:")
+    absent = member.get("/subscriptions/00000000-0000-4000-8000-000000000000/events", status=404)
+    assert absent["error"].startswith("FF00164:")
+    asked = {"eq": [{"field": "reference", "value": ids[1]}]}
+    assert member.post(f"{path}/query?startsequence={first}", asked)["total"] == 1
+
+
+async def test_a_subscription_deleted_under_its_connection_may_come_again(
+    network: RunningNetwork,
+) -> None:
+    member, tag = network.members[0], new("deleted")
+    made = subscribe(member, tag)
+    async with connected(member, name=tag) as socket:
+        await sent(member, tag)
+        first = await socket.frame()
+        assert member.request("DELETE", f"/subscriptions/{made['id']}").status == 204
+        await sent(member, tag)
+        await socket.quiet()
+        again = subscribe(member, tag)
+        ids = await sent(member, tag)
+        frame = await socket.frame()
+        assert frame["reference"] == ids[0]
+        assert frame["subscription"]["id"] == again["id"] != made["id"]
+        await socket.ack(frame)
+        await socket.ack(first)
+        assert "FF10175" in await socket.error(), "what was delivered before is nobody's"
+
+
+async def test_acks_name_nothing_while_several_subscriptions_are_started(
+    network: RunningNetwork,
+) -> None:
+    member, tags = network.members[0], [new("one"), new("two")]
+    async with connected(member) as socket:
+        for tag in tags:
+            subscribe(member, tag)
+            await socket.send(type="start", namespace="default", name=tag)
+        ids = {tag: await sent(member, tag, 2) for tag in reversed(tags)}
+        got = [await socket.frame() for _ in tags]
+        assert [f["reference"] for f in got] == [ids[tag][0] for tag in reversed(tags)]
+        await socket.send(type="ack")
+        assert (await socket.frame())["reference"] == ids[tags[1]][1], "the oldest was acked"
+        await socket.send(type="ack")
+        assert (await socket.frame())["reference"] == ids[tags[0]][1]
+        await socket.send(type="ack", id=got[0]["id"])
+        assert "FF10175" in await socket.error(), "an id needs its subscription"
+
+
+URL_STARTS = [
+    ("?ephemeral", "FF10178: A start action must set namespace"),
+    ("?namespace=default&name=", "FF10178"),
+    ("?namespace=absent&ephemeral", "FF10187: Namespace does not exist"),
+    ("?namespace=default&ephemeral&filter.events=(", "FF10171"),
+    ("?namespace=default&ephemeral&batchtimeout=soon", "FF00137"),
+]
+
+
+async def test_starts_in_urls_that_fail_leave_their_sockets_open(network: RunningNetwork) -> None:
+    member, tag = network.members[0], new("url")
+    async with AsyncExitStack() as stack:
+        sockets = []
+        for query, error in URL_STARTS:
+            socket = await stack.enter_async_context(connected(member, f"/ws{query}"))
+            frame = await socket.frame()
+            assert frame["type"] == "protocol_error"
+            assert frame["error"].startswith(error), query
+            filters = {"message": {"tag": f"^{tag}$"}}
+            await socket.send(type="start", namespace="default", ephemeral=True, filter=filters)
+            sockets.append(socket)
+        await sockets[-1].quiet()
+        ids = await sent(member, tag)
+        for socket in sockets:
+            assert (await socket.frame())["reference"] == ids[0]
+
+
+URL_FILTERS = [
+    "filter.message.tag=^{tag}$",
+    "filter.tag=^{tag}$",
+    "filter.topic=^{tag}$&filter.events=^message_confirmed$",
+    "filter.topics=^{tag}$&filter.message.author=org_0$&filter.author=nobody",
+    "filter.message.group=^$&filter.group=ignored&filter.tag={tag}",
+    "filter.blockchain.name=^$&filter.blockchain.listener=^$&filter.message.tag={tag}",
+    "filter.transaction.type=^$&filter.message.tag={tag}&batch&batchtimeout=10ms",
+]
+
+
+async def test_every_filter_has_a_parameter_of_the_url(network: RunningNetwork) -> None:
+    member, tag = network.members[0], new("url")
+    async with AsyncExitStack() as stack:
+        sockets = []
+        for filters in URL_FILTERS:
+            query = f"namespace=default&ephemeral=&autoack&readahead=5&{filters.format(tag=tag)}"
+            sockets.append(await stack.enter_async_context(connected(member, f"/ws?{query}")))
+        await sockets[-1].quiet()
+        await sent(member, new("other"))
+        ids = await sent(member, tag, topics=[tag])
+        for socket in sockets:
+            frame = await socket.frame()
+            events = frame["events"] if frame["type"] == "event_batch" else [frame]
+            assert [event["reference"] for event in events] == ids
+        await sockets[0].quiet()
