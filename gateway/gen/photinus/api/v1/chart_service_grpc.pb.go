@@ -32,7 +32,8 @@ const (
 type ChartServiceClient interface {
 	// How many rows of a collection were made in each part of a span of time. The span is cut into `buckets` parts of one
 	// length; each begins where the one before ends. Errors: FF10298 buckets not between 1 and 100, FF10299 no time or no
-	// number, FF10300 the end is not behind the start, FF10301 unknown collection (all 400).
+	// number, FF19010 a time before 1970 or beyond 2262, FF10300 the end is not behind the start, FF10301 unknown collection
+	// (all 400).
 	GetChartHistogram(ctx context.Context, in *GetChartHistogramRequest, opts ...grpc.CallOption) (*GetChartHistogramResponse, error)
 }
 
@@ -62,7 +63,8 @@ func (c *chartServiceClient) GetChartHistogram(ctx context.Context, in *GetChart
 type ChartServiceServer interface {
 	// How many rows of a collection were made in each part of a span of time. The span is cut into `buckets` parts of one
 	// length; each begins where the one before ends. Errors: FF10298 buckets not between 1 and 100, FF10299 no time or no
-	// number, FF10300 the end is not behind the start, FF10301 unknown collection (all 400).
+	// number, FF19010 a time before 1970 or beyond 2262, FF10300 the end is not behind the start, FF10301 unknown collection
+	// (all 400).
 	GetChartHistogram(context.Context, *GetChartHistogramRequest) (*GetChartHistogramResponse, error)
 	mustEmbedUnimplementedChartServiceServer()
 }

@@ -49,7 +49,8 @@ class ChartServiceServicer:
     def GetChartHistogram(self, request, context):
         """How many rows of a collection were made in each part of a span of time. The span is cut into `buckets` parts of one
         length; each begins where the one before ends. Errors: FF10298 buckets not between 1 and 100, FF10299 no time or no
-        number, FF10300 the end is not behind the start, FF10301 unknown collection (all 400).
+        number, FF19010 a time before 1970 or beyond 2262, FF10300 the end is not behind the start, FF10301 unknown collection
+        (all 400).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

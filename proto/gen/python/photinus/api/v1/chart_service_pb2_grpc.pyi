@@ -19,7 +19,8 @@ class ChartServiceStub:
     GetChartHistogram: _aio.UnaryUnaryMultiCallable[_chart_service_pb2.GetChartHistogramRequest, _chart_service_pb2.GetChartHistogramResponse]
     """How many rows of a collection were made in each part of a span of time. The span is cut into `buckets` parts of one
     length; each begins where the one before ends. Errors: FF10298 buckets not between 1 and 100, FF10299 no time or no
-    number, FF10300 the end is not behind the start, FF10301 unknown collection (all 400).
+    number, FF19010 a time before 1970 or beyond 2262, FF10300 the end is not behind the start, FF10301 unknown collection
+    (all 400).
     """
 
 class ChartServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -33,7 +34,8 @@ class ChartServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_chart_service_pb2.GetChartHistogramResponse]:
         """How many rows of a collection were made in each part of a span of time. The span is cut into `buckets` parts of one
         length; each begins where the one before ends. Errors: FF10298 buckets not between 1 and 100, FF10299 no time or no
-        number, FF10300 the end is not behind the start, FF10301 unknown collection (all 400).
+        number, FF19010 a time before 1970 or beyond 2262, FF10300 the end is not behind the start, FF10301 unknown collection
+        (all 400).
         """
 
 def add_ChartServiceServicer_to_server(servicer: ChartServiceServicer, server: _aio.Server) -> None: ...
