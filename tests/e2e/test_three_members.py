@@ -1,27 +1,20 @@
 """Goal: with three members, all confirm what is for all, and what is for two is for two.
 
-Method: `photinus up --members 3`. FireFly's own Node SDK drives two of the members with every call it
-has for what is served here (`firefly_sdk/drive.js`); it is installed by set-up for tests.
+Method: `photinus up --members 3`, shared by the tests of this file.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import uuid
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from photinus_core.app.devnet.layout import SPARE_ADDRESSES
 
-from tests.support.golden import REPOSITORY
 from tests.support.network import Member, RunningNetwork
 from tests.support.rest import wait_until
 
-SDK: Final = REPOSITORY / ".toolchain" / "firefly-sdk" / "node_modules"
-DRIVER: Final = Path(__file__).with_name("firefly_sdk") / "drive.js"
 COMMAND_S: Final = 120.0
 
 
@@ -126,18 +119,3 @@ def test_each_group_has_one_order(three: RunningNetwork, topic: str) -> None:
             if member.org in group
         ]
         assert all(order == in_group[0] for order in in_group)
-
-
-def test_fireflys_node_sdk_does_all_it_can(three: RunningNetwork) -> None:
-    assert SDK.exists(), "run `scripts/setup test`"
-    first, second, _ = three.members
-    done = subprocess.run(
-        ["node", str(DRIVER), first.url, second.url, SPARE_ADDRESSES[first.index]],
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_S,
-        check=False,
-        env={**os.environ, "NODE_PATH": str(SDK)},
-    )
-    failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
-    assert (done.returncode, failed) == (0, []), done.stdout + done.stderr

@@ -29,7 +29,7 @@ from tests.support.rest import ANSWER_S, Answer, Rest
 SETTLE_S: Final = 20.0
 STRANGER_S: Final = 1.0
 """How long a private message is awaited on a member that may be none of its group."""
-SAME_S: Final = 10.0
+SAME_S: Final = 30.0
 """How long a GET may take to be answered as recorded."""
 FRAME_S: Final = 30.0
 QUIET_S: Final = 0.2
