@@ -99,7 +99,7 @@ class StreamSession:
         self._ready: tuple[events.StreamResponse, SentBatch] | None = None
         self._wake, self._space = asyncio.Event(), asyncio.Event()
         # Each ack is higher than the one before, so that the window bounds them.
-        self._acks: asyncio.Queue[events.Ack] = asyncio.Queue()
+        self._acks: asyncio.Queue[events.Ack] = asyncio.Queue(WINDOW_BATCHES_MAX)
         self._ack_seen = 0
         self._listeners: dict[str, asyncio.Task[None]] = {}
         self._first_waits_since: float | None = None
