@@ -22,26 +22,35 @@ type metrics struct {
 	requests  *prometheus.CounterVec
 	durations *prometheus.HistogramVec
 	handler   http.Handler
+	// Those of the SPI, which FireFly calls admin.
+	admin *metrics
 }
 
 func newMetrics(sockets func() int64) *metrics {
-	labels := []string{"method", "route", "code"}
-	made := &metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "ff_apiserver_rest_requests_total", Help: "Requests answered.",
-		}, labels),
-		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "ff_apiserver_rest_request_duration_seconds", Help: "Time to answer a request.",
-			Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
-		}, labels),
-	}
 	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "photinus_gateway_websockets", Help: "Open event WebSockets.",
 	}, func() float64 { return float64(sockets()) })
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(made.requests, made.durations, open, collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	made.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	registry.MustRegister(open, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	made := newServerMetrics("rest", registry)
+	made.admin = newServerMetrics("admin", registry)
+	made.handler = promhttp.InstrumentMetricHandler(registry, promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	return made
+}
+
+// newServerMetrics registers the series of one listener.
+func newServerMetrics(name string, registry *prometheus.Registry) *metrics {
+	labels := []string{"method", "route", "code"}
+	made := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "ff_apiserver", Subsystem: name, Name: "requests_total", Help: "Requests answered.",
+		}, labels),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "ff_apiserver", Subsystem: name, Name: "request_duration_seconds", Help: "Time to answer a request.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
+		}, labels),
+	}
+	registry.MustRegister(made.requests, made.durations)
 	return made
 }
 

@@ -41,7 +41,7 @@ func NewSPI(conn grpc.ClientConnInterface, options Options, gateway *Server) (*S
 		api:     api,
 		docs:    docs,
 		sockets: events.NewChanges(conn, options.Sockets, options.CORS.Origins),
-		metrics: gateway.metrics,
+		metrics: gateway.metrics.admin,
 	}
 	made.http = &http.Server{
 		Handler:           made.Handler(),
