@@ -202,12 +202,17 @@ class Document:
                 schema = self._body(call.output_type)
                 if route.counted:
                     schema = _counted(schema)
-                elif route.filters:
+                elif self._is_list(call):
                     schema = {"oneOf": [schema, _counted(schema)]}  # the latter with `count`
                 answer["content"] = {"application/json": {"schema": schema}}
         error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
         found["default"] = {"description": "Failure", "content": error}
         return found
+
+    def _is_list(self, call: descriptor_pb2.MethodDescriptorProto) -> bool:
+        """Whether a call takes a query, as parameters or as its body."""
+        request = self._protos.messages[call.input_type]
+        return any(field.type_name == QUERY for field in request.field)
 
     def _body(self, type_name: str) -> Json:
         """The schema of a response, whose one inline field usually stands for all of it."""
