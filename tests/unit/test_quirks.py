@@ -99,8 +99,9 @@ API: Final = {
         "unit/namespaces/test_node.py::test_namespaces_are_found_by_name",
     ),
     "`metrics.enabled` is on, `monitoring.enabled` off; both use port 6000": (
-        "copied",
-        "unit/app/test_config_observing.py::test_metrics_are_on_and_monitoring_is_off",
+        "mended: two members on a machine would fight for the port",
+        "unit/app/test_config_observing.py::test_nothing_is_monitored_or_traced_unless_it_is_asked_for",
+        "unit/app/test_config_observing.py::test_a_newer_section_switches_the_older_one_off",
     ),
     "the plugin category `identity` has no plugin": ("copied", RECORDED),
     "the message for too many topics says 15": (
