@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from photinus_core.cluster import LocalElector
+from photinus_core.events import delivery
 from photinus_core.events.delivery import Connection, Delivered, DeliveryService
 from photinus_core.events.subscriptions import (
     SubscriptionInput,
@@ -156,6 +157,26 @@ async def test_batches_are_acked_as_one(
         connection.ack()
         await until_offset(subscriptions, subscription, 5)
     assert [len(d.events) for d in client.got] == [3, 2]
+
+
+async def test_large_events_make_small_batches(
+    store: Store,
+    service: DeliveryService,
+    subscriptions: SubscriptionService,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Peers decide how large events are: a batch of them must still fit into an answer."""
+    monkeypatch.setattr(delivery, "BATCH_BYTES_MAX", 3_000)
+    subscription = await durable(subscriptions, '{"batch":true,"readAhead":5}')
+    await append(store, 7)
+    client = Client()
+    async with running(service.start_durable("app", client.deliver)) as connection:
+        for batches in range(1, 5):
+            await until(lambda: len(client.got) >= batches)  # noqa: B023 - used at once
+            connection.ack(client.last())
+        await until_offset(subscriptions, subscription, 7)
+    assert client.sequences == list(range(1, 8))
+    assert [len(d.events) for d in client.got] == [2, 2, 2, 1]
 
 
 async def test_filters_on_type_topic_and_references(

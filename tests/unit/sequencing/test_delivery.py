@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from photinus_core.sequencing.delivery import (
     BATCH_EVENTS,
+    BATCH_EVENTS_MAX,
     BATCH_TIMEOUT_NS,
     NACK_FIRST_NS,
     NACK_LAST_NS,
     READ_EVENTS,
+    READ_EVENTS_MAX,
     Delivery,
     Send,
 )
@@ -134,6 +136,27 @@ def test_reading_is_bounded() -> None:
     read(delivery, *range(1, READ_EVENTS + 1))
     assert delivery.room() == 0
     assert Delivery[str](0, batch=True).room() >= 2 * BATCH_EVENTS
+    assert Delivery[str](0, read_ahead=65_535).room() == READ_EVENTS_MAX
+    assert Delivery[str](0, read_ahead=65_535, batch=True).room() == READ_EVENTS_MAX
+
+
+def test_batches_are_bounded_whatever_a_subscription_asks_for() -> None:
+    delivery: Delivery[str] = Delivery(0, read_ahead=65_535, batch=True, batch_timeout_ns=10)
+    read(delivery, *range(1, BATCH_EVENTS_MAX + 3))
+    (batch,) = delivery.next(10)
+    assert len(batch.events) == BATCH_EVENTS_MAX
+
+
+def test_a_batch_that_is_too_large_is_cut() -> None:
+    delivery: Delivery[str] = Delivery(0, read_ahead=3, batch=True)
+    read(delivery, 1, 2, 3, 4)
+    (batch,) = delivery.next(0)
+    assert sent([delivery.shorten(batch, 2)]) == [1, 2]
+    assert delivery.next(0) == [], "one at a time"
+    assert delivery.ack(1)
+    assert delivery.offset == 2
+    (batch,) = delivery.next(BATCH_TIMEOUT_NS)
+    assert sent([batch]) == [3, 4]
 
 
 class DeliveryMachine(RuleBasedStateMachine):

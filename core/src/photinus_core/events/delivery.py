@@ -55,6 +55,8 @@ POLL_S: Final = 5.0
 RETRY_S: Final = 0.5
 ELSEWHERE_S: Final = 1.0
 """After this time without winning its turn a connection counts as one that stands by."""
+BATCH_BYTES_MAX: Final = 4 << 20
+"""A batch ends before the event that makes it larger: a peer decides how large its events are."""
 _turns: Final = count()
 STALE_IDS_MAX: Final = 1_000
 """Ids of taken-back sends whose late acks are ignored."""
@@ -480,7 +482,12 @@ class Connection:
     async def _send_one(self, send: Send[Event], events: tuple[EnrichedEvent, ...]) -> None:
         subscription = self._subscription
         assert subscription is not None
-        batch = new_uuid() if subscription.batch else None
+        batch = None
+        if subscription.batch:
+            batch, fitting = new_uuid(), _fitting(events)
+            if fitting < len(events) and self._machine is not None:
+                events = events[:fitting]
+                self._machine.shorten(send, fitting)
         item = batch or events[0].event.id
         self._sent[item] = send.number, next(_turns)
         await self._deliver(Delivered(subscription, batch, events))
@@ -533,6 +540,16 @@ class Connection:
 
     def _now(self) -> Nanoseconds:
         return Nanoseconds(int(self._service.clock.monotonic_s() * 1_000_000_000))
+
+
+def _fitting(events: Sequence[EnrichedEvent]) -> int:
+    """How many events from the front make a batch that can be sent; at least one."""
+    size = 0
+    for number, event in enumerate(events):
+        size += event.estimated_bytes
+        if size > BATCH_BYTES_MAX and number:
+            return number
+    return len(events)
 
 
 def _pages(sends: Sequence[Send[Event]]) -> Iterator[list[Send[Event]]]:

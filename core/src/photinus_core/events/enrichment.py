@@ -18,6 +18,10 @@ from photinus_core.model.messages import Message
 from photinus_core.model.network import Datatype, Identity
 from photinus_core.ports.store import Reader
 
+_EVENT_BYTES: Final = 500
+_OBJECT_BYTES: Final = 900
+_REFERENCE_BYTES: Final = 150
+
 _MESSAGES: Final = frozenset({EventType.MESSAGE_CONFIRMED, EventType.MESSAGE_REJECTED})
 _IDENTITIES: Final = frozenset({EventType.IDENTITY_CONFIRMED, EventType.IDENTITY_UPDATED})
 _OPERATIONS: Final = frozenset(
@@ -43,6 +47,27 @@ class EnrichedEvent(msgspec.Struct, frozen=True):
     identity: Identity | None = None
     datatype: Datatype | None = None
     operation: Operation | None = None
+
+    @property
+    def estimated_bytes(self) -> int:
+        """About how large its JSON is."""
+        size = _EVENT_BYTES
+        if self.message is not None:
+            items = len(self.message.data) + len(self.message.pins)
+            size += _OBJECT_BYTES + _REFERENCE_BYTES * items
+            size += sum(map(len, self.message.header.topics)) + len(self.message.reject_reason)
+        if (chain := self.blockchain_event) is not None:
+            size += _OBJECT_BYTES + len(chain.output) + len(chain.info) + len(chain.location)
+        if (operation := self.operation) is not None:
+            size += _OBJECT_BYTES + len(operation.input) + len(operation.output)
+            size += len(operation.error)
+        if self.identity is not None:
+            size += _OBJECT_BYTES + len(self.identity.profile) + len(self.identity.description)
+        if self.datatype is not None:
+            size += _OBJECT_BYTES + len(self.datatype.value)
+        if self.transaction is not None:
+            size += _OBJECT_BYTES
+        return size
 
     @property
     def subject(self) -> FilterSubject:

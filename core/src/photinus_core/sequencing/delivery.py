@@ -16,9 +16,13 @@ from typing import Final, Generic, TypeVar
 
 BATCH_EVENTS: Final = 50
 """Events of a batch where the subscription names no number."""
+BATCH_EVENTS_MAX: Final = 1_000
+"""Most events of a batch, whatever the subscription names: all of them are in memory at once."""
 BATCH_TIMEOUT_NS: Final = 50_000_000
 READ_EVENTS: Final = 200
 """Matching events kept ready to be sent, at least so many at most."""
+READ_EVENTS_MAX: Final = 2 * BATCH_EVENTS_MAX
+"""Most of them, whatever the window."""
 NACK_FIRST_NS: Final = 100_000_000
 NACK_LAST_NS: Final = 30_000_000_000
 
@@ -57,10 +61,11 @@ class Delivery(Generic[E]):
         batch: bool = False,
         batch_timeout_ns: int = BATCH_TIMEOUT_NS,
     ) -> None:
-        self._batch_max = (read_ahead or BATCH_EVENTS) if batch else 1
+        self._batch_max = min(read_ahead or BATCH_EVENTS, BATCH_EVENTS_MAX) if batch else 1
         self._window = 1 if batch else 1 + read_ahead
         self._timeout = batch_timeout_ns if batch else 0
-        self._read_max = max(READ_EVENTS, 2 * self._window * self._batch_max)
+        wanted = min(2 * self._window * self._batch_max, READ_EVENTS_MAX)
+        self._read_max = max(READ_EVENTS, wanted)
         self._offset = offset
         self._through = offset
         self._waiting: deque[tuple[int, E]] = deque()
@@ -121,6 +126,13 @@ class Delivery(Generic[E]):
             self._out[send.number] = send
             sends.append(send)
         return sends
+
+    def shorten(self, send: Send[E], count: int) -> Send[E]:
+        """Takes all but the first events out of a batch that was not sent yet: they come next."""
+        kept = Send(send.number, send.events[:count])
+        self._out[send.number] = kept
+        self._waiting.extendleft(reversed(send.events[count:]))
+        return kept
 
     def next_due(self) -> int | None:
         """When to call `next` if nothing happens before; None = no need."""
