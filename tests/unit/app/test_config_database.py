@@ -53,7 +53,7 @@ def test_firefly_keys_and_ours_are_read() -> None:
         "maxConnIdleTime: 2m",
         "maxConnLifetime: 1h",
         "maxIdleConns: 5",
-        "migrations: { auto: true, directory: ./db/migrations/postgres }",
+        "migrations: { auto: false, directory: ./db/migrations/postgres }",
         "connectTimeout: 3s",
         "startTimeout: 0s",
         "readTimeout: 4s",

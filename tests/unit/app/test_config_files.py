@@ -282,7 +282,7 @@ def test_config_check_says_that_all_is_well(
     assert main(["config", "check", str(file)]) == 0
     out, err = capsys.readouterr()
     assert out == f"{file}: 2 namespaces (alpha, omega), no errors\n"
-    assert err.startswith(f"warning: {file}, line 1: http: ")
+    assert err.startswith(f"warning: {file}, line 1: http.port: ")
 
 
 def test_config_check_prints_every_problem_with_its_line(

@@ -405,16 +405,23 @@ def test_how_many_rows_of_a_bucket_are_counted_can_be_set() -> None:
 
 
 def test_sections_of_the_gateway_are_warned_about() -> None:
-    settings = read(f"http: {{port: 5000}}\ncors: {{}}\n{GOOD}")
-    assert sorted((w.path, w.line) for w in settings.warnings) == [("cors", 2), ("http", 1)]
+    settings = read(f"http: {{port: 5000}}\ncors: {{debug: true}}\n{GOOD}")
+    assert sorted((w.path, w.line) for w in settings.warnings) == [
+        ("cors.debug", 2),
+        ("http.port", 1),
+    ]
     assert str(settings.warnings[0]).startswith("f.yaml, line ")
 
 
 def test_keys_without_effect_are_warned_about() -> None:
-    lines = ("log: {noColor: true}", "api: {requestTimeout: 5s, maxFilterLimit: 50}", "opupdate: {}")
+    lines = (
+        "log: {noColor: true}",
+        "api: {requestTimeout: 5s, maxFilterLimit: 50}",
+        "opupdate: {worker: {count: 5}}",
+    )
     settings = read("\n".join((*lines, "subscription: {max: 5}", GOOD)))
     found = sorted((w.path, w.line) for w in settings.warnings)
-    assert found == [("api.requestTimeout", 2), ("log.noColor", 1), ("opupdate", 3)]
+    assert found == [("api.requestTimeout", 2), ("log.noColor", 1), ("opupdate.worker.count", 3)]
 
 
 def test_log_and_listen_settings() -> None:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from photinus.api.v1 import event_pb2
+from photinus.api.v1 import event_pb2, subscription_pb2
 from photinus.api.v1 import event_service_pb2 as pb
 from photinus_core.events.delivery import Delivered
 from photinus_core.events.enrichment import EnrichedEvent
@@ -466,10 +466,10 @@ async def test_acks_may_come_together() -> None:
         await client.start(name="b")
         one, two = client.connections
         acks = [
-            event_pb2.Ack(id=ID, subscription={"name": "a"}),
-            event_pb2.Ack(id=ID, subscription={"name": "b"}),
-            event_pb2.Ack(id=ID, subscription={"name": "absent"}),
-            event_pb2.Ack(id=ID, subscription={"name": "a"}),
+            event_pb2.Ack(id=ID, subscription=subscription_pb2.SubscriptionRef(name="a")),
+            event_pb2.Ack(id=ID, subscription=subscription_pb2.SubscriptionRef(name="b")),
+            event_pb2.Ack(id=ID, subscription=subscription_pb2.SubscriptionRef(name="absent")),
+            event_pb2.Ack(id=ID, subscription=subscription_pb2.SubscriptionRef(name="a")),
         ]
         await client.send(acks=event_pb2.AckRun(acks=acks))
         text, closes = await client.error()

@@ -16,7 +16,7 @@ CONNECTIONS_MAX: Final = 1_000
 TIMEOUT_MIN_S: Final = 0.1
 
 _WITHOUT_EFFECT: Final = ("maxIdleConns",)
-_MIGRATIONS_WITHOUT_EFFECT: Final = ("auto", "directory")
+_SQLITE_WITHOUT_EFFECT: Final = ("maxConns", "maxConnIdleTime", "maxConnLifetime", "maxIdleConns")
 
 
 def read_database(entry: Node, name: str, kind: str) -> PluginSettings:
@@ -25,6 +25,13 @@ def read_database(entry: Node, name: str, kind: str) -> PluginSettings:
         entry.report.add(entry, Rejected("FF10122", kind))
     config = entry.section(kind)
     postgres = None
+    if kind != "postgres":
+        config.without_effect(
+            _SQLITE_WITHOUT_EFFECT, "has no effect: one connection writes, a few read"
+        )
+        _migrations(config)
+        config.text("url")
+        config.check_unknown()
     if not config.text("url"):
         entry.report.add(entry, Rejected("FF19305", f"{kind}.url", "is required"))
     elif kind == "postgres":
@@ -60,14 +67,18 @@ def _postgres(config: Node) -> PostgresSettings:
         poll_s=_timeout_s(config, "pollInterval", default.poll_s),
     )
     config.without_effect(_WITHOUT_EFFECT, "has no effect: unused connections are kept a while")
-    migrations = config.section("migrations")
-    migrations.without_effect(
-        _MIGRATIONS_WITHOUT_EFFECT,
-        "has no effect: the tables are always brought up to date",
-    )
-    migrations.check_unknown()
+    _migrations(config)
     config.check_unknown()
     return settings
+
+
+def _migrations(config: Node) -> None:
+    migrations = config.section("migrations")
+    why = "has no effect: the tables are always brought up to date"
+    if not migrations.boolean("auto", default=True):
+        migrations.without_effect(("auto",), why)
+    migrations.without_effect(("directory",), why)
+    migrations.check_unknown()
 
 
 def _timeout_s(config: Node, key: str, default: float) -> float:

@@ -17,6 +17,7 @@ from typing import Final
 from photinus_core.app.config.access import read_access
 from photinus_core.app.config.cluster import read_cluster
 from photinus_core.app.config.connectors import read_discovery
+from photinus_core.app.config.known import check_known
 from photinus_core.app.config.namespaces import read_namespaces
 from photinus_core.app.config.observing import read_log, read_monitoring, read_tracing
 from photinus_core.app.config.plugins import read_plugins
@@ -27,20 +28,6 @@ from photinus_core.model.errors import Rejected
 from photinus_core.rpc.tls import TlsFiles, check_files
 
 ENVIRONMENT_PREFIX: Final = "FIREFLY_"
-
-ELSEWHERE: Final = frozenset(
-    {
-        "admin",
-        "cache",
-        "cors",
-        "debug",
-        "http",
-        "ui",
-    }
-)
-"""Sections of FireFly's that are the gateway's business, or have no effect here; accepted with a
-warning.
-"""
 
 SPI_ELSEWHERE: Final = (
     *("enabled", "address", "port", "publicURL", "tls"),
@@ -105,15 +92,7 @@ def _read(root: Node, report: Report) -> NodeSettings:
     tracing = read_tracing(root.section("tracing"))
     cluster = read_cluster(root.section("cluster"), plugins)
     access = read_access(root, str(default))
-    for section in ELSEWHERE:
-        found = root.get(section)
-        if found is not None:
-            plain = found.plain()
-            if isinstance(plain, dict) and [key.lower() for key in plain] == ["auth"]:
-                continue
-            report.warn(
-                found, "has no effect on the core; the gateway takes its settings as options"
-            )
+    check_known(root)
     auto_reload = _auto_reload(root.section("config"))
     root.check_unknown()
     return NodeSettings(
@@ -187,6 +166,7 @@ def _listen(grpc: Node, api: Node) -> ListenSettings:
     api.without_effect(
         API_ELSEWHERE, "has no effect on the core; the gateway takes it as an option"
     )
+    api.without_effect(("oas",), "has no effect: a test finds what has no description")
     for key in ("requestTimeout", "requestMaxTimeout"):
         api.duration_s(key, 0.0)
     api.list("passthroughHeaders")

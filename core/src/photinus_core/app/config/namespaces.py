@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -32,27 +32,11 @@ from photinus_core.namespaces.settings import (
 )
 
 DEFAULT_NAMESPACE: Final = "default"
-READ_IN_PART: Final = ("broadcast", "events", "histograms", "privatemessaging", "subscription")
-"""Sections of FireFly's engine of which some keys have a meaning here; the rest is accepted."""
-
 CHART_ROWS_MAX: Final = 100_000
 """Most rows that may be counted for one bucket of a chart: it is read for every view of it."""
 
 SEVERAL: Final = ("auth", "tokens")
 """Categories of which a namespace may have more than one plugin."""
-
-WITHOUT_EFFECT: Final = (
-    "asset",
-    "batch",
-    "blobreceiver",
-    "download",
-    "event",
-    "message",
-    "opupdate",
-    "orchestrator",
-    "transaction",
-)
-"""Sections that tune what is built differently here; accepted with a warning."""
 
 
 def read_namespaces(
@@ -70,26 +54,19 @@ def read_namespaces(
     )
     old_org, old_node = root.section("org"), root.section("node")
     made: dict[str, NamespaceSettings] = {}
+    places: dict[str, Node] = {}
     for entry in section.list("predefined"):
         namespace = _Entry(entry, plugins, old_org, old_node).read(shared)
         if namespace is None:
             continue
         if namespace.name in made:
             entry.report.add(entry, Rejected("FF19302", namespace.name))
-        made[namespace.name] = namespace
+        made[namespace.name], places[namespace.name] = namespace, entry
     default = section.text("default", DEFAULT_NAMESPACE)
     if default not in made:
         section.report.add(section, Rejected("FF10166", default))
     section.check_unknown()
-    for name in (*READ_IN_PART, *WITHOUT_EFFECT):
-        found = root.get(name)
-        if found is None:
-            continue
-        found.plain()
-        if name in WITHOUT_EFFECT:
-            root.report.warn(found, "has no effect: this part of the engine is not tuned this way")
-    for old in (old_org, old_node):
-        old.plain()
+    _warn_of_shared_contracts(tuple(made.values()), places)
     return tuple(made.values()), Namespace(default)
 
 
@@ -99,8 +76,30 @@ def _start_retry(section: Node) -> StartRetry:
         retry.duration_s("initDelay", defaults.initial_s),
         retry.duration_s("maxDelay", defaults.maximum_s),
     )
-    retry.plain()
+    retry.without_effect(("factor",), "has no effect: pauses double")
+    retry.check_unknown()
     return made
+
+
+def _warn_of_shared_contracts(
+    namespaces: Sequence[NamespaceSettings], places: Mapping[str, Node]
+) -> None:
+    """A version 2 contract does not say which network an event is of: each would read all as its own."""
+    seen: dict[tuple[str, str], NamespaceSettings] = {}
+    for namespace in namespaces:
+        if namespace.multiparty is None or namespace.blockchain is None:
+            continue
+        for contract in namespace.multiparty.contracts:
+            place = (namespace.blockchain.name, contract.location.lower())
+            other = seen.setdefault(place, namespace)
+            if other is namespace or other.network_name == namespace.network_name:
+                continue
+            found = places[namespace.name]
+            found.report.warn(
+                found,
+                f"uses the contract of '{other.name}', which is of another network: a contract of"
+                " version 2 takes one network only, and each would find the other's batches in it",
+            )
 
 
 def _queries(root: Node) -> QueryLimits:
@@ -178,10 +177,16 @@ class _Entry:
         self._check_name(name, "name")
         multiparty = self._multiparty(name)
         chosen = self._chosen(name, multiparty is not None)
-        entry.get("remoteName")
-        found = entry.get("asset")
-        if found is not None:
-            found.plain()
+        entry.without_effect(
+            ("remoteName",), "has no effect: multiparty.networkNamespace names the network"
+        )
+        manager = entry.section("asset").section("manager")
+        manager.without_effect(
+            ("keyNormalization",),
+            "has no effect: the blockchain connector brings every key into its form",
+        )
+        manager.check_unknown()
+        entry.section("asset").check_unknown()
         settings = NamespaceSettings(
             name=Namespace(name),
             description=entry.text("description"),

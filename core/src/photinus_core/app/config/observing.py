@@ -97,6 +97,8 @@ def read_monitoring(monitoring: Node, metrics: Node) -> MonitoringSettings:
                 ),
             )
         auth.plain()
+        if section is metrics:
+            section.without_effect(("tls",), "has no effect: give monitoring.tls")
         section.section("tls").plain()
         section.check_unknown()
     if not found.metrics_path.startswith("/") or found.metrics_path in ("/livez", "/readyz"):

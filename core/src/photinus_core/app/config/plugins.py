@@ -71,8 +71,10 @@ def _plugin(category: str, entry: Node, discovery: DiscoverySettings) -> PluginS
     connector = read_connector(entry, name, kind, sockets)
     if category in KNOWN_TYPES and connector is None and kind not in KNOWN_TYPES[category]:
         entry.report.add(entry, Rejected(_UNKNOWN_TYPE[category], kind))
-    entry.text("broadcastName")
+    broadcast_name = entry.text("broadcastName")
     config = entry.get(kind)
     plain = None if config is None else config.plain()
     entry.check_unknown()
-    return PluginSettings(name, category, kind, connector, plain)
+    return PluginSettings(
+        name, category, kind, connector, plain, broadcast_name=broadcast_name or name
+    )

@@ -65,6 +65,7 @@ class PluginSettings:
             show that.
         postgres: How a database of type `postgres` is reached; None for all others.
         config: What the connector is configured with; scalars are text until its schema types them.
+        broadcast_name: What other members know a tokens plugin as.
     """
 
     name: str
@@ -73,6 +74,7 @@ class PluginSettings:
     connector: ConnectorSettings | None = None
     config: Plain = None
     postgres: PostgresSettings | None = None
+    broadcast_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,18 @@ Plain = str | None | list["Plain"] | dict[str, "Plain"]
 """A part of the tree without lines: all scalars text; None for an empty or `null` scalar."""
 
 _SIZE: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([kmgt]?)i?b?")
-_DURATION: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)(ns|us|µs|ms|s|m|h)")
+_DURATION: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})(ns|us|µs|μs|ms|s|m|h)")
 _MILLISECONDS: Final = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,9})?")
-_UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS_S: Final = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "µs": 1e-6,
+    "μs": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3600.0,
+}
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _TOO_MUCH: Final = "too large or nested too deeply"
 
@@ -173,7 +182,7 @@ class Node:
         if not parts or "".join(number + unit for number, unit in parts) != text:
             self._bad(key, f"'{text}' is not a duration such as 30s or 500ms")
             return default
-        return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+        return round(sum(float(number) * _UNITS_S[unit] for number, unit in parts), 9)
 
     def size_bytes(self, key: str, default: int) -> int:
         """The size of a key in bytes; `800Kb` is 800 x 1024, as FireFly counts."""
@@ -319,6 +328,8 @@ def _set(root: Node, path: list[str], value: str, name: str) -> None:
     node = root
     for position, key in enumerate(path):
         last = position == len(path) - 1
+        if is_number(key) and node.is_null:
+            node.items = []  # the first entry of a list that the file does not have
         if node.items is not None:
             if not is_number(key) or int(key) > len(node.items):
                 root.report.problems.append(Problem(name, 0, "", str(Rejected("FF19304", name))))
