@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 )
 
 var (
@@ -28,11 +29,16 @@ func isDownloadPath(r *http.Request) bool {
 // or not.
 func withRoutablePath(r *http.Request) *http.Request {
 	changed := *r.URL
-	changed.RawPath = r.URL.EscapedPath()
-	if found := didPath.FindStringSubmatch(r.URL.Path); found != nil {
+	if utf8.ValidString(r.URL.Path) {
+		changed.RawPath = r.URL.EscapedPath()
+	} else {
+		changed.Path = readable(r.URL.Path)
+		changed.RawPath = (&url.URL{Path: changed.Path}).EscapedPath()
+	}
+	if found := didPath.FindStringSubmatch(changed.Path); found != nil {
 		changed.RawPath = (&url.URL{Path: found[1]}).EscapedPath() + oneSegment(found[2])
 	}
-	if found := folderPath.FindStringSubmatch(r.URL.Path); found != nil {
+	if found := folderPath.FindStringSubmatch(changed.Path); found != nil {
 		changed.RawPath = (&url.URL{Path: found[1]}).EscapedPath()
 		if folder := strings.Trim(found[2], "/"); folder != "" {
 			changed.RawPath += "/" + oneSegment(folder)
@@ -41,6 +47,11 @@ func withRoutablePath(r *http.Request) *http.Request {
 	copied := *r
 	copied.URL = &changed
 	return &copied
+}
+
+// readable replaces what is no UTF-8, as in bodies: protobuf refuses it.
+func readable(text string) string {
+	return strings.ToValidUTF8(text, "\uFFFD")
 }
 
 // oneSegment escapes slashes. In lower case: the mux takes %2F, but not %2f, for a slash that separates segments.

@@ -57,7 +57,7 @@ func (queryParser) Parse(message proto.Message, values url.Values, bound *utilit
 		case protoreflect.BoolKind:
 			reflected.Set(field, protoreflect.ValueOfBool(isTrue(text)))
 		case protoreflect.StringKind:
-			reflected.Set(field, protoreflect.ValueOfString(text))
+			reflected.Set(field, protoreflect.ValueOfString(readable(text)))
 		}
 	}
 	return nil

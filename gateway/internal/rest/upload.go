@@ -87,8 +87,8 @@ func readFields(form *multipart.Reader, namespace string) (*apiv1.UploadHeader, 
 			return nil, nil, coded.New(coded.MultipartInput, describe(err))
 		}
 		if part.FileName() != "" {
-			header.Filename = part.FileName()
-			header.ContentType = part.Header.Get("Content-Type")
+			header.Filename = readable(part.FileName())
+			header.ContentType = readable(part.Header.Get("Content-Type"))
 			return header, part, nil
 		}
 		text, err := io.ReadAll(io.LimitReader(part, formFieldBytesMax+1))
@@ -98,7 +98,7 @@ func readFields(form *multipart.Reader, namespace string) (*apiv1.UploadHeader, 
 		if len(text) > formFieldBytesMax {
 			return nil, nil, coded.New(coded.BodyTooLarge, formFieldBytesMax)
 		}
-		setField(header, part.FormName(), string(text))
+		setField(header, part.FormName(), readable(string(text)))
 	}
 	return nil, nil, coded.New(coded.MultipartInput, "too many form fields")
 }

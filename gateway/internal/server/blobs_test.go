@@ -123,6 +123,20 @@ func TestUpload(t *testing.T) {
 	}
 }
 
+// TestUploadOfFieldsThatAreNoText replaces what is no UTF-8, as in bodies: protobuf refuses it.
+func TestUploadOfFieldsThatAreNoText(t *testing.T) {
+	gateway := newGateway(t)
+	reports := gateway.takeUploads(nil)
+	media, body := form(t, [3]string{"metadata", "a\xff"}, [3]string{"file", "content", "b.txt"})
+	response, text := gateway.do(t, "POST", "/api/v1/data", body.String(), "Content-Type", media)
+	if report := <-reports; report.header.Metadata != "a\uFFFD" {
+		t.Errorf("the core got %v", report.header)
+	}
+	if response.StatusCode != 201 {
+		t.Errorf("%d %s", response.StatusCode, text)
+	}
+}
+
 func TestUploadErrors(t *testing.T) {
 	gateway := newGateway(t)
 	file := [3]string{"file", "content", "a.txt"}
