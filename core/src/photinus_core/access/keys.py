@@ -159,8 +159,12 @@ class SigningKeys:
         except OSError as failure:
             self._fail(f"{file.path}: {failure.strerror or failure}")
             return
-        if text is not None:
-            self._take(text)
+        if text is None:
+            return
+        try:
+            self._take(read_keys(text))
+        except ValueError as failure:
+            self._fail(f"{file.path}: {failure}")
 
     async def _fetch(self) -> None:
         """Fetches the set; of those who ask at once, one does."""
@@ -169,17 +173,17 @@ class SigningKeys:
             if self._asked_s != before:
                 return
             try:
-                text = await self._download()
+                keys = await self._download()
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as failure:
                 self._fail(str(failure) or type(failure).__name__)
                 self._next_s = self._clock.monotonic_s() + self._pauses.next_s()
             else:
-                self._take(text)
+                self._take(keys)
                 self._next_s = self._clock.monotonic_s() + self._settings.refresh_s
             finally:
                 self._asked_s = self._clock.monotonic_s()
 
-    async def _download(self) -> str:
+    async def _download(self) -> KeySet:
         timeout = aiohttp.ClientTimeout(total=FETCH_S)
         ca = self._settings.jwks_ca
         context = await asyncio.to_thread(ssl.create_default_context, cafile=ca)
@@ -194,14 +198,12 @@ class SigningKeys:
                 content += piece
                 if len(content) > SET_BYTES_MAX:
                     raise ValueError(f"{self.place} gives more than {SET_BYTES_MAX} bytes")
-        return content.decode()
-
-    def _take(self, text: str) -> None:
         try:
-            keys = read_keys(text)
+            return read_keys(content.decode())
         except ValueError as failure:
-            self._fail(f"{self.place}: {failure}")
-            return
+            raise ValueError(f"{self.place}: {failure}") from failure
+
+    def _take(self, keys: KeySet) -> None:
         self._fetched_s = self._clock.monotonic_s()
         self._pauses.reset()
         if self.trouble:
