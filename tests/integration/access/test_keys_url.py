@@ -101,7 +101,7 @@ async def test_a_rotated_key_is_found_at_once_but_not_by_guessing(login: Login) 
     await looked(gate)
     login.issuer.add("second")
     login.clock.steady_s += keys.MISS_PAUSE_S
-    assert await gate.admit(bearer(login.issuer.token(key="second")), READ)
+    await gate.admit(bearer(login.issuer.token(key="second")), READ)
     assert login.asked == 2
     for number in range(5):
         invented = login.issuer.token(header={"kid": f"invented {number}"})
@@ -144,7 +144,7 @@ async def test_an_outage_degrades(login: Login, status: int, text: str | None) -
     login.status, login.text = status, text
     login.clock.steady_s += 300
     await looked(gate)
-    assert await gate.admit(bearer(login.issuer.token()), READ)
+    await gate.admit(bearer(login.issuer.token()), READ)
     ((told, _),) = gate.troubles()
     assert "known keys go on counting" in told
     login.issuer.add("second")
@@ -159,7 +159,7 @@ async def test_an_outage_degrades(login: Login, status: int, text: str | None) -
     login.clock.steady_s += 60
     await looked(gate)
     assert gate.troubles() == []
-    assert await gate.admit(bearer(login.issuer.token(key="second")), READ)
+    await gate.admit(bearer(login.issuer.token(key="second")), READ)
 
 
 async def test_a_server_that_is_away_from_the_start(login: Login) -> None:
@@ -173,4 +173,4 @@ async def test_a_server_that_is_away_from_the_start(login: Login) -> None:
     login.url = port
     other = login.gate()
     await gate.change(other._settings)
-    assert await gate.admit(bearer(login.issuer.token()), READ)
+    await gate.admit(bearer(login.issuer.token()), READ)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Final
 
 import pytest
 from photinus_core.access.roles import Binding, Grant, Role
@@ -13,6 +15,7 @@ from photinus_core.rpc.tls import TlsFiles
 from tests.support.certificates import self_signed
 from tests.support.tokens import Issuer, password_file
 
+DOCS: Final = Path(__file__).resolve().parents[3] / "docs"
 NAMESPACES = """\
 namespaces:
   default: red
@@ -234,6 +237,20 @@ def test_mistakes_of_listeners(folder: Path, section: str, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         access(folder, SSO, section)
     assert any(text in problem.text and problem.line > 20 for problem in caught.value.problems)
+
+
+def test_the_documented_configuration_loads(folder: Path) -> None:
+    text = (DOCS / "security.md").read_text()
+    whole, listeners = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (folder / "users.htpasswd").write_text(password_file(root="r"))
+    settings = read(folder, whole + listeners)
+    assert settings.access.namespaces == {
+        "default": ("users", "sso"),
+        "test": ("sso",),
+        "public": (),
+    }
+    assert [each.name for each in settings.access.all] == ["users", "sso", "http.auth", "spi.auth"]
+    assert not settings.warnings
 
 
 # TLS of the gRPC endpoint.
