@@ -50,7 +50,8 @@ func (a *API) shareKey(r *http.Request) string {
 		key.WriteString(part)
 		key.WriteByte('\n') // stands in no URL and in no header
 	}
-	for _, name := range a.passHeaders {
+	// Authorization reaches the core with every request, whatever else is passed on.
+	for _, name := range append([]string{"Authorization"}, a.passHeaders...) {
 		for _, value := range r.Header.Values(name) {
 			key.WriteString(value)
 			key.WriteByte('\n')
