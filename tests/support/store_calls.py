@@ -130,6 +130,7 @@ CALLS: dict[str, Call] = {
     "queue_dead_letters of one": lambda tx: tx.queue_dead_letters(ID, ID, Nanoseconds(1)),
     "delete_dead_letter": lambda tx: tx.delete_dead_letter(ID, ID),
     "backlog": lambda tx: tx.backlog(),
+    "subscription_lags": lambda tx: tx.subscription_lags(10),
     "prune_window events": lambda tx: tx.prune_window(Prunable.EVENTS, 0, 5),
     "prune_window blockchainevents": lambda tx: tx.prune_window(Prunable.BLOCKCHAIN_EVENTS, 0, 5),
     "prune_window operations": lambda tx: tx.prune_window(Prunable.OPERATIONS, 0, 5),

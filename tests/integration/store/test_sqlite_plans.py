@@ -57,7 +57,7 @@ SMALL = {
 # What operators ask counts what waits and looks at all subscriptions.
 WHOLE = re.compile(
     r"\w+\?$|wakeups|insert_pins|insert_messages|last_event_sequence|last_pin_sequence|namespace_row"
-    r"|backlog|prune_window"
+    r"|backlog|subscription_lags|prune_window"
 )
 
 

@@ -84,6 +84,29 @@ async def test_the_backlog_counts_what_waits(store: Store) -> None:
         assert (await reader.backlog()).events_behind == 3
 
 
+async def test_subscriptions_are_as_far_behind_as_their_offsets_are(store: Store) -> None:
+    async with store.read(NS) as reader:
+        assert await reader.subscription_lags(10) == []
+    async with store.write(NS) as tx:
+        tx.append_events([make_event() for _ in range(5)])
+        await tx.save_subscription(make_subscription("at the end"), 5)
+        await tx.save_subscription(make_subscription("slow"), 2)
+        await tx.save_subscription(make_subscription("never served"), None)
+    async with store.write(Namespace("another")) as tx:
+        await tx.save_subscription(
+            msgspec.structs.replace(make_subscription("elsewhere"), namespace=Namespace("another")),
+            0,
+        )
+    async with store.read(NS) as reader:
+        lags = await reader.subscription_lags(10)
+        assert [(lag.name, lag.events) for lag in lags] == [
+            ("never served", 5),
+            ("slow", 3),
+            ("at the end", 0),
+        ]
+        assert await reader.subscription_lags(1) == lags[:1]
+
+
 async def test_events_go_up_to_what_every_subscription_has_got(store: Store) -> None:
     async with store.write(NS) as tx:
         tx.append_events([event(OLD) for _ in range(5)])

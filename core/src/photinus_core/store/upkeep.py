@@ -33,8 +33,7 @@ _SLOWEST: Final = (
 _LAGS: Final = (
     "SELECT s.name, coalesce((SELECT h.sequence FROM event_heads h WHERE h.namespace = $1), 0) "
     "- coalesce(o.current, 0) FROM subscriptions s LEFT JOIN offsets o "
-    "ON o.namespace = s.namespace AND o.subscription = s.id WHERE s.namespace = $1 "
-    "ORDER BY 2 DESC, s.name LIMIT $2"
+    "ON o.namespace = s.namespace AND o.subscription = s.id WHERE s.namespace = $1"
 )
 
 
@@ -103,8 +102,9 @@ class UpkeepReading(Session):
         return Backlog(pins, messages, behind)
 
     async def subscription_lags(self, limit: int) -> list[SubscriptionLag]:
-        rows = await self.fetch(_LAGS, limit)
-        return [SubscriptionLag(str(name), max(0, int(behind))) for name, behind in rows]
+        rows = await self.fetch(_LAGS)
+        lags = [SubscriptionLag(str(name), max(0, int(behind))) for name, behind in rows]
+        return sorted(lags, key=lambda lag: (-lag.events, lag.name))[:limit]
 
     async def _slowest(self) -> int | None:
         """What all durable subscriptions have got; None without one."""
