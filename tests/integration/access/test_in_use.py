@@ -20,7 +20,7 @@ import yaml
 from photinus.api.v1 import event_pb2, namespace_service_pb2
 from photinus_client import Client, PhotinusError, basic, bearer
 
-from tests.integration.access.conftest import USERS, Guarded, config
+from tests.integration.access.conftest import USERS, Guarded
 from tests.support.rest import wait_until
 from tests.support.tokens import password_file
 
@@ -116,14 +116,18 @@ async def test_a_page_sends_its_token_as_a_subprotocol(
 
 
 async def test_a_socket_ends_with_its_token(guarded: Guarded, web: aiohttp.ClientSession) -> None:
-    """What is told is the reason; that it comes at all is what is tested."""
-    headers = guarded.token("writers", lasts_s=4)
-    async with web.ws_connect(
-        guarded.node.url + "/ws?namespace=blue&ephemeral", headers=headers
-    ) as socket:
-        told = await asyncio.wait_for(socket.receive_json(), WAIT_S)
-        assert "FF00169: Unauthorized: the token has expired" in told["error"]
-        assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+    url = guarded.node.url + "/ws?namespace=blue&ephemeral"
+    for lasts_s in (3, 12, 48):  # longer where opening a socket takes longer than the token lasts
+        headers = guarded.token("writers", lasts_s=lasts_s)
+        try:
+            async with web.ws_connect(url, headers=headers) as socket:
+                told = await asyncio.wait_for(socket.receive_json(), lasts_s + WAIT_S)
+                assert "FF00169: Unauthorized: the token has expired" in told["error"]
+                assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+                return
+        except aiohttp.WSServerHandshakeError:
+            continue
+    raise AssertionError("no socket opened before its token expired")
 
 
 # Uploads, documents.
@@ -316,14 +320,6 @@ def test_commands_say_who_asks(guarded: Guarded, tmp_path: Path) -> None:
     )
     writer = command("connectors", *api, "--token-file", str(tmp_path / "token"))
     assert "FF00170" in writer.stderr
-    for wrong in (("--user", "root"), ("--cert", "x"), ("--token-file", str(tmp_path / "absent"))):
-        assert command("cluster", *api, *wrong).returncode == 1
-
-
-def test_the_configuration_is_the_one_of_the_page(guarded: Guarded, folder: Path) -> None:
-    checked = command("config", "check", str(folder / "photinus.core.yaml"))
-    assert checked.returncode == 0, checked.stderr
-    assert config()["plugins"]["auth"]
 
 
 def test_no_secret_is_in_the_logs(guarded: Guarded, folder: Path) -> None:
