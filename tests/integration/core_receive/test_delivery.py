@@ -159,6 +159,28 @@ async def test_batches_are_acked_as_one(
     assert [len(d.events) for d in client.got] == [3, 2]
 
 
+async def test_a_quiet_subscription_is_woken_by_what_happens(
+    store: Store,
+    service: DeliveryService,
+    subscriptions: SubscriptionService,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing looks at the log by the clock: with an hour between two looks events come all the same."""
+    monkeypatch.setattr(delivery, "POLL_S", 3_600.0)
+    await durable(subscriptions, '{"readAhead":5}')
+    client, batches = Client(), Client()
+    async with (
+        running(service.start_durable("app", client.deliver)),
+        running(
+            service.start_ephemeral("{}", '{"batch":true,"batchTimeout":"5ms"}', batches.deliver)
+        ),
+    ):
+        for number in range(1, 4):
+            await append(store, 1)
+            await until(lambda: client.sequences == list(range(1, number + 1)))  # noqa: B023 - used at once
+        await until(lambda: batches.sequences[:1] == [1])
+
+
 async def test_large_events_make_small_batches(
     store: Store,
     service: DeliveryService,
