@@ -6,12 +6,13 @@ Method: real ZooKeeper servers; each refusal is seen in `trouble` with its code,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from kazoo.exceptions import MarshallingError
 from photinus_core.cluster import (
     ElectionRules,
     EnsembleSession,
@@ -330,3 +331,21 @@ async def _problems(elector: ZooKeeperElector) -> list[str]:
         return list((await elector.members()).problems)
     except Unavailable:
         return []
+
+
+async def test_an_answer_that_nobody_foresaw_has_a_code_too(
+    settings: EnsembleSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server says that it cannot read a request."""
+
+    class Refused:
+        value = None
+        exception = MarshallingError()
+
+        def rawlink(self, tell: Callable[[object], None]) -> None:
+            tell(self)
+
+    async with session_of(settings) as session:
+        monkeypatch.setattr(session._client, "sync_async", lambda *_: Refused())
+        with pytest.raises(Unavailable, match="FF19154"):
+            await session.confirm()

@@ -7,6 +7,7 @@ when its answer is out of date.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +69,16 @@ async def test_a_page_read_while_a_download_ends_does_not_repeat_it(
             await alice.take([chain.pin(later)])
             await alice.wait_state(later)
     assert storage.reads.count(ref_of(pins[1])) == reads
+
+
+async def test_a_batch_that_is_too_large_is_not_read_to_its_end(
+    tmp_path: Path, storage: SharedDictionary, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with member(tmp_path, storage, Org("alice")) as alice:
+        limits = alice.downloads._limits
+        monkeypatch.setattr(alice.downloads, "_limits", replace(limits, batch_bytes_max=10))
+        async with alice.running():
+            await alice.take([chain.pin(claim_org(Org("bob")))])
+            async with asyncio.timeout(30):
+                while not any("FF10377" in str(e) for e in alice.downloads._errors.values()):
+                    await asyncio.sleep(0.01)

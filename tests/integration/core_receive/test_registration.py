@@ -283,6 +283,30 @@ async def test_wrong_registrations_send_nothing(
     assert len(setting.sender.chain.events) == before
 
 
+async def test_own_registration_needs_names_and_a_usable_exchange(setting: Setting) -> None:
+    class Nameless:
+        async def endpoint(self, node_name: str) -> Endpoint:
+            return Endpoint('{"endpoint":"https://x"}', node_name, 0)
+
+    def registration(org: str, node: str) -> IdentityRegistration:
+        return IdentityRegistration(
+            setting.alice.store,
+            NS,
+            SystemClock(),
+            setting.registration._resolver,
+            OwnMember(NETWORK, org, "", node, ""),
+            NetworkAccess(setting.sender, Nameless()),  # type: ignore[arg-type]  # a fake of what is used
+        )
+
+    with pytest.raises(Rejected, match="FF10216"):
+        await registration("", "alice_node").register_own_org()
+    with pytest.raises(Rejected, match="FF10216"):
+        await registration("alice", "").register_own_node()
+    await setting.done(await setting.registration.register_own_org())
+    with pytest.raises(Rejected, match="FF10367"):
+        await registration("alice", "alice_node").register_own_node()
+
+
 async def test_a_gateway_namespace_stores_identities_at_once(store: Store) -> None:
     namespace = Namespace("gw")
     resolver = IdentityResolver(store, namespace, Keys())  # type: ignore[arg-type]  # a fake of what is used

@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 from photinus_core.data.schemas import DatatypeSchemas, compile_schema
 from photinus_core.definitions import payloads, rules
-from photinus_core.definitions.content import read_content, references_of
+from photinus_core.definitions.content import Content, read_content, references_of
 from photinus_core.definitions.payloads import IdentityClaim, IdentityUpdate, IdentityVerification
 from photinus_core.definitions.view import NamespaceDefinitions, ViewContext
 from photinus_core.model import canonical
@@ -430,6 +430,28 @@ def test_a_definition_needs_exactly_one_data_item(ledger: Ledger) -> None:
     message, item = definition(SystemTag.IDENTITY_CLAIM, "{}", ROOT.did, "0xroot")
     doubled = Message(message.header, message.hash, message.data * 2, NS, message.state)
     assert ledger.judge_message((doubled, item)).startswith("FF10400")
+
+
+def test_a_definition_that_was_not_read_is_rejected(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever hands one over has made a mistake; it must not stop the others."""
+    monkeypatch.setitem(
+        globals(),
+        "read_content",
+        lambda message, data: Content(message, tuple(data), SystemTag.IDENTITY_CLAIM),
+    )
+    message = definition(SystemTag.IDENTITY_CLAIM, "{}", ROOT.did, "0xroot")
+    assert ledger.judge_message(message).startswith("FF10413")
+
+
+def test_a_group_must_be_the_one_its_message_is_for(ledger: Ledger) -> None:
+    members = [{"identity": ROOT.did, "node": str(new_uuid())}]
+    value = json.dumps({"namespace": "net", "name": "", "members": members}, separators=(",", ":"))
+    message, item = definition(SystemTag.DEFINE_GROUP, value, ROOT.did, "0xroot")
+    for group, code in ((Hash32("1" * 64), "FF00119"), (None, "FF00119")):
+        header = replace(message.header, type=MessageType.GROUP_INIT, group=group)
+        assert ledger.judge_message((replace(message, header=header), item)).startswith(code)
 
 
 def test_values_are_checked_against_datatypes_in_effect(ledger: Ledger) -> None:

@@ -263,3 +263,8 @@ def test_revert_reasons() -> None:
     }
     for data, expected in cases.items():
         assert reverts.describe(data, [too_large]) == expected
+
+
+def test_as_many_values_as_arguments() -> None:
+    with pytest.raises(Rejected, match="FF22037: Incorrect array length: expected 1 values, got 2"):
+        encode_arguments([U256], [1, 2])

@@ -148,6 +148,7 @@ async def test_a_blob_must_arrive_with_its_hash(found: str, fails: bool) -> None
     rows = Rows(send)
     await apply(rows, update(send, WorkState.SUCCEEDED, hash=found))
     assert (rows.rows[send.id].status is OperationStatus.FAILED) is fails
+    assert rows.rows[send.id].error.startswith("FF10348") is fails
 
 
 @pytest.mark.parametrize("state", [WorkState.SUCCEEDED, WorkState.FAILED])

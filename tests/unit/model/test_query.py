@@ -117,7 +117,10 @@ def test_booleans() -> None:
 @pytest.mark.parametrize(
     ("raw", "text"),
     [
-        ("sequence=abc", "FF00143: Unable to parse value for filter 'sequence'"),
+        (
+            "sequence=abc",
+            "FF00143: Unable to parse value for filter 'sequence': FF00105: Failed to restore type",
+        ),
         ("sequence=", "FF00143: Unable to parse value for filter 'sequence'"),
         ("sequence=>=[2", "FF00143: Unable to parse value for filter 'sequence'"),
         ("sequence=9223372036854775808", "FF00143: Unable to parse value for filter 'sequence'"),

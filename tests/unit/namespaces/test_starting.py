@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from photinus.api.v1 import message_service_pb2 as messages
 from photinus.api.v1 import namespace_service_pb2 as namespaces
 from photinus_core.cluster.local import LocalElector
 from photinus_core.host.fakes import FakeWorld
-from photinus_core.model.errors import NotReady
+from photinus_core.model.errors import NotReady, Rejected, Unavailable
 from photinus_core.model.ids import Namespace, Nanoseconds
 from photinus_core.namespaces.connectors import NamespaceConnectors
 from photinus_core.namespaces.node import Node, NodeInfo
@@ -37,6 +38,8 @@ from photinus_core.rpc.services.messages import MessageServicer
 from photinus_core.rpc.services.namespaces import NamespaceServicer
 from photinus_core.rpc.subscribing import shown
 from photinus_core.store import SqliteStore
+
+from tests.support.store_records import make_batch
 
 NS = Namespace("alpha")
 WAIT_S = 20.0
@@ -203,3 +206,34 @@ async def test_a_gateway_namespace_stands_in_no_election(store: SqliteStore) -> 
         shown,
     )
     assert await elections(runtime) == []
+
+
+async def test_only_the_leader_cancels_batches_and_only_own_ones(
+    store: SqliteStore, world: FakeWorld
+) -> None:
+    async with running(store, world.member("alice"), NeverElected("")) as runtime:
+        await until(lambda: runtime.is_started)
+        with pytest.raises(Rejected, match="FF10466"):
+            await runtime.cancel_batch(make_batch())
+        with pytest.raises(Rejected, match="FF10466"):
+            await runtime.cancel_batch(structs.replace(make_batch(dispatched=True), seal_order=1))
+        with pytest.raises(Unavailable, match="FF19407"):
+            await runtime.cancel_batch(structs.replace(make_batch(), seal_order=1))
+
+
+async def test_a_network_without_its_connectors_says_which_are_missing(store: SqliteStore) -> None:
+    runtime = NamespaceRuntime(
+        Scope(store, SystemClock(), NS, "net"),
+        settings("0x1"),
+        LocalElector(store),
+        NamespaceConnectors(None, None, None),
+        shown,
+    )
+    life = asyncio.create_task(runtime.run())
+    try:
+        await until(lambda: runtime._error.startswith("FF19307"))
+        assert (await runtime.state()).error.endswith("chain0, dx0, storage0 has no connector")
+    finally:
+        life.cancel()
+        await asyncio.wait([life])
+        await runtime.aclose()

@@ -13,14 +13,12 @@ _REQUESTS: Final = (
     ("FF19003", 405, "Method {} is not allowed here; allowed: {}"),
     ("FF19004", 413, "The request body is larger than {:,} bytes"),
     ("FF19005", 400, "JSON is nested deeper than {} levels"),
-    ("FF19006", 400, "There is something after the end of the JSON: {}"),
     ("FF19007", 400, "The upload broke off after {:,} bytes; nothing was stored"),
     ("FF19008", 400, "Field '{}' must be valid Unicode text without NUL"),
     ("FF19009", 429, "This member already has {:,} open {}, the most it allows"),
     ("FF19010", 400, "Field '{}' must be between {} and {} (given {})"),
     ("FF19011", 503, "This replica is shutting down; try another, or try again"),
     ("FF19012", 400, "Filters may have at most {} conditions"),
-    ("FF19013", 400, "Message '{}' cannot be sent: {}"),
     ("FF19014", 503, "The core cannot be reached: {}"),
     ("FF19015", 400, "Key '{}' cannot be used: {}"),
     ("FF19016", 503, "The configuration of a namespace in use here was changed; connect again"),
@@ -124,10 +122,8 @@ _DATABASE: Final = (
 
 _CONNECTORS: Final = (
     ("FF19200", 503, "Connector '{}' is not there: {}"),
-    ("FF19201", 503, "Connector '{}' went away during the call"),
     ("FF19202", 502, "Connector '{}' broke the protocol: {}"),
     ("FF19203", 500, "Connector '{}' answered {}: {}"),
-    ("FF19204", 504, "Connector '{}' did not answer within {} s"),
     ("FF19205", 500, "Connector '{}' refuses its configuration: {}"),
     ("FF19206", 500, "Connector '{}' cannot be launched: {}"),
     (
@@ -140,7 +136,6 @@ _CONNECTORS: Final = (
     ("FF19210", 500, "Connector '{}' cannot be launched by a core with replicas; give its address"),
     ("FF19211", 500, "Connector '{}' does not speak protocol {}"),
     ("FF19212", 500, "Address '{}' is no good: {}"),
-    ("FF19213", 500, "Event stream of connector '{}' stopped: {}"),
     ("FF19214", 500, "File '{}' cannot be used for TLS: {}"),
     ("FF19215", 500, "Directory '{}' of connectors cannot be watched: {}"),
 )
@@ -153,7 +148,6 @@ _CONFIGURATION: Final = (
         400,
         "This node was not started with a configuration file that could be read again",
     ),
-    ("FF19300", 500, "{}, line {}: {}"),
     ("FF19301", 500, "Cannot read {}: {}"),
     ("FF19302", 500, "Two namespaces are called '{}'"),
     ("FF19303", 500, "Invalid {} namespace configuration - gateway mode cannot have a {} plugin"),
