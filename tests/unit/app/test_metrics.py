@@ -59,7 +59,7 @@ def test_the_series_are_fireflys() -> None:
     metrics.ledger_query("{}", "a")
     meter.ledger_events({("{}", "a"): 1})
     metrics.call("a.B/C", "OK", 0.1)
-    metrics.transactions.labels("database0").observe(0.1)
+    metrics.transactions.of("database0")(0.1)
     survey = Survey()
     metrics.registry.register(survey)
     gauges = Gauges()
@@ -119,6 +119,7 @@ def test_messages_are_counted_by_type_and_outcome() -> None:
     assert value(metrics, "ff_broadcast_histogram_count", ns=NS) == 2
     assert value(metrics, "ff_broadcast_histogram_sum", ns=NS) == pytest.approx(70.3)
     assert value(metrics, "ff_broadcast_histogram_bucket", ns=NS, le="0.5") == 1
+    assert value(metrics, "ff_broadcast_histogram_bucket", ns=NS, le="+Inf") == 2
     assert value(metrics, "ff_private_msg_histogram_count", ns=NS) == 1
 
 
@@ -158,7 +159,7 @@ def test_methods_are_labelled_by_their_name(method: str, name: str) -> None:
 async def test_transactions_of_the_database_are_timed(tmp_path: Path) -> None:
     metrics = CoreMetrics()
     store = await SqliteStore.open(tmp_path / "a.db")
-    timed = MeasuredStore(store, metrics.transactions, "db0")
+    timed = MeasuredStore(store, metrics.transactions.of("db0"))
     try:
         async with timed.write(NS) as tx:
             await tx.set_notes("kind", {"a": "b"})

@@ -157,7 +157,7 @@ class Assembly:
             NamespaceMetrics,
         )
 
-        timed = MeasuredStore(scope.store, self._metrics.transactions, name)
+        timed = MeasuredStore(scope.store, self._metrics.transactions.of(name))
         return replace(scope, store=timed, meter=NamespaceMetrics(self._metrics, namespace.name))
 
 

@@ -20,12 +20,12 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     GCCollector,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
 )
 
+from photinus_core.app.timings import Timings
 from photinus_core.model.ids import Epoch, Namespace
 from photinus_core.model.messages import MessageType
 from photinus_core.ports.meter import Decided
@@ -65,12 +65,12 @@ class _Steps:
         self.submitted = counter("submitted")
         self.confirmed = counter("confirmed")
         self.rejected = counter("rejected")
-        self.seconds = Histogram(
+        self.seconds = Timings(
             f"{prefix}_histogram",
             f"Seconds from submission to confirmation or rejection of own {what}.",
             ["ns"],
-            buckets=SECONDS,
-            registry=registry,
+            SECONDS,
+            registry,
         )
 
 
@@ -102,19 +102,19 @@ class CoreMetrics:
             ["location", "signature"],
             registry=registry,
         )
-        self.calls = Histogram(
+        self.calls = Timings(
             "photinus_grpc_request_duration_seconds",
             "Seconds to answer a call of the API; streams are not counted.",
             ["method", "code"],
-            buckets=CALL_SECONDS,
-            registry=registry,
+            CALL_SECONDS,
+            registry,
         )
-        self.transactions = Histogram(
+        self.transactions = Timings(
             "photinus_store_transaction_seconds",
             "Seconds of a transaction of the database, from its begin to its commit.",
             ["database"],
-            buckets=CALL_SECONDS,
-            registry=registry,
+            CALL_SECONDS,
+            registry,
         )
         self._seen: dict[Counter, set[tuple[str, str]]] = {}
         ProcessCollector(registry=registry)
@@ -144,7 +144,7 @@ class CoreMetrics:
 
     def call(self, method: str, code: str, seconds: float) -> None:
         """A call of the API was answered; `method` is one that is served."""
-        self.calls.labels(method, code).observe(seconds)
+        self.calls.of(method, code)(seconds)
 
 
 class NamespaceMetrics:
@@ -156,7 +156,7 @@ class NamespaceMetrics:
         self._submitted = {k: s.submitted.labels(namespace) for k, s in metrics.kinds.items()}
         self._confirmed = {k: s.confirmed.labels(namespace) for k, s in metrics.kinds.items()}
         self._rejected = {k: s.rejected.labels(namespace) for k, s in metrics.kinds.items()}
-        self._seconds = {k: s.seconds.labels(namespace) for k, s in metrics.kinds.items()}
+        self._seconds = {k: s.seconds.of(namespace) for k, s in metrics.kinds.items()}
 
     def submitted(self, kinds: Mapping[MessageType, int]) -> None:
         """See `ports.meter.Meter`."""
@@ -171,7 +171,7 @@ class NamespaceMetrics:
             (self._confirmed if is_confirmed else self._rejected)[kind].inc(count)
         for message in messages:
             if message.waited_s is not None and message.kind in self._seconds:
-                self._seconds[message.kind].observe(message.waited_s)
+                self._seconds[message.kind](message.waited_s)
 
     def pinned(self) -> None:
         """See `ports.meter.Meter`."""
@@ -197,9 +197,9 @@ def location_label(location: str) -> str:
 class MeasuredStore:
     """A store whose transactions are timed."""
 
-    def __init__(self, store: Store, seconds: Histogram, name: str) -> None:
+    def __init__(self, store: Store, observe: Callable[[float], None]) -> None:
         self._store = store
-        self._observe: Callable[[float], None] = seconds.labels(name).observe
+        self._observe = observe
 
     @property
     def cluster_id(self) -> str:
