@@ -534,7 +534,8 @@ type Ack struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id of the event or batch; the oldest under way when empty.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Its subscription, by id or by namespace and name; may be left out while only one was started.
+	// Its subscription, by id or by namespace and name; may be left out while only one was started. Without an id, too, the
+	// oldest delivery of the stream is meant.
 	Subscription  *SubscriptionRef `protobuf:"bytes,2,opt,name=subscription,proto3" json:"subscription,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -591,7 +592,8 @@ type Nack struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id of the event or batch; the oldest under way when empty.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Its subscription, by id or by namespace and name; may be left out while only one was started.
+	// Its subscription, by id or by namespace and name; may be left out while only one was started. Without an id, too, the
+	// oldest delivery of the stream is meant.
 	Subscription  *SubscriptionRef `protobuf:"bytes,2,opt,name=subscription,proto3" json:"subscription,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

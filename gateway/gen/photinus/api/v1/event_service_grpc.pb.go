@@ -43,7 +43,8 @@ type EventServiceClient interface {
 	//     stream, when the stream ends or when they are nacked.
 	//   - One stream at a time is served for a durable subscription over all replicas; others stand by.
 	//   - A protocol error with `closes` is the last response; the stream then ends with OK.
-	//   - A replica that shuts down ends the stream with UNAVAILABLE: connect again.
+	//   - A replica that shuts down ends the stream with UNAVAILABLE: connect again. What was started in a namespace that restarts
+	//     goes on when it runs again; one that is gone ends the stream likewise.
 	Subscribe(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SubscribeRequest, SubscribeResponse], error)
 }
 
@@ -105,7 +106,8 @@ type EventServiceServer interface {
 	//     stream, when the stream ends or when they are nacked.
 	//   - One stream at a time is served for a durable subscription over all replicas; others stand by.
 	//   - A protocol error with `closes` is the last response; the stream then ends with OK.
-	//   - A replica that shuts down ends the stream with UNAVAILABLE: connect again.
+	//   - A replica that shuts down ends the stream with UNAVAILABLE: connect again. What was started in a namespace that restarts
+	//     goes on when it runs again; one that is gone ends the stream likewise.
 	Subscribe(grpc.BidiStreamingServer[SubscribeRequest, SubscribeResponse]) error
 	mustEmbedUnimplementedEventServiceServer()
 }

@@ -313,7 +313,9 @@ class Ack(_message.Message):
     """Id of the event or batch; the oldest under way when empty."""
     @_builtins.property
     def subscription(self) -> _subscription_pb2.SubscriptionRef:
-        """Its subscription, by id or by namespace and name; may be left out while only one was started."""
+        """Its subscription, by id or by namespace and name; may be left out while only one was started. Without an id, too, the
+        oldest delivery of the stream is meant.
+        """
 
     def __init__(
         self,
@@ -344,7 +346,9 @@ class Nack(_message.Message):
     """Id of the event or batch; the oldest under way when empty."""
     @_builtins.property
     def subscription(self) -> _subscription_pb2.SubscriptionRef:
-        """Its subscription, by id or by namespace and name; may be left out while only one was started."""
+        """Its subscription, by id or by namespace and name; may be left out while only one was started. Without an id, too, the
+        oldest delivery of the stream is meant.
+        """
 
     def __init__(
         self,

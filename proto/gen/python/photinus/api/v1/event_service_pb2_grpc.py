@@ -78,7 +78,8 @@ class EventServiceServicer:
         stream, when the stream ends or when they are nacked.
         - One stream at a time is served for a durable subscription over all replicas; others stand by.
         - A protocol error with `closes` is the last response; the stream then ends with OK.
-        - A replica that shuts down ends the stream with UNAVAILABLE: connect again.
+        - A replica that shuts down ends the stream with UNAVAILABLE: connect again. What was started in a namespace that restarts
+        goes on when it runs again; one that is gone ends the stream likewise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

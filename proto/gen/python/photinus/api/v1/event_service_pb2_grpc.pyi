@@ -28,7 +28,8 @@ class EventServiceStub:
       stream, when the stream ends or when they are nacked.
     - One stream at a time is served for a durable subscription over all replicas; others stand by.
     - A protocol error with `closes` is the last response; the stream then ends with OK.
-    - A replica that shuts down ends the stream with UNAVAILABLE: connect again.
+    - A replica that shuts down ends the stream with UNAVAILABLE: connect again. What was started in a namespace that restarts
+      goes on when it runs again; one that is gone ends the stream likewise.
     """
 
 class EventServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -63,7 +64,8 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
           stream, when the stream ends or when they are nacked.
         - One stream at a time is served for a durable subscription over all replicas; others stand by.
         - A protocol error with `closes` is the last response; the stream then ends with OK.
-        - A replica that shuts down ends the stream with UNAVAILABLE: connect again.
+        - A replica that shuts down ends the stream with UNAVAILABLE: connect again. What was started in a namespace that restarts
+          goes on when it runs again; one that is gone ends the stream likewise.
         """
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: _aio.Server) -> None: ...
