@@ -5,17 +5,25 @@ Method: two replicas' explain services on loopback, over namespaces that say who
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import pytest
 from photinus.api.v1 import explain_service_pb2 as pb
 from photinus.api.v1 import explain_service_pb2_grpc as pb_grpc
+from photinus_client import authorizing, basic
+from photinus_core.access.gate import Gate
+from photinus_core.access.settings import AccessSettings, AuthenticatorSettings, PasswordSettings
 from photinus_core.events.explain import MessageExplanation
 from photinus_core.model.errors import NotFound, Unavailable
 from photinus_core.model.ids import Uuid, new_uuid
+from photinus_core.ports.clock import SystemClock
+from photinus_core.rpc.access import AccessInterceptor
 from photinus_core.rpc.errors import ErrorInterceptor
 from photinus_core.rpc.leader_calls import LeaderCalls
 from photinus_core.rpc.services.explain import ExplainServicer
+
+from tests.support.tokens import password_file
 
 
 class Settings:
@@ -54,10 +62,10 @@ class FakeNamespace:
 class Replica:
     """One replica's server."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *interceptors: grpc.aio.ServerInterceptor) -> None:
         self.own = FakeNamespace(name)
         self.calls = LeaderCalls()
-        self.server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+        self.server = grpc.aio.server(interceptors=[ErrorInterceptor(), *interceptors])
         pb_grpc.add_ExplainServiceServicer_to_server(
             ExplainServicer(self, self.calls),  # type: ignore[arg-type]  # a node as far as needed
             self.server,
@@ -67,8 +75,9 @@ class Replica:
     def readable_namespace(self, _: str) -> FakeNamespace:
         return self.own
 
-    async def ask(self) -> str:
-        async with grpc.aio.insecure_channel(self.address) as channel:
+    async def ask(self, authorization: str = "") -> str:
+        interceptors = authorizing(authorization)
+        async with grpc.aio.insecure_channel(self.address, interceptors=interceptors) as channel:
             stub = pb_grpc.ExplainServiceStub(channel)
             answer: pb.ExplainMessageResponse = await stub.ExplainMessage(
                 pb.ExplainMessageRequest(id=new_uuid()), timeout=10
@@ -123,3 +132,28 @@ async def test_without_a_leader_the_replica_answers_itself(
     assert await follower.ask() == "follower"
     follower.own.lost, follower.own.leader = False, ""
     assert await follower.ask() == "follower"
+
+
+async def test_the_leader_is_told_who_asks(tmp_path: Path) -> None:
+    """Replicas do not take each other's word for a client."""
+    (tmp_path / "users").write_text(password_file(alice="a"))
+    users = AuthenticatorSettings("users", PasswordSettings(tmp_path / "users"))
+    access = AccessSettings("alpha", (users,), {"alpha": ("users",)})
+    gates = [Gate(access, SystemClock()) for _ in range(2)]
+    follower, leader = (
+        Replica(name, AccessInterceptor(gate))
+        for name, gate in zip(("follower", "leader"), gates, strict=True)
+    )
+    for gate in gates:
+        await gate.open()
+    for replica in (follower, leader):
+        await replica.server.start()
+    follower.own.leader = leader.address
+    assert await follower.ask(basic("alice", "a")) == "leader"
+    with pytest.raises(grpc.aio.AioRpcError, match="FF00169"):
+        await follower.ask()
+    for replica in (follower, leader):
+        await replica.calls.aclose()
+        await replica.server.stop(None)
+    for gate in gates:
+        await gate.aclose()
