@@ -327,6 +327,20 @@ async def test_storage_that_is_away_gets_it_later(
     assert {call.key for call in replica.storage.calls} == {operation.key}
 
 
+async def test_a_blob_whose_exchange_is_away_is_published_later(replica: Replica) -> None:
+    data_id = await replica.blob(b"bytes")
+    replica.member.data_exchange.go_away()
+    async with replica.leading(), asyncio.timeout(WAIT_S):
+        with pytest.raises(Unavailable, match="FF19018"):
+            await replica.publisher.publish_blob(data_id, "k")
+        replica.member.data_exchange.come_back()
+        while (await replica.of_key("k"))[1][0].status is not SUCCEEDED:
+            await asyncio.sleep(POLL_S)
+    item = await replica.data.get(data_id)
+    assert item.blob is not None
+    assert await published(replica, item.blob.public) == b"bytes"
+
+
 async def test_the_same_key_goes_on_with_what_was_not_sent(replica: Replica) -> None:
     data_id = await replica.value()
     replica.lead()

@@ -126,6 +126,21 @@ async def test_values_must_fit_their_datatype(place: Place) -> None:
     assert (await place.data.make_value(loose)).validator is Validator.NONE
 
 
+@pytest.mark.parametrize("validator", ["json", "none", "definition"])
+async def test_validators_are_kept_as_given(place: Place, validator: str) -> None:
+    """Of a value without datatype none of them asks anything; with one, only `json` does."""
+    made = await place.data.store_value(DataInput(value="1", validator=validator))
+    assert (await place.data.get(made.id)).validator == validator
+    await place.define({"type": "string"})
+    wrong = DataInput(value="1", validator=validator, datatype=DatatypeRef("widget", "1"))
+    if validator == "json":
+        assert await refused(place, wrong) == "FF10198"
+    else:
+        assert (await place.data.make_value(wrong)).datatype == wrong.datatype
+    for unknown in ("JSON", "schema", " json"):
+        assert await refused(place, DataInput(value="1", validator=unknown)) == "FF00108"
+
+
 async def test_remembered_datatypes_are_bounded(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
