@@ -1,7 +1,12 @@
 """Subscription options: Go durations, first events, unknown members kept. Table-driven."""
 
 import pytest
-from photinus_core.events.subscriptions import parse_first_event, parse_options, show_options
+from photinus_core.events.subscriptions import (
+    SubscriptionSettings,
+    parse_first_event,
+    parse_options,
+    show_options,
+)
 from photinus_core.model.errors import Rejected
 
 
@@ -58,3 +63,14 @@ def test_options_are_shown_sorted_with_their_unknown_members() -> None:
         '{"batch":true,"batchTimeout":"50ms","firstEvent":"112","headers":{"b":1,"a":2},"readAhead":9,"url":"http://x",'
         '"withData":false}'
     )
+
+
+def test_a_subscription_that_says_nothing_takes_the_configured_size_and_time() -> None:
+    settings = SubscriptionSettings(batch_size=7, batch_timeout_ms=90)
+    options = parse_options('{"batch":true}', settings)
+    assert (options.read_ahead, options.batch_timeout_ms) == (7, 90)
+    shown = show_options(options, 1)
+    assert shown.startswith('{"batch":true,"batchTimeout":"90ms"')
+    assert parse_options("{}", settings).read_ahead == 0
+    said = parse_options('{"batch":true,"readAhead":2,"batchTimeout":"1s"}', settings)
+    assert (said.read_ahead, said.batch_timeout_ms) == (2, 1_000)
