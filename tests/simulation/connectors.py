@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from tests.simulation.content import SimBatch
 from tests.simulation.database import OwnBatch
-from tests.simulation.process import DeposedError
+from tests.simulation.process import DeposedError, RefusedError
 from tests.simulation.world import Clock, Ledger, Storage
 
 if TYPE_CHECKING:
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 
 Item: TypeAlias = SimBatch | str
 """What a peer sends: a batch, or a blob by name."""
+
+
+class WithdrawnError(RefusedError):
+    """A pin's key was withdrawn."""
+
+
+class TakenError(RefusedError):
+    """A pin is on its way to the chain."""
 
 
 class Connectors:
@@ -41,6 +49,8 @@ class Connectors:
         self.overruled = 0
         """Calls of deposed leaders that were taken: none, unless the check is off."""
         self.keys: set[str] = set()
+        self.withdrawn: set[str] = set()
+        """Keys under which nothing will ever be sent."""
         self.inbox: dict[int, Item] = {}
         self._numbers = count()
         ledger.listeners.append(self._on_chain)
@@ -66,9 +76,18 @@ class Connectors:
     def submit_pin(self, epoch: int, key: str, contract: int, own: OwnBatch) -> None:
         """Takes a pin; a known key changes nothing."""
         self.check(epoch)
+        if key in self.withdrawn:
+            raise WithdrawnError
         if key not in self.keys:
             self.keys.add(key)
             self.ledger.submit_pin(key, contract, own.signer, own.batch.key, own.contexts)
+
+    def withdraw(self, epoch: int, key: str) -> None:
+        """Marks a key, unless its pin was taken."""
+        self.check(epoch)
+        if key in self.keys:
+            raise TakenError
+        self.withdrawn.add(key)
 
     def upload(self, epoch: int, batch: SimBatch) -> None:
         """Stores a broadcast batch and its blobs where all members find them."""

@@ -28,6 +28,8 @@ class OwnBatch:
     handed_over: set[str] = field(default_factory=set)
     """Which of them a connector took, as far as that is recorded."""
     dispatched: bool = False
+    cancelled: bool = False
+    """Given up: its pin will never be sent."""
 
 
 @dataclass
@@ -80,6 +82,8 @@ class Rows:
     messages: dict[str, SimMessage] = field(default_factory=dict)
     """What clients sent, by id."""
     outbox: dict[str, int] = field(default_factory=dict)
+    gap_pins: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Pins of gap fills, by message: those of the messages they stand for."""
     """Sequences of messages that wait for a batch, by id."""
     message_sequence: int = 0
     nonces: dict[Hash32, int] = field(default_factory=dict)
@@ -173,7 +177,7 @@ class Rows:
 
     def own_batches_off_chain(self) -> list[OwnBatch]:
         """Own batches that no pin of theirs names, in seal order."""
-        return [own for own in self.own.values() if not self.is_pinned(own)]
+        return [own for own in self.own.values() if not own.cancelled and not self.is_pinned(own)]
 
     def is_pinned(self, own: OwnBatch) -> bool:
         """Whether a pin that counts names an own batch."""

@@ -20,6 +20,10 @@ class CrashError(Exception):
     """The process ends here."""
 
 
+class RefusedError(Exception):
+    """Another process says no."""
+
+
 class DeposedError(Exception):
     """A newer leader is known to whoever was asked."""
 
@@ -76,7 +80,7 @@ class Call:
         if not lost or rng.random() < 0.5:
             try:
                 self._answer = self._serve()
-            except (DeposedError, TakenBackError) as failure:
+            except (DeposedError, RefusedError, TakenBackError) as failure:
                 self.failure = failure
         if lost:
             self.failure = TroubleError()

@@ -74,7 +74,8 @@ def _run(kind: Kind, arguments: argparse.Namespace) -> int:
     print(
         f"{kind}: {arguments.seeds} seeds, {failed} failed, {time.monotonic() - begin:.1f} s: "
         f"{total.sent} messages sent, {total.pins} batches pinned, {total.confirmed} confirmed, "
-        f"{total.rejected} rejected, {total.reorganised} taken back, {total.crashes} crashes, {total.freezes} freezes, "
+        f"{total.rejected} rejected, {total.cancelled} batches cancelled, "
+        f"{total.reorganised} taken back, {total.crashes} crashes, {total.freezes} freezes, "
         f"{total.elections} elections, {total.deposed} leaders refused, {total.steps} steps"
     )
     return failed

@@ -58,6 +58,8 @@ class Report:
     pins: int = 0
     reorganised: int = 0
     """How many events the chain took back."""
+    cancelled: int = 0
+    """Batches that were given up."""
 
 
 @dataclass
@@ -153,6 +155,7 @@ def _count(run: Run, expected: Verdicts, report: Report) -> None:
     report.reorganised += run.ledger.reorganised
     for member in run.members:
         report.sent += len(member.acked)
+        report.cancelled += sum(own.cancelled for own in member.store.own.values())
         report.crashes += member.crashes
         report.freezes += sum(replica.freezes for replica in member.replicas)
         report.elections += member.election.changes

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +20,8 @@ from photinus_core.sequencing.batching import (
 )
 from photinus_core.sequencing.nonces import Pinned, nonce_keys, seal_pins
 
-from tests.simulation.content import SimBatch, SimMessage
+from tests.simulation.connectors import TakenError, WithdrawnError
+from tests.simulation.content import Body, SimBatch, SimMessage
 from tests.simulation.database import OwnBatch, Rows
 from tests.simulation.process import Step, TroubleError, Wake
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from tests.simulation.leader import Leader
 
 
+CANCEL_RATE: Final = 0.1
+"""How often somebody gives up a private batch that has just failed."""
 LOOK_AGAIN_RATE: Final = 0.1
 """How often all waiting messages are read again, known ones too."""
 
@@ -150,8 +153,14 @@ class Sending:
                 case AwaitChain(batch):
                     yield from self._await_chain(self._under[batch].own)
                 case SendPin(batch):
-                    yield from self._send_pin(self._under[batch])
-                    batching.journaled(batch, self.clock.now)
+                    try:
+                        yield from self._send_pin(self._under[batch])
+                    except WithdrawnError:
+                        # Its cancellation began, and a crash kept it from its end.
+                        if not (yield from self._give_up(batch)):
+                            batching.journaled(batch, self.clock.now)
+                    else:
+                        batching.journaled(batch, self.clock.now)
                 case Finish(batch):
                     yield from self._finish(self._under[batch])
                     batching.finished(batch)
@@ -161,12 +170,41 @@ class Sending:
                 batching.seal_failed(action, "no answer", self.clock.now)
             else:
                 batching.failed(action.batch, "no answer", self.clock.now)
+                is_private = self._under[action.batch].own.batch.group is not None
+                if is_private and self.clock.rng.random() < CANCEL_RATE:
+                    self.leader.spawn(self._cancel(action.batch))
         self.wake.set()
+
+    def _cancel(self, batch: str) -> Step:
+        """An operator gives a batch up, if that is still possible."""
+        yield from self.leader.moment()
+        if self.batching.hold(batch):
+            return
+        try:
+            if not self.batching.may_cancel(batch):
+                yield from self._give_up(batch)
+        except (TroubleError, TakenError):
+            pass
+        self.batching.release(batch)
+        self.wake.set()
+
+    def _give_up(self, batch: str) -> Step:
+        member, epoch, journey = self.leader.member, self.leader.epoch, self._under[batch]
+        for key in journey.own.operations:
+            yield from self.leader.call(partial(member.connectors.withdraw, epoch, key))
+        if not (yield from self.leader.write(partial(_fill_gap, journey.own, member.new_id))):
+            journey.is_pinned = True
+            return False
+        del self._under[batch]
+        self.batching.cancelled(batch)
+        return True
 
     def _seal(self, seal: Seal) -> Step:
         rows = self.leader.rows
         messages = tuple(rows.messages[m] for m in seal.messages)
-        pinned = [Pinned(m.topics, m.group, m.author) for m in messages]
+        pinned = [
+            Pinned(m.topics, m.group, m.author, rows.gap_pins.get(m.id, ())) for m in messages
+        ]
         stored = {key: rows.nonces[key] for key in nonce_keys(pinned) if key in rows.nonces}
         sealed = seal_pins(pinned, stored)
         name = self.leader.member.new_id()
@@ -250,6 +288,33 @@ def renew_pins(rows: Rows) -> None:
     """
     for own in rows.own_batches_off_chain():
         own.operations = [*own.operations, f"{own.batch.id}:{len(own.operations)}"]
+
+
+def _fill_gap(own: OwnBatch, new_id: Callable[[], str], rows: Rows) -> bool:
+    """Cancels a private batch; what uses up its nonces waits to be sent. May be repeated.
+
+    False when its pin is on chain, by whatever way.
+    """
+    if own.cancelled:
+        return True
+    if rows.is_pinned(own):
+        return False
+    own.cancelled = own.dispatched = True
+    pins = iter(own.contexts)
+    for message in own.batch.messages:
+        fill = replace(
+            message,
+            id=new_id(),
+            # A group is introduced all the same.
+            body=message.body if message.body.kind == "group" else Body(),
+            cancels=None if message.body.kind == "group" else message.cancels or message.id,
+        )
+        rows.messages[fill.id] = fill
+        rows.gap_pins[fill.id] = tuple(f"{next(pins)}:gap" for _ in message.topics)
+        rows.message_sequence += 1
+        rows.outbox[fill.id] = rows.message_sequence
+    rows.touched.add("messages")
+    return True
 
 
 def _ready(number: int, message: SimMessage) -> Ready:

@@ -29,6 +29,7 @@ def test_members_agree(kind: Kind, start: int) -> None:
     assert sum(r.confirmed for r in reports) > 10 * _PER_TEST, "too little to mean anything"
     assert sum(r.crashes for r in reports) > _PER_TEST
     assert sum(r.reorganised for r in reports) > _PER_TEST
+    assert sum(r.cancelled for r in reports) > _PER_TEST // 2, "too few gaps were filled"
     if kind is Kind.REPLICAS:
         assert sum(r.freezes for r in reports) > _PER_TEST
         assert sum(r.deposed for r in reports) > _PER_TEST, "too few were overtaken in their work"
