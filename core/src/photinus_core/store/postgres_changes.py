@@ -104,11 +104,16 @@ class ChangeExchange:
         if not self._is_wanted():
             self._outgoing.clear()
             return
-        await connection.execute(
-            "SELECT pg_notify($1, p.payload) FROM unnest($2::text[]) AS p (payload)",
-            CHANGES,
-            pack_changes(taken, lost),
-        )
+        try:
+            await connection.execute(
+                "SELECT pg_notify($1, p.payload) FROM unnest($2::text[]) AS p (payload)",
+                CHANGES,
+                pack_changes(taken, lost),
+            )
+        except BaseException:
+            # They may have been heard: better told as lost than missed.
+            self._lost += len(taken) + lost
+            raise
         if self._outgoing:
             self._wake()
 
