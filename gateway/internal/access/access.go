@@ -89,21 +89,19 @@ func Authorization(r *http.Request) string {
 // Asking asks the core about clients.
 type Asking struct {
 	namespaces apiv1.NamespaceServiceClient
+	spi        apiv1.SpiServiceClient
 }
 
 // NewAsking makes it.
 func NewAsking(conn grpc.ClientConnInterface) *Asking {
-	return &Asking{apiv1.NewNamespaceServiceClient(conn)}
+	return &Asking{apiv1.NewNamespaceServiceClient(conn), apiv1.NewSpiServiceClient(conn)}
 }
 
 // MayRead says why a client may not read a namespace, or with an empty name any of them; nil when it may. A namespace that
 // is unknown or not started is an error, too.
 func (a *Asking) MayRead(r *http.Request, namespace string) *coded.Error {
-	ctx, cancel := context.WithTimeout(r.Context(), askTimeout)
+	ctx, cancel := asked(r)
 	defer cancel()
-	if authorization := Authorization(r); authorization != "" {
-		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", authorization)
-	}
 	var err error
 	if namespace == "" {
 		_, err = a.namespaces.ListNamespaces(ctx, &apiv1.ListNamespacesRequest{})
@@ -114,6 +112,25 @@ func (a *Asking) MayRead(r *http.Request, namespace string) *coded.Error {
 		return nil
 	}
 	return coded.From(err)
+}
+
+// MayUseSPI says why a client may not use the service provider interface; nil when it may.
+func (a *Asking) MayUseSPI(r *http.Request) *coded.Error {
+	ctx, cancel := asked(r)
+	defer cancel()
+	if _, err := a.spi.ListNodeNamespaces(ctx, &apiv1.ListNodeNamespacesRequest{}); err != nil {
+		return coded.From(err)
+	}
+	return nil
+}
+
+// asked is the context of a question about the client of a request.
+func asked(r *http.Request) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(r.Context(), askTimeout)
+	if authorization := Authorization(r); authorization != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", authorization)
+	}
+	return ctx, cancel
 }
 
 // IsRefusal says whether an error is about the client, and not about what it wants.

@@ -116,6 +116,12 @@ func (d *Docs) Allowed(path string) []string {
 	return methods
 }
 
+// IsDocument says whether a path is that of the document, and not of the page that shows it.
+func (d *Docs) IsDocument(path string) bool {
+	rest, isBelow := strings.CutPrefix(path, d.root)
+	return isBelow && documentName.MatchString(rest)
+}
+
 // DocumentOf says whether a path is that of a document, and of which namespace; the empty one stands for all of them. The
 // pages that show documents, and their files, hold nothing of this node.
 func DocumentOf(path string) (namespace string, isDocument bool) {

@@ -98,6 +98,27 @@ func TestNothingIsServedToStrangers(t *testing.T) {
 	}
 }
 
+func TestNothingOfTheSPIIsServedToStrangers(t *testing.T) {
+	gateway := guarded(t)
+	made, err := NewSPI(gateway.conn, testOptions(), gateway.server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/spi/swagger.json", "/spi/openapi.yaml", "/spi/v1/namespaces"} {
+		for token, want := range map[string]int{"": 401, "Bearer t": 200} {
+			request := httptest.NewRequest("GET", path, nil)
+			if token != "" {
+				request.Header.Set("Authorization", token)
+			}
+			answer := httptest.NewRecorder()
+			made.Handler().ServeHTTP(answer, request)
+			if answer.Code != want {
+				t.Errorf("%s with %q: %d %s", path, token, answer.Code, answer.Body)
+			}
+		}
+	}
+}
+
 func TestSocketsOfStrangersAreRefusedBeforeTheyOpen(t *testing.T) {
 	gateway := guarded(t)
 	gateway.subscribe()

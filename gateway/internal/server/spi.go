@@ -22,6 +22,7 @@ type SPI struct {
 	api     *rest.API
 	docs    *apidocs.Docs
 	sockets *events.ChangeSockets
+	asking  *access.Asking
 	metrics *metrics
 	http    *http.Server
 }
@@ -41,6 +42,7 @@ func NewSPI(conn grpc.ClientConnInterface, options Options, gateway *Server) (*S
 		api:     api,
 		docs:    docs,
 		sockets: events.NewChanges(conn, options.Sockets, options.CORS.Origins),
+		asking:  gateway.asking,
 		metrics: gateway.metrics.admin,
 	}
 	made.http = &http.Server{
@@ -82,6 +84,12 @@ func (s *SPI) Handler() http.Handler {
 }
 
 func (s *SPI) route(w http.ResponseWriter, r *http.Request) {
+	if s.docs.IsDocument(r.URL.Path) {
+		if failure := s.asking.MayUseSPI(r); failure != nil {
+			coded.Write(w, failure)
+			return
+		}
+	}
 	switch {
 	case r.URL.Path == "/spi/ws":
 		s.sockets.Serve(w, r)
