@@ -54,7 +54,9 @@ def distributions_of(module: str, installed: dict[str, list[str]]) -> set[str]:
 @pytest.mark.parametrize("member", MEMBERS)
 def test_imports_are_declared(member: str) -> None:
     project = tomllib.loads((ROOT / member / "pyproject.toml").read_text())["project"]
-    declared = {canonicalize_name(Requirement(text).name) for text in project["dependencies"]}
+    extras = project.get("optional-dependencies", {}).values()
+    wanted = [*project["dependencies"], *(text for extra in extras for text in extra)]
+    declared = {canonicalize_name(Requirement(text).name) for text in wanted}
     declared |= {canonicalize_name(project["name"])}
     installed = {
         **packages_distributions(),
