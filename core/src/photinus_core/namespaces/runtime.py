@@ -63,6 +63,7 @@ from photinus_core.ports.connectors import (
     SharedStorage,
 )
 from photinus_core.ports.elector import Elector, Lease
+from photinus_core.ports.joining import JoinedRead
 from photinus_core.ports.scope import Scope
 from photinus_core.ports.store import OperationChange, Reader, Wakeup
 from photinus_core.ports.tasks import Background, Backoff
@@ -163,6 +164,7 @@ class NamespaceRuntime:
         self._error_since = scope.clock.now()
         self._leadership: Leadership | None = None
         self._trouble: Condition | None = None
+        self._state = JoinedRead(self._read_state)
         self._rests = asyncio.Event()
         self._rests.set()
 
@@ -476,6 +478,9 @@ class NamespaceRuntime:
 
     async def state(self) -> NamespaceState:
         """How the namespace is."""
+        return await self._state.get()
+
+    async def _read_state(self) -> NamespaceState:
         multiparty = None
         async with self.reader() as reader:
             row = await reader.namespace_row()
