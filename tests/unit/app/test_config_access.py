@@ -281,3 +281,18 @@ def test_tls_of_the_endpoint(folder: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             read(folder, base + f"grpc: {{tls: {{{wrong}}}}}\n")
         assert any(text in each.text for each in caught.value.problems), wrong
+
+
+@pytest.mark.parametrize(
+    ("address", "warns"),
+    [
+        ("unix:core.sock", False),
+        ("127.0.0.1:5002", False),
+        ("0.0.0.0:5002", True),
+        ("node.example.org:5002", True),
+    ],
+)
+def test_credentials_in_plain_text_are_warned_of(folder: Path, address: str, warns: bool) -> None:
+    text = PLUGINS + USERS + SSO + NAMESPACES + f"grpc: {{address: '{address}'}}\n"
+    told = [warning.text for warning in read(folder, text).warnings]
+    assert any("plain text" in each for each in told) == warns

@@ -47,6 +47,9 @@ API_ELSEWHERE: Final = (
 """Keys of `api` that are the gateway's business; accepted with a warning."""
 
 
+LOCAL: Final = ("127.0.0.1", "localhost", "[::1]")
+
+
 def load(path: Path, environment: Mapping[str, str] | None = None) -> NodeSettings:
     """Reads a configuration file.
 
@@ -92,6 +95,8 @@ def _read(root: Node, report: Report) -> NodeSettings:
     tracing = read_tracing(root.section("tracing"))
     cluster = read_cluster(root.section("cluster"), plugins)
     access = read_access(root, str(default))
+    if access.all and listen.tls is None and not _is_local(listen.address):
+        report.warn(root.section("grpc"), "credentials come here in plain text: see grpc.tls")
     check_known(root)
     auto_reload = _auto_reload(root.section("config"))
     root.check_unknown()
@@ -133,6 +138,10 @@ def _auto_reload(config: Node) -> bool:
     found = config.boolean("autoReload", default=False)
     config.check_unknown()
     return found
+
+
+def _is_local(address: str) -> bool:
+    return address.startswith("unix:") or address.rpartition(":")[0] in LOCAL
 
 
 def _tls(grpc: Node) -> TlsFiles | None:
