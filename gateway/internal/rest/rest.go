@@ -107,7 +107,7 @@ func (a *API) register(conn grpc.ClientConnInterface) error {
 }
 
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	key := a.shareKey(r)
+	key := shareKey(r)
 	r = withRoutablePath(r)
 	if key == "" {
 		a.mux.ServeHTTP(w, r)

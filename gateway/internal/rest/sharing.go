@@ -5,8 +5,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -38,25 +40,26 @@ func newSharing(serve http.Handler) *sharing {
 	return &sharing{serve: serve, flights: map[string]*flight{}}
 }
 
-// shareKey says what a request asks; requests with the same key get the same answer. It is empty for those that are not
-// shared: what is not a list or an object, what is traced or named by its client, and what comes with a certificate.
-func (a *API) shareKey(r *http.Request) string {
+// shareKey says what a request asks; requests with the same key get the same answer. All their headers are in it: whatever
+// the core is told of a request, now or later, two that differ in it never share. It is empty for those that are not shared:
+// what is not a list or an object, what is traced or named by its client, and what comes with a certificate.
+func shareKey(r *http.Request) string {
 	if r.Method != http.MethodGet || isDownloadPath(r) || r.Header.Get(RequestIDHeader) != "" ||
 		r.Header.Get("Traceparent") != "" || (r.TLS != nil && len(r.TLS.PeerCertificates) > 0) {
 		return ""
 	}
 	var key strings.Builder
-	for _, part := range []string{r.Host, r.URL.EscapedPath(), r.URL.RawQuery, r.Header.Get(timeoutHeader)} {
+	for _, part := range []string{r.Host, r.URL.EscapedPath(), r.URL.RawQuery} {
 		key.WriteString(part)
 		key.WriteByte('\n') // stands in no URL and in no header
 	}
-	// Authorization reaches the core with every request, whatever else is passed on.
-	for _, name := range append([]string{"Authorization"}, a.passHeaders...) {
-		for _, value := range r.Header.Values(name) {
+	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
+		for _, value := range r.Header[name] {
+			key.WriteString(name)
+			key.WriteByte(':') // stands in no name of a header
 			key.WriteString(value)
 			key.WriteByte('\n')
 		}
-		key.WriteByte('\n')
 	}
 	return key.String()
 }

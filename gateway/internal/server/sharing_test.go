@@ -137,6 +137,7 @@ func TestWhatIsNotShared(t *testing.T) {
 		{"another query", "/api/v1/messages?count&tag=a", nil},
 		{"another caller", sharedPath, []string{"Authorization", "Bearer other"}},
 		{"a header that is passed on", sharedPath, []string{"X-Tenant", "b"}},
+		{"a header that nobody reads", sharedPath, []string{"X-Whatever", "c"}},
 		{"another time", sharedPath, []string{"Request-Timeout", "20s"}},
 		{"a trace", sharedPath, []string{"Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}},
 		{"an id of its own", sharedPath, []string{"X-FireFly-Request-ID", "mine"}},
