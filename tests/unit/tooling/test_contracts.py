@@ -14,6 +14,7 @@ CORE = ROOT / "core" / "src" / "photinus_core"
 
 PURE = {"model", "sequencing"}
 CAPABILITIES = {
+    "access",
     "messaging",
     "data",
     "identity",

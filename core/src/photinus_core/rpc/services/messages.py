@@ -106,7 +106,7 @@ class MessageServicer(Servicer, message_service_pb2_grpc.MessageServiceServicer)
         if request.fetch_data:
             async with self.namespace(request).reader() as reader:
                 data = await reader.data([r.id for m in page.items for r in m.data])
-        answer = pb.ListMessagesResponse(**total_of(page))
+        answer = pb.ListMessagesResponse(items=(), **total_of(page))
         for message in page.items:
             convert.fill_message(answer.items.add(), message, data)
         return answer
