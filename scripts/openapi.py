@@ -37,6 +37,16 @@ TIMEOUT: Final = {
     "description": "Longest time the server takes: seconds, or with a unit like 500ms",
     "schema": {"type": "string", "default": "2m0s"},
 }
+SECURITY: Final[Json] = {
+    "basic": {"type": "http", "scheme": "basic", "description": "A user of a password file"},
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "A token of an issuer whose keys the node knows",
+    },
+}
+"""How callers prove themselves; see docs/security.md."""
 SCALARS: Final[dict[int, Json]] = {
     Field.TYPE_BOOL: {"type": "boolean"},
     Field.TYPE_STRING: {"type": "string"},
@@ -144,8 +154,12 @@ class Document:
             "openapi": "3.0.2",
             "info": {"title": self._title, "version": "1.0"},
             "servers": [{"url": self._base}],
+            "security": [{}, *({name: []} for name in SECURITY)],  # {}: where a node is open to all
             "paths": dict(sorted(paths.items())),
-            "components": {"schemas": dict(sorted(self._schemas.items()))},
+            "components": {
+                "schemas": dict(sorted(self._schemas.items())),
+                "securitySchemes": SECURITY,
+            },
         }
 
     def _operation(self, route: Route) -> Json:

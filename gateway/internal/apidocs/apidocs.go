@@ -45,6 +45,7 @@ type openAPI struct {
 	OpenAPI    string                                `json:"openapi"`
 	Info       json.RawMessage                       `json:"info"`
 	Servers    []server                              `json:"servers"`
+	Security   json.RawMessage                       `json:"security"`
 	Paths      map[string]map[string]json.RawMessage `json:"paths"`
 	Components json.RawMessage                       `json:"components"`
 }

@@ -14,9 +14,10 @@ import (
 )
 
 type apiDocument struct {
-	OpenAPI string
-	Servers []struct{ URL string }
-	Paths   map[string]map[string]struct {
+	OpenAPI  string
+	Servers  []struct{ URL string }
+	Security []map[string][]string
+	Paths    map[string]map[string]struct {
 		OperationID string `json:"operationId" yaml:"operationId"`
 	}
 }
@@ -81,6 +82,9 @@ func TestDocuments(t *testing.T) {
 		}
 		if operation := inner.Paths["/messages"]["get"].OperationID; operation != "getMsgs" {
 			t.Error(operation)
+		}
+		if len(whole.Security) != 3 || len(inner.Security) != 3 {
+			t.Error("a document does not say how callers prove themselves", whole.Security, inner.Security)
 		}
 		if _, there := inner.Paths["/namespaces"]; there {
 			t.Error("a route of the node is in the document of a namespace")

@@ -118,6 +118,15 @@ def test_every_reference_of_the_document_is_there() -> None:
     assert names == set(DOCUMENT["components"]["schemas"])
 
 
+def test_document_says_how_callers_prove_themselves() -> None:
+    assert DOCUMENT["security"] == [{}, {"basic": []}, {"bearer": []}]
+    schemes = DOCUMENT["components"]["securitySchemes"]
+    assert {name: each["scheme"] for name, each in schemes.items()} == {
+        "basic": "basic",
+        "bearer": "bearer",
+    }
+
+
 def test_every_operation_has_a_line_for_the_list() -> None:
     operations = [o for path in DOCUMENT["paths"].values() for o in path.values()]
     assert operations
