@@ -18,7 +18,7 @@ const debugHeaderTimeout = 10 * time.Second
 
 // startSPI serves the service provider interface on a port of its own, if that is wanted. It gives its listener, nil for
 // none, and a function that ends it and waits.
-func (s *settings) startSPI(ctx context.Context, conn *grpc.ClientConn, gateway *server.Server) (net.Listener, func(), error) {
+func (s *settings) startSPI(ctx context.Context, conn grpc.ClientConnInterface, gateway *server.Server) (net.Listener, func(), error) {
 	if s.spi == "" {
 		return nil, func() {}, nil
 	}

@@ -150,7 +150,7 @@ func split(text string) []string {
 }
 
 // dial makes the connection; it is built when the first call needs it, and again whenever it breaks.
-func (s *settings) dial() (*grpc.ClientConn, error) {
+func (s *settings) dial() (*cores.Connections, error) {
 	transport := insecure.NewCredentials()
 	if s.coreCA != "" {
 		config, err := s.coreTLS()
@@ -183,7 +183,7 @@ func (s *settings) own(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 	return &found, err
 }
 
-func (s *settings) server(conn *grpc.ClientConn) (*server.Server, error) {
+func (s *settings) server(conn grpc.ClientConnInterface) (*server.Server, error) {
 	return server.New(conn, s.options)
 }
 

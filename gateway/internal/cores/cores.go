@@ -7,7 +7,9 @@
 package cores
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -39,9 +41,45 @@ const (
 	redialMax = 2 * time.Second
 )
 
-// Dial makes the connection to the cores of a comma separated list; it is built when the first call needs it, and again
-// whenever it breaks.
-func Dial(addresses string, transport credentials.TransportCredentials, extra ...grpc.DialOption) (*grpc.ClientConn, error) {
+// Connections take calls round the replicas, and by themselves the streams that sockets hold: going round together, the call
+// that asks whether a socket may be opened would bring all of them to the same one of two replicas.
+type Connections struct {
+	calls, sockets *grpc.ClientConn
+}
+
+// Invoke makes a call.
+func (c *Connections) Invoke(ctx context.Context, method string, args, reply any, options ...grpc.CallOption) error {
+	return c.calls.Invoke(ctx, method, args, reply, options...)
+}
+
+// NewStream begins a stream.
+func (c *Connections) NewStream(ctx context.Context, stream *grpc.StreamDesc, method string, options ...grpc.CallOption) (grpc.ClientStream, error) {
+	if stream.ClientStreams && stream.ServerStreams {
+		return c.sockets.NewStream(ctx, stream, method, options...)
+	}
+	return c.calls.NewStream(ctx, stream, method, options...)
+}
+
+// Close ends everything that goes on.
+func (c *Connections) Close() error {
+	return errors.Join(c.calls.Close(), c.sockets.Close())
+}
+
+// Dial makes the connections to the cores of a comma separated list; they are built when the first call needs them, and again
+// whenever they break.
+func Dial(addresses string, transport credentials.TransportCredentials) (*Connections, error) {
+	calls, err := dial(addresses, transport)
+	if err != nil {
+		return nil, err
+	}
+	sockets, err := dial(addresses, transport)
+	if err != nil {
+		return nil, errors.Join(err, calls.Close())
+	}
+	return &Connections{calls, sockets}, nil
+}
+
+func dial(addresses string, transport credentials.TransportCredentials) (*grpc.ClientConn, error) {
 	config, err := serviceConfig()
 	if err != nil {
 		return nil, err
@@ -51,13 +89,13 @@ func Dial(addresses string, transport credentials.TransportCredentials, extra ..
 	pauses.Backoff.Multiplier = 1.6
 	pauses.Backoff.Jitter = 0.2
 	pauses.Backoff.MaxDelay = redialMax
-	options := append([]grpc.DialOption{
+	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultServiceConfig(config),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(answerBytesMax)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingTimeout}),
 		grpc.WithConnectParams(pauses),
-	}, extra...)
+	}
 	list := Split(addresses)
 	if len(list) == 1 {
 		return grpc.NewClient(list[0], options...)

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	apiv1 "github.com/photinus-project/photinus/gateway/gen/photinus/api/v1"
@@ -31,6 +32,7 @@ const testTimeout = 10 * time.Second
 type replica struct {
 	apiv1.UnimplementedNodeServiceServer
 	apiv1.UnimplementedMessageServiceServer
+	apiv1.UnimplementedEventServiceServer
 	name    string
 	address string
 	fails   atomic.Bool
@@ -55,6 +57,10 @@ func (r *replica) BroadcastMessage(context.Context, *apiv1.BroadcastMessageReque
 	return &apiv1.BroadcastMessageResponse{}, nil
 }
 
+func (r *replica) Subscribe(stream grpc.BidiStreamingServer[apiv1.SubscribeRequest, apiv1.SubscribeResponse]) error {
+	return stream.SendHeader(metadata.Pairs("replica", r.name))
+}
+
 func startReplica(t *testing.T, name, network, address string) *replica {
 	t.Helper()
 	listener, err := net.Listen(network, address)
@@ -67,13 +73,14 @@ func startReplica(t *testing.T, name, network, address string) *replica {
 	}
 	apiv1.RegisterNodeServiceServer(made.server, made)
 	apiv1.RegisterMessageServiceServer(made.server, made)
+	apiv1.RegisterEventServiceServer(made.server, made)
 	grpc_health_v1.RegisterHealthServer(made.server, made.health)
 	go func() { _ = made.server.Serve(listener) }()
 	t.Cleanup(made.server.Stop)
 	return made
 }
 
-func connect(t *testing.T, addresses ...string) *grpc.ClientConn {
+func connect(t *testing.T, addresses ...string) *Connections {
 	t.Helper()
 	conn, err := Dial(strings.Join(addresses, ","), insecure.NewCredentials())
 	if err != nil {
@@ -83,7 +90,7 @@ func connect(t *testing.T, addresses ...string) *grpc.ClientConn {
 	return conn
 }
 
-func who(t *testing.T, conn *grpc.ClientConn) (string, error) {
+func who(t *testing.T, conn *Connections) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
@@ -102,7 +109,7 @@ func until(t *testing.T, what string, condition func() bool) {
 }
 
 // round gives who answered n calls; none may fail.
-func round(t *testing.T, conn *grpc.ClientConn, n int) map[string]int {
+func round(t *testing.T, conn *Connections, n int) map[string]int {
 	t.Helper()
 	seen := map[string]int{}
 	for range n {
@@ -121,6 +128,35 @@ func TestCallsGoRound(t *testing.T) {
 	conn := connect(t, "dns:///"+first.address, second.address)
 	until(t, "both in use", func() bool { return len(round(t, conn, 2)) == 2 })
 	if seen := round(t, conn, 20); seen["first"] != 10 || seen["second"] != 10 {
+		t.Errorf("not even: %v", seen)
+	}
+}
+
+func TestSocketsGoRoundWhateverIsCalledBetween(t *testing.T) {
+	first, second := startReplica(t, "first", "tcp", "127.0.0.1:0"), startReplica(t, "second", "tcp", "127.0.0.1:0")
+	conn := connect(t, first.address, second.address)
+	subscribed := func() map[string]int {
+		seen := map[string]int{}
+		for range 10 {
+			if _, err := who(t, conn); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
+			stream, err := apiv1.NewEventServiceClient(conn).Subscribe(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			header, err := stream.Header()
+			if err != nil || len(header.Get("replica")) != 1 {
+				t.Fatal(header, err)
+			}
+			seen[header.Get("replica")[0]]++
+			cancel()
+		}
+		return seen
+	}
+	until(t, "both in use", func() bool { return len(subscribed()) == 2 })
+	if seen := subscribed(); seen["first"] != 5 || seen["second"] != 5 {
 		t.Errorf("not even: %v", seen)
 	}
 }
@@ -256,7 +292,7 @@ func TestNoReplicaAtAllIsSaidSoon(t *testing.T) {
 	if _, err := who(t, conn); status.Code(err) != codes.Unavailable {
 		t.Errorf("got %v", err)
 	}
-	if state := conn.GetState(); state == connectivity.Shutdown {
+	if state := conn.calls.GetState(); state == connectivity.Shutdown {
 		t.Errorf("gave up for good: %v", state)
 	}
 }

@@ -55,7 +55,7 @@ func (s *ChangeSockets) Serve(w http.ResponseWriter, r *http.Request) {
 		return // Accept has answered
 	}
 	conn.SetReadLimit(s.limits.FrameBytesMax)
-	bridge := &changeBridge{bridge: &bridge{conn: conn}}
+	bridge := &changeBridge{bridge: &bridge{conn: conn, frameTimeout: s.limits.FrameTimeout}}
 	bridge.run(ctx, cancel, s)
 }
 
@@ -121,7 +121,7 @@ func (b *changeBridge) writeChanges(ctx context.Context) {
 			refusal = failure.GetError()
 		}
 		if frame := writeChangeFrame(response); frame != nil {
-			if err := b.conn.Write(ctx, websocket.MessageText, frame); err != nil {
+			if b.give(ctx, frame) != nil {
 				return
 			}
 		}
