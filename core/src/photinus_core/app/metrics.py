@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Tally
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Final
 
@@ -26,17 +26,11 @@ from prometheus_client import (
 )
 
 from photinus_core.app.timings import Timings
-from photinus_core.model.ids import Epoch, Namespace
+from photinus_core.model.ids import Namespace
 from photinus_core.model.messages import MessageType
 from photinus_core.ports.meter import Decided
-from photinus_core.ports.store import (
-    ChangeWatcher,
-    Fence,
-    Notification,
-    Reader,
-    Store,
-    WriteTransaction,
-)
+from photinus_core.ports.store import Fence, Store, WriteTransaction
+from photinus_core.ports.store_around import StoreAround
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # as the library has it
 
@@ -194,21 +188,12 @@ def location_label(location: str) -> str:
     return address if isinstance(address, str) else location
 
 
-class MeasuredStore:
+class MeasuredStore(StoreAround):
     """A store whose transactions are timed."""
 
     def __init__(self, store: Store, observe: Callable[[float], None]) -> None:
-        self._store = store
+        super().__init__(store)
         self._observe = observe
-
-    @property
-    def cluster_id(self) -> str:
-        """See `ports.Store`."""
-        return self._store.cluster_id
-
-    def read(self, namespace: Namespace) -> AbstractAsyncContextManager[Reader]:
-        """See `ports.Store`."""
-        return self._store.read(namespace)
 
     @asynccontextmanager
     async def write(
@@ -219,25 +204,3 @@ class MeasuredStore:
         async with self._store.write(namespace, fence) as tx:
             yield tx
         self._observe(time.perf_counter() - began)
-
-    async def raise_epoch(self, role: str, epoch: Epoch | None) -> Epoch:
-        """See `ports.Store`."""
-        return await self._store.raise_epoch(role, epoch)
-
-    def subscribe(self, callback: Callable[[Notification], None]) -> Callable[[], None]:
-        """See `ports.Store`."""
-        return self._store.subscribe(callback)
-
-    def notifications(
-        self, namespace: Namespace, topics: Collection[str]
-    ) -> AsyncIterator[Notification]:
-        """See `ports.Store`."""
-        return self._store.notifications(namespace, topics)
-
-    def watch_changes(self, watcher: ChangeWatcher) -> Callable[[], None]:
-        """See `ports.Store`."""
-        return self._store.watch_changes(watcher)
-
-    async def aclose(self) -> None:
-        """See `ports.Store`."""
-        await self._store.aclose()

@@ -5,21 +5,15 @@ The fence in the database is what keeps a deposed leader from writing; resting s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from photinus_core.model.errors import Deposed
-from photinus_core.model.ids import Epoch, Namespace
+from photinus_core.model.ids import Namespace
 from photinus_core.ports.elector import Lease
-from photinus_core.ports.store import (
-    ChangeWatcher,
-    Fence,
-    Notification,
-    Reader,
-    Store,
-    WriteTransaction,
-)
+from photinus_core.ports.store import Fence, Store, WriteTransaction
+from photinus_core.ports.store_around import StoreAround
 from photinus_core.ports.tasks import run_before, wait_any
 
 T = TypeVar("T")
@@ -58,21 +52,12 @@ def fence_of(lease: Lease) -> Fence:
     return Fence(lease.role, lease.epoch)
 
 
-class LeaderStore:
+class LeaderStore(StoreAround):
     """The store as a leader uses it: its transactions wait while the leadership is in doubt."""
 
     def __init__(self, store: Store, lease: Lease) -> None:
-        self._store = store
+        super().__init__(store)
         self._lease = lease
-
-    @property
-    def cluster_id(self) -> str:
-        """See `ports.Store`."""
-        return self._store.cluster_id
-
-    def read(self, namespace: Namespace) -> AbstractAsyncContextManager[Reader]:
-        """See `ports.Store`."""
-        return self._store.read(namespace)
 
     @asynccontextmanager
     async def write(
@@ -86,25 +71,3 @@ class LeaderStore:
         await certain(self._lease)
         async with self._store.write(namespace, fence) as tx:
             yield tx
-
-    async def raise_epoch(self, role: str, epoch: Epoch | None) -> Epoch:
-        """See `ports.Store`."""
-        return await self._store.raise_epoch(role, epoch)
-
-    def subscribe(self, callback: Callable[[Notification], None]) -> Callable[[], None]:
-        """See `ports.Store`."""
-        return self._store.subscribe(callback)
-
-    def notifications(
-        self, namespace: Namespace, topics: Collection[str]
-    ) -> AsyncIterator[Notification]:
-        """See `ports.Store`."""
-        return self._store.notifications(namespace, topics)
-
-    def watch_changes(self, watcher: ChangeWatcher) -> Callable[[], None]:
-        """See `ports.Store`."""
-        return self._store.watch_changes(watcher)
-
-    async def aclose(self) -> None:
-        """See `ports.Store`."""
-        await self._store.aclose()
