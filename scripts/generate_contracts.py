@@ -73,7 +73,7 @@ def _class(
         yield ""
         yield from _method(method, messages)
         yield from _docstring(comments[SERVICE_FIELD, number, METHOD_FIELD, index], "        ")
-        yield "        raise NotImplementedError"
+        yield f'        raise TypeError("this class does not offer {method.name}")'
 
 
 def _method(method: MethodDescriptorProto, messages: Messages) -> Iterator[str]:
