@@ -197,10 +197,12 @@ class BlobStore:
     def _sweep(self, before: float, at_start: bool) -> None:
         for path in self._partial.iterdir():
             broken_upload = at_start and path.name.startswith("upload-")
-            if broken_upload or (
-                path.name not in self._receiving and path.stat().st_mtime < before
-            ):
-                path.unlink(missing_ok=True)
+            # What ended meanwhile took its own file away.
+            with contextlib.suppress(FileNotFoundError):
+                if broken_upload or (
+                    path.name not in self._receiving and path.stat().st_mtime < before
+                ):
+                    path.unlink()
 
     async def _read_some(self, file: BinaryIO) -> bytes:
         return await self._run(file.read, BUFFER_BYTES)
