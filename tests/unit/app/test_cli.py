@@ -13,6 +13,8 @@ from photinus_core.app.attaching import instance_config
 from photinus_core.app.cli import main
 from photinus_core.app.config import ConnectorSettings, PluginSettings
 
+from tests.support.logs import bare_root_logger
+
 
 def test_without_a_command_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
@@ -67,7 +69,8 @@ plugins: {{database: [{{name: d, type: sqlite3, sqlite3: {{url: core.db}}}}]}}
 namespaces: {{predefined: [{{name: default, plugins: [d]}}]}}
 """
     )
-    assert main(["serve", "--config", str(path)]) == 1
+    with bare_root_logger():
+        assert main(["serve", "--config", str(path)]) == 1
     said = capsys.readouterr().err
     assert said.startswith("photinus: FF19212: ")
     assert "none/core.sock" in said

@@ -17,17 +17,13 @@ from photinus_core.app.config import LogFields, LogSettings
 from photinus_core.app.logs import set_up_logs
 from photinus_core.ports import tracing
 
+from tests.support.logs import bare_root_logger
+
 
 @pytest.fixture(autouse=True)
 def _root_logger() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    for handler in root.handlers:
-        if handler not in handlers:
-            handler.close()
-    root.handlers = handlers
-    root.setLevel(level)
+    with bare_root_logger():
+        yield
 
 
 def test_files_are_put_aside_at_their_size(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from opentelemetry import trace
 from photinus_sdk.logs import JsonFormatter, set_up_logs
 from photinus_sdk.tracing import TracingInterceptor, log_fields
 
+from tests.support.logs import bare_root_logger
+
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 CARRIED = (("traceparent", f"00-{TRACE}-{SPAN}-01"), ("x-firefly-request-id", "r1"))
 
@@ -81,13 +83,7 @@ def test_lines_follow_fireflys_variables(
     monkeypatch.setenv("FIREFLY_LOG_JSON_FIELDS_MESSAGE", "msg")
     assert json.loads(JsonFormatter().format(record))["msg"] == "hello"
     monkeypatch.setenv("FIREFLY_LOG_JSON_ENABLED", "false")
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    try:
-        root.handlers = []
+    with bare_root_logger():
         set_up_logs("info")
         logging.getLogger("x").info("plainly")
-    finally:
-        root.handlers = handlers
-        root.setLevel(level)
     assert capsys.readouterr().err.endswith("INFO    x: plainly\n")
