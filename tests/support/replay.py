@@ -22,7 +22,7 @@ import aiohttp
 
 from scripts.recorded_scope import Expected, Scope, recording
 from tests.support import golden
-from tests.support.hooks import HookServer
+from tests.support.hooks import Hook, HookServer
 from tests.support.likeness import Likeness
 from tests.support.rest import ANSWER_S, Answer, Rest
 
@@ -74,6 +74,7 @@ class Replay:
         self._is_allowed = is_allowed
         self._likeness = Likeness()
         self._hooked = 0
+        self._batched: list[Any] = []
         self._under_way: dict[str, asyncio.Task[Answer]] = {}
         self._sockets: dict[int, aiohttp.ClientWebSocketResponse] = {}
         self._stack = AsyncExitStack()
@@ -107,6 +108,11 @@ class Replay:
     def pass_over(self, line: Line) -> None:
         """Leaves a line out, with what came of it."""
         self._scope.expected(line)
+
+    def called_besides(self) -> list[str]:
+        """What webhooks were called with that no line has asked for."""
+        calls = [f"{got.method} {got.path}" for got in self._hooks.got[self._hooked :]]
+        return calls + [f"event {event!r}" for event in self._batched]
 
     async def _answered(self, line: Line, expected: Expected) -> tuple[Answer, list[str]]:
         deadline = time.monotonic() + SAME_S
@@ -158,14 +164,37 @@ class Replay:
                 _decided(member, identifier, limit_s)
 
     async def _called(self, line: Line) -> list[str]:
+        if _is_batch(line["request_body"]):
+            return await self._called_with_events(line)
+        got = await self._next_call()
+        if different := _another_call(got, line):
+            return different
+        return list(self._likeness.differences(line["request_body"], got.json))
+
+    async def _called_with_events(self, line: Line) -> list[str]:
+        """Compares the next events, in whatever calls they come: batches end as fast as they are read."""
+        wanted = line["request_body"]
+        while len(self._batched) < len(wanted):
+            got = await self._next_call()
+            if different := _another_call(got, line):
+                return different
+            if not _is_batch(got.json):
+                return [f"{got.body[:60]!r}, recorded a batch of events"]
+            self._batched += got.json
+        events, self._batched = self._batched[: len(wanted)], self._batched[len(wanted) :]
+        pairs = enumerate(zip(wanted, events, strict=True))
+        return [
+            found
+            for index, (recorded, event) in pairs
+            for found in self._likeness.differences(recorded, event, f"$[{index}]")
+        ]
+
+    async def _next_call(self) -> Hook:
         async with asyncio.timeout(FRAME_S):
             while len(self._hooks.got) <= self._hooked:
                 await asyncio.sleep(POLL_S)
-        got, hook = self._hooks.got[self._hooked], line["hook"]
         self._hooked += 1
-        if (got.method, got.path) != (hook["method"], hook["path"]):
-            return [f"{got.method} {got.path}, recorded {hook['method']} {hook['path']}"]
-        return list(self._likeness.differences(line["request_body"], got.json))
+        return self._hooks.got[self._hooked - 1]
 
     async def _on_socket(self, line: Line) -> list[str]:
         number = line["ws"]
@@ -237,6 +266,22 @@ def _part(named: tuple[str, Any]) -> bytes:
     kind = value.get("content_type") or "application/octet-stream"
     head += f'; filename="{value["filename"]}"\r\nContent-Type: {kind}'
     return f"{head}\r\n\r\n".encode() + base64.b64decode(value["base64"]) + b"\r\n"
+
+
+def _is_batch(body: Any) -> bool:
+    """Whether it is what a webhook gets in batches: a list of events."""
+    return (
+        isinstance(body, list)
+        and bool(body)
+        and all(isinstance(each, dict) and "subscription" in each for each in body)
+    )
+
+
+def _another_call(got: Hook, line: Line) -> list[str]:
+    hook = line["hook"]
+    if (got.method, got.path) == (hook["method"], hook["path"]):
+        return []
+    return [f"{got.method} {got.path}, recorded {hook['method']} {hook['path']}"]
 
 
 def _differences(
