@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 
 import aiohttp
 import psutil
-from photinus.api.v1 import node_service_pb2
+from photinus.api.v1 import namespace_service_pb2, node_service_pb2
 from photinus_client import Client, PhotinusError
 from photinus_core.app.devnet import chain
 
@@ -177,6 +177,9 @@ class Site:
             await self._run(*(wiring.connector_service(member, name) for member, name in pairs))
         await self._run(*(wiring.core_service(m, r) for m, r in places))
         await self._run(*(wiring.gateway_service(m, r) for m, r in places))
+        for member, replica in places:
+            has_begun = partial(self._has_begun, member, replica)
+            await wait_ready(None, has_begun, f"the namespace of core/{member}/{replica}")
         await self._register()
 
     async def _start_servers(self) -> None:
@@ -231,7 +234,6 @@ class Site:
         async with aiohttp.ClientSession(timeout=timeout) as http:
             for member in range(self.topology.members):
                 url = f"{self.wiring.direct_url(member)}/api/v1"
-                await wait_ready(None, partial(_answers, f"{url}/status"), url)
                 for what in ("organizations", "nodes"):
                     path = f"{url}/network/{what}/self?confirm=true"
                     try:
@@ -245,6 +247,17 @@ class Site:
                         raise NotReadyError(f"{path}: {answer.status} {text}")
         for member in range(self.topology.members):
             await wait_ready(None, partial(self._knows_all, member), f"nodes of member {member}")
+
+    async def _has_begun(self, member: int, replica: int) -> bool:
+        """Whether the default namespace takes calls; one that another replica has begun is read before."""
+        async with Client(self.wiring.core_address(member, replica)) as client:
+            try:
+                status = await client.namespaces.GetStatus(
+                    namespace_service_pb2.GetStatusRequest(), timeout=PROBE_S
+                )
+            except PhotinusError:
+                return False
+        return not status.namespace.initializing
 
     async def _knows_all(self, member: int) -> bool:
         nodes = await get_json(f"{self.wiring.direct_url(member)}/api/v1/network/nodes")
@@ -260,10 +273,6 @@ class Site:
         await self._stack.aclose()
         for task in self._watching:
             task.result()
-
-
-async def _answers(url: str) -> bool:
-    return await get_json(url) is not None
 
 
 async def get_json(url: str, headers: Mapping[str, str] | None = None) -> Any:

@@ -21,7 +21,7 @@ import (
 	"github.com/photinus-project/photinus/gateway/internal/fireflyjson"
 )
 
-// Codes of what the gateway itself can find wrong.
+// Codes of what the gateway itself can find wrong, and Initializing, which it must recognise.
 const (
 	NotFound          = "FF10109"
 	MultipartInput    = "FF00161"
@@ -32,6 +32,7 @@ const (
 	Forbidden         = "FF00170"
 	InvalidData       = "FF10176"
 	UnknownAction     = "FF10177"
+	Initializing      = "FF10441"
 	InvalidJSON       = fireflyjson.CodeInvalidJSON
 	FieldValue        = fireflyjson.CodeFieldValue
 	MethodNotAllowed  = "FF19003"
@@ -115,16 +116,27 @@ func From(err error) *Error {
 	if !isStatus {
 		return New(internal, err)
 	}
-	for _, detail := range answered.Details() {
-		info, ok := detail.(*errdetails.ErrorInfo)
-		if !ok || info.GetDomain() != errorDomain {
-			continue
-		}
+	if info := infoOf(answered); info != nil {
 		if code, err := strconv.Atoi(info.GetMetadata()[statusMetadataKey]); err == nil && code >= 400 && code < 600 {
 			return &Error{code, answered.Message(), info.GetMetadata()[challengeKey]}
 		}
 	}
 	return fromPlainStatus(answered)
+}
+
+// Is says whether the core answered with a certain code.
+func Is(err error, code string) bool {
+	return err != nil && infoOf(status.Convert(err)).GetReason() == code
+}
+
+// infoOf is what the core attached to a failure; nil where it did not come from there.
+func infoOf(answered *status.Status) *errdetails.ErrorInfo {
+	for _, detail := range answered.Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == errorDomain {
+			return info
+		}
+	}
+	return nil
 }
 
 // fromPlainStatus handles what the core did not send: errors of the generated handlers and of the connection.

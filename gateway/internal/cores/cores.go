@@ -2,8 +2,8 @@
 //
 // Calls go round over the replicas that say they serve. One that drains, ends, or does not answer is left out until it
 // serves again. What a call that failed may have done decides whether another replica is asked: a call that never reached
-// a server is sent again by gRPC itself, a read may always be, everything else is the client's to repeat, who knows its
-// idempotency key.
+// a server is sent again by gRPC itself, a read may always be, as may what a replica refused because it is just starting;
+// everything else is the client's to repeat, who knows its idempotency key.
 package cores
 
 import (
@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	_ "google.golang.org/grpc/health" // asks replicas how they are
 	"google.golang.org/grpc/keepalive"
@@ -27,6 +28,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	apiv1 "github.com/photinus-project/photinus/gateway/gen/photinus/api/v1"
+	"github.com/photinus-project/photinus/gateway/internal/coded"
 )
 
 const (
@@ -45,11 +47,22 @@ const (
 // that asks whether a socket may be opened would bring all of them to the same one of two replicas.
 type Connections struct {
 	calls, sockets *grpc.ClientConn
+	// One to each replica of several, for what must be asked of a certain one; built when first needed.
+	each []*grpc.ClientConn
 }
 
-// Invoke makes a call.
+// Invoke makes a call. What one replica refuses because the namespace is starting there is asked of the others.
 func (c *Connections) Invoke(ctx context.Context, method string, args, reply any, options ...grpc.CallOption) error {
-	return c.calls.Invoke(ctx, method, args, reply, options...)
+	err := c.calls.Invoke(ctx, method, args, reply, options...)
+	for _, replica := range c.each {
+		if !coded.Is(err, coded.Initializing) {
+			break
+		}
+		if serves(ctx, replica) {
+			err = replica.Invoke(ctx, method, args, reply, options...)
+		}
+	}
+	return err
 }
 
 // NewStream begins a stream.
@@ -62,24 +75,57 @@ func (c *Connections) NewStream(ctx context.Context, stream *grpc.StreamDesc, me
 
 // Close ends everything that goes on.
 func (c *Connections) Close() error {
-	return errors.Join(c.calls.Close(), c.sockets.Close())
+	failures := []error{c.calls.Close(), c.sockets.Close()}
+	for _, replica := range c.each {
+		failures = append(failures, replica.Close())
+	}
+	return errors.Join(failures...)
+}
+
+// serves says whether a replica can be reached and says that it serves, connecting first where that has not been done.
+func serves(ctx context.Context, replica *grpc.ClientConn) bool {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	replica.Connect()
+	for {
+		switch state := replica.GetState(); state {
+		case connectivity.Ready:
+			return true
+		case connectivity.Idle, connectivity.Connecting:
+			if !replica.WaitForStateChange(ctx, state) {
+				return false
+			}
+		default:
+			return false
+		}
+	}
 }
 
 // Dial makes the connections to the cores of a comma separated list; they are built when the first call needs them, and again
 // whenever they break.
 func Dial(addresses string, transport credentials.TransportCredentials) (*Connections, error) {
-	calls, err := dial(addresses, transport)
-	if err != nil {
-		return nil, err
+	list := Split(addresses)
+	sets := [][]string{list, list}
+	if len(list) > 1 {
+		for _, address := range list {
+			sets = append(sets, []string{address})
+		}
 	}
-	sockets, err := dial(addresses, transport)
-	if err != nil {
-		return nil, errors.Join(err, calls.Close())
+	var made []*grpc.ClientConn
+	for _, set := range sets {
+		conn, err := dial(set, transport)
+		if err != nil {
+			for _, other := range made {
+				err = errors.Join(err, other.Close())
+			}
+			return nil, err
+		}
+		made = append(made, conn)
 	}
-	return &Connections{calls, sockets}, nil
+	return &Connections{calls: made[0], sockets: made[1], each: made[2:]}, nil
 }
 
-func dial(addresses string, transport credentials.TransportCredentials) (*grpc.ClientConn, error) {
+func dial(list []string, transport credentials.TransportCredentials) (*grpc.ClientConn, error) {
 	config, err := serviceConfig()
 	if err != nil {
 		return nil, err
@@ -96,7 +142,6 @@ func dial(addresses string, transport credentials.TransportCredentials) (*grpc.C
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingTimeout}),
 		grpc.WithConnectParams(pauses),
 	}
-	list := Split(addresses)
 	if len(list) == 1 {
 		return grpc.NewClient(list[0], options...)
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
@@ -36,6 +37,7 @@ type replica struct {
 	name    string
 	address string
 	fails   atomic.Bool
+	starts  atomic.Bool
 	asked   atomic.Int64
 	health  *health.Server
 	server  *grpc.Server
@@ -53,6 +55,14 @@ func (r *replica) BroadcastMessage(context.Context, *apiv1.BroadcastMessageReque
 	r.asked.Add(1)
 	if r.fails.Load() {
 		return nil, status.Error(codes.Unavailable, r.name+" may have stored it")
+	}
+	if r.starts.Load() {
+		refused, err := status.New(codes.FailedPrecondition, "FF10441: Namespace 'default' is initializing").
+			WithDetails(&errdetails.ErrorInfo{Reason: "FF10441", Domain: "photinus"})
+		if err != nil {
+			return nil, err
+		}
+		return nil, refused.Err()
 	}
 	return &apiv1.BroadcastMessageResponse{}, nil
 }
@@ -209,6 +219,42 @@ func TestReadsAreAskedElsewhereAndWritesAreNot(t *testing.T) {
 	}
 	if total := first.asked.Load() + second.asked.Load(); total != 10 || failed != 5 {
 		t.Errorf("10 writes were sent %d times, %d failed", total, failed)
+	}
+}
+
+func TestWhatAStartingReplicaRefusesIsAskedOfTheOthers(t *testing.T) {
+	away := startReplica(t, "away", "tcp", "127.0.0.1:0")
+	away.server.Stop()
+	starting, second := startReplica(t, "starting", "tcp", "127.0.0.1:0"), startReplica(t, "second", "tcp", "127.0.0.1:0")
+	conn := connect(t, away.address, starting.address, second.address)
+	send := func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
+		defer cancel()
+		_, err := apiv1.NewMessageServiceClient(conn).BroadcastMessage(ctx, &apiv1.BroadcastMessageRequest{})
+		return err
+	}
+	until(t, "both in use", func() bool { return len(round(t, conn, 2)) == 2 })
+	starting.starts.Store(true)
+	starting.asked.Store(0)
+	second.asked.Store(0)
+	for range 10 {
+		if err := send(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if first, other := starting.asked.Load(), second.asked.Load(); first == 0 || other != 10 {
+		t.Errorf("10 writes: the starting one was asked %d times, the other %d", first, other)
+	}
+	second.fails.Store(true)
+	for range 2 { // what another replica may have stored is not sent again
+		if err := send(); status.Code(err) != codes.Unavailable {
+			t.Errorf("got %v", err)
+		}
+	}
+	second.fails.Store(false)
+	second.starts.Store(true)
+	if err := send(); status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("got %v", err)
 	}
 }
 
