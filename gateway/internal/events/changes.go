@@ -3,14 +3,9 @@ package events
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"io"
-	"log/slog"
 	"net/http"
 
-	"github.com/coder/websocket"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 
 	apiv1 "github.com/photinus-project/photinus/gateway/gen/photinus/api/v1"
 	"github.com/photinus-project/photinus/gateway/internal/access"
@@ -21,111 +16,40 @@ import (
 // ChangeSockets is the handler of /spi/ws: one socket is one SpiService.WatchChanges stream. What a client does not read in
 // time the core drops and counts; here no more waits than HTTP/2's window holds.
 type ChangeSockets struct {
-	*Sockets
+	*door
 	spi apiv1.SpiServiceClient
 }
 
 // NewChanges makes the handler; its arguments are those of New.
 func NewChanges(conn grpc.ClientConnInterface, limits Limits, origins []string) *ChangeSockets {
-	return &ChangeSockets{New(conn, limits, origins), apiv1.NewSpiServiceClient(conn)}
+	return &ChangeSockets{newDoor(limits, origins), apiv1.NewSpiServiceClient(conn)}
 }
 
 // Serve handles one socket.
 func (s *ChangeSockets) Serve(w http.ResponseWriter, r *http.Request) {
-	if s.closing.Err() != nil {
-		coded.Write(w, coded.New(coded.ShuttingDown))
-		return
-	}
-	defer s.open.Add(-1)
-	if s.open.Add(1) > s.limits.ConnectionsMax {
-		coded.Write(w, coded.New(coded.TooManyOpen, s.limits.ConnectionsMax, "WebSockets"))
-		return
-	}
-	s.running.Add(1)
-	defer s.running.Done()
-	ctx, cancel := context.WithCancel(metadata.NewOutgoingContext(r.Context(), outgoing(r)))
-	defer cancel()
-	// A call that finds nothing: who may not use the SPI is refused before the upgrade.
-	if _, err := s.spi.GetNodeNamespace(ctx, &apiv1.GetNodeNamespaceRequest{}); err != nil && access.IsRefusal(coded.From(err)) {
-		coded.Write(w, coded.From(err))
-		return
-	}
-	conn, err := websocket.Accept(w, r, s.accept)
-	if err != nil {
-		return // Accept has answered
-	}
-	conn.SetReadLimit(s.limits.FrameBytesMax)
-	bridge := &changeBridge{bridge: &bridge{conn: conn, frameTimeout: s.limits.FrameTimeout}}
-	bridge.run(ctx, cancel, s)
-}
-
-// changeBridge joins one socket with one stream of changes.
-type changeBridge struct {
-	*bridge
-	changes grpc.BidiStreamingClient[apiv1.WatchChangesRequest, apiv1.WatchChangesResponse]
-}
-
-func (b *changeBridge) run(ctx context.Context, cancel context.CancelFunc, s *ChangeSockets) {
-	defer func() { _ = b.conn.CloseNow() }()
-	stream, err := s.spi.WatchChanges(ctx)
-	if err != nil {
-		b.end(err)
-		return
-	}
-	b.changes = stream
-	stop := context.AfterFunc(s.closing, func() { _ = b.conn.Close(closeGoingAway, "shutting down") })
-	defer stop()
-	reading := make(chan struct{})
-	go func() {
-		defer close(reading)
-		defer cancel()
-		b.readStarts(ctx)
-	}()
-	b.writeChanges(ctx)
-	_ = b.conn.CloseNow()
-	<-reading
-}
-
-// readStarts takes frames from the socket to the stream until either ends.
-func (b *changeBridge) readStarts(ctx context.Context) {
-	for {
-		_, text, err := b.conn.Read(ctx)
+	s.admit(w, r, s.check, func(ctx context.Context, client *socket) {
+		stream, err := s.spi.WatchChanges(ctx)
 		if err != nil {
+			client.end(err)
 			return
 		}
-		request, err := readChangeFrame(text)
-		if err != nil {
-			b.refuse(ctx, err)
-			return
-		}
-		if err := b.changes.Send(request); err != nil && !errors.Is(err, io.EOF) {
-			slog.Debug("stream of changes does not take a request", "error", err)
-		}
-	}
+		take := func(request *apiv1.WatchChangesRequest) { send(stream, request) }
+		show := func(response *apiv1.WatchChangesResponse) error { return client.give(ctx, writeChangeFrame(response)) }
+		client.join(
+			func() { hear(ctx, client, readChangeFrame, take) },
+			func() { tell(client, stream.Recv, show) },
+		)
+	})
 }
 
-// writeChanges takes responses from the stream to the socket until either ends.
-func (b *changeBridge) writeChanges(ctx context.Context) {
-	refusal := ""
-	for {
-		response, err := b.changes.Recv()
-		if err != nil {
-			if refusal != "" {
-				b.closeWith(closeProtocolError, refusal)
-			} else {
-				b.end(err)
-			}
-			return
-		}
-		if failure := response.GetProtocolError(); failure.GetCloses() {
-			refusal = failure.GetError()
-		}
-		if frame := writeChangeFrame(response); frame != nil {
-			if b.give(ctx, frame) != nil {
-				return
-			}
+// check refuses the upgrade to who may not use the SPI, by a call that finds nothing.
+func (s *ChangeSockets) check(ctx context.Context) *coded.Error {
+	if _, err := s.spi.GetNodeNamespace(ctx, &apiv1.GetNodeNamespaceRequest{}); err != nil {
+		if failure := coded.From(err); access.IsRefusal(failure) {
+			return failure
 		}
 	}
+	return nil
 }
 
 // readChangeFrame makes a request of a client's frame. Its errors are the text of a protocol error.

@@ -6,133 +6,45 @@ package events
 
 import (
 	"context"
-	"errors"
-	"io"
-	"log/slog"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/coder/websocket"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	apiv1 "github.com/photinus-project/photinus/gateway/gen/photinus/api/v1"
 	"github.com/photinus-project/photinus/gateway/internal/access"
 	"github.com/photinus-project/photinus/gateway/internal/coded"
 	"github.com/photinus-project/photinus/gateway/internal/fireflyjson"
-	"github.com/photinus-project/photinus/gateway/internal/observing"
 )
 
-// Close codes, beyond which clients are told nothing.
-const (
-	closeProtocolError = websocket.StatusPolicyViolation
-	closeGoingAway     = websocket.StatusGoingAway
-	closeTryAgain      = websocket.StatusTryAgainLater
-)
-
-const (
-	closeReasonMax = 120 // bytes that fit into a close frame
-	refusalTimeout = 5 * time.Second
-	requestsMax    = 64 // read from a client and not given to the core yet
-)
-
-// Limits of sockets.
-type Limits struct {
-	FrameBytesMax  int64
-	ConnectionsMax int64
-	// How long a client may leave a frame untaken.
-	FrameTimeout time.Duration
-}
+const requestsMax = 64 // read from a client and not given to the core yet
 
 // Sockets is the handler of /ws and of its twin below a namespace.
 type Sockets struct {
-	events  apiv1.EventServiceClient
-	asking  *access.Asking
-	limits  Limits
-	accept  *websocket.AcceptOptions
-	open    atomic.Int64
-	running sync.WaitGroup
-	closing context.Context
-	close   context.CancelFunc
+	*door
+	events apiv1.EventServiceClient
+	asking *access.Asking
 }
 
 // New makes the handler. origins are those whose pages may open sockets, beside the gateway's own; `*` is any.
 func New(conn grpc.ClientConnInterface, limits Limits, origins []string) *Sockets {
-	sockets := &Sockets{
-		events: apiv1.NewEventServiceClient(conn),
-		asking: access.NewAsking(conn),
-		limits: limits,
-		accept: &websocket.AcceptOptions{OriginPatterns: origins, Subprotocols: []string{access.Subprotocol}},
-	}
-	sockets.closing, sockets.close = context.WithCancel(context.Background())
-	return sockets
-}
-
-// Open is the number of sockets.
-func (s *Sockets) Open() int64 { return s.open.Load() }
-
-// Shutdown closes all sockets with `going away` and waits until they are closed or the context ends.
-func (s *Sockets) Shutdown(ctx context.Context) {
-	s.close()
-	done := make(chan struct{})
-	go func() {
-		s.running.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
+	return &Sockets{newDoor(limits, origins), apiv1.NewEventServiceClient(conn), access.NewAsking(conn)}
 }
 
 // Serve handles one socket; namespace pins it, empty leaves it free.
 func (s *Sockets) Serve(w http.ResponseWriter, r *http.Request, namespace string) {
-	if s.closing.Err() != nil {
-		coded.Write(w, coded.New(coded.ShuttingDown))
-		return
-	}
-	defer s.open.Add(-1)
-	if s.open.Add(1) > s.limits.ConnectionsMax {
-		coded.Write(w, coded.New(coded.TooManyOpen, s.limits.ConnectionsMax, "WebSockets"))
-		return
-	}
-	s.running.Add(1)
-	defer s.running.Done()
-	ctx := metadata.NewOutgoingContext(r.Context(), outgoing(r))
-	if failure := s.check(r, namespace); failure != nil {
-		coded.Write(w, failure)
-		return
-	}
-	conn, err := websocket.Accept(w, r, s.accept)
-	if err != nil {
-		return // Accept has answered
-	}
-	conn.SetReadLimit(s.limits.FrameBytesMax)
-	bridge := &bridge{
-		conn:         conn,
-		requests:     make(chan *apiv1.SubscribeRequest, requestsMax),
-		frameTimeout: s.limits.FrameTimeout,
-	}
-	bridge.run(ctx, s, r, namespace)
-}
-
-func outgoing(r *http.Request) metadata.MD {
-	found := metadata.MD{}
-	for _, name := range []string{"traceparent", "tracestate"} {
-		if value := r.Header.Get(name); value != "" {
-			found.Set(name, value)
+	check := func(context.Context) *coded.Error { return s.check(r, namespace) }
+	s.admit(w, r, check, func(ctx context.Context, client *socket) {
+		stream, err := s.events.Subscribe(ctx)
+		if err != nil {
+			client.end(err)
+			return
 		}
-	}
-	if authorization := access.Authorization(r); authorization != "" {
-		found.Set("authorization", authorization)
-	}
-	observing.Metadata(r.Context(), func(name, value string) { found.Set(name, value) })
-	return found
+		bridge := &bridge{socket: client, stream: stream, requests: make(chan *apiv1.SubscribeRequest, requestsMax)}
+		bridge.run(ctx, r, namespace)
+	})
 }
 
 // check refuses the upgrade to who may not read what it asks for, as far as the request tells, and for a namespace in the
@@ -152,70 +64,42 @@ func (s *Sockets) check(r *http.Request, pinned string) *coded.Error {
 	return failure
 }
 
-type eventStream = grpc.BidiStreamingClient[apiv1.SubscribeRequest, apiv1.SubscribeResponse]
-
 // bridge joins one socket with one stream.
 type bridge struct {
-	conn         *websocket.Conn
-	stream       eventStream
-	frameTimeout time.Duration
+	*socket
+	stream grpc.BidiStreamingClient[apiv1.SubscribeRequest, apiv1.SubscribeResponse]
 	// What was read and not sent.
 	requests chan *apiv1.SubscribeRequest
 	// Whether the core sends runs of events, and so takes runs of acks.
 	hasRuns atomic.Bool
 }
 
-func (b *bridge) run(ctx context.Context, s *Sockets, r *http.Request, namespace string) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer func() { _ = b.conn.CloseNow() }()
-	stream, err := s.events.Subscribe(ctx)
-	if err != nil {
-		b.end(err)
-		return
-	}
-	b.stream = stream
+func (b *bridge) run(ctx context.Context, r *http.Request, namespace string) {
 	connect := &apiv1.Connect{RemoteAddress: r.RemoteAddr, UserAgent: r.UserAgent(), Namespace: namespace, TakesRuns: true}
-	b.send(&apiv1.SubscribeRequest{Frame: &apiv1.SubscribeRequest_Connect{Connect: connect}})
+	send(b.stream, &apiv1.SubscribeRequest{Frame: &apiv1.SubscribeRequest_Connect{Connect: connect}})
 	if start := startFromURL(r.URL.Query()); start != nil {
-		b.send(&apiv1.SubscribeRequest{Frame: &apiv1.SubscribeRequest_Start{Start: start}})
+		send(b.stream, &apiv1.SubscribeRequest{Frame: &apiv1.SubscribeRequest_Start{Start: start}})
 	}
-	stop := context.AfterFunc(s.closing, func() { _ = b.conn.Close(closeGoingAway, "shutting down") })
-	defer stop()
-	reading := make(chan struct{})
-	go func() {
-		defer close(reading)
-		defer cancel()
-		var sending sync.WaitGroup
-		sending.Go(b.sendAll)
-		b.read(ctx)
-		close(b.requests)
-		defer time.AfterFunc(refusalTimeout, cancel).Stop() // a core that does not read holds up nobody
-		sending.Wait()
-	}()
-	b.write(ctx)
-	_ = b.conn.CloseNow()
-	<-reading
+	show := func(response *apiv1.SubscribeResponse) error { return b.show(ctx, response) }
+	b.join(
+		func() { b.read(ctx) },
+		func() { tell(b.socket, b.stream.Recv, show) },
+	)
 }
 
-// read takes frames from the socket to the stream until either ends. Closing the stream is the caller's.
+// read takes frames from the socket to the stream until either ends.
 func (b *bridge) read(ctx context.Context) {
-	for {
-		_, text, err := b.conn.Read(ctx)
-		if err != nil {
-			return
-		}
-		request, err := readFrame(text)
-		if err != nil {
-			b.refuse(ctx, err)
-			return
-		}
+	var sending sync.WaitGroup
+	sending.Go(b.sendAll)
+	hear(ctx, b.socket, readFrame, func(request *apiv1.SubscribeRequest) {
 		select {
 		case b.requests <- request:
 		case <-ctx.Done():
-			return
 		}
-	}
+	})
+	close(b.requests)
+	defer time.AfterFunc(refusalTimeout, b.endStream).Stop() // a core that does not read holds up nobody
+	sending.Wait()
 }
 
 // sendAll gives the core what was read, in order; acks that wait together go together.
@@ -226,7 +110,7 @@ func (b *bridge) sendAll() {
 			if request.GetAck() != nil && b.hasRuns.Load() {
 				request, next = b.withMoreAcks(request)
 			}
-			b.send(request)
+			send(b.stream, request)
 			request = next
 		}
 	}
@@ -254,76 +138,17 @@ func (b *bridge) withMoreAcks(request *apiv1.SubscribeRequest) (joined, next *ap
 	return &apiv1.SubscribeRequest{Frame: &apiv1.SubscribeRequest_Acks{Acks: run}}, next
 }
 
-// send gives a request to the core. A stream that has ended is seen where it is read.
-func (b *bridge) send(request *apiv1.SubscribeRequest) {
-	if err := b.stream.Send(request); err != nil && !errors.Is(err, io.EOF) {
-		slog.Debug("event stream does not take a request", "error", err)
+// show writes what the core sent to the socket; a run is one frame for each event.
+func (b *bridge) show(ctx context.Context, response *apiv1.SubscribeResponse) error {
+	run := response.GetEvents()
+	if run == nil {
+		return b.give(ctx, writeFrame(response))
 	}
-}
-
-// refuse tells a client what is wrong, if it listens, and ends the socket.
-func (b *bridge) refuse(ctx context.Context, err error) {
-	ctx, cancel := context.WithTimeout(ctx, refusalTimeout)
-	defer cancel()
-	text := coded.From(err).Text
-	_ = b.conn.Write(ctx, websocket.MessageText, protocolError(text))
-	b.closeWith(closeProtocolError, text)
-}
-
-// write takes responses from the stream to the socket until either ends.
-func (b *bridge) write(ctx context.Context) {
-	refusal := ""
-	for {
-		response, err := b.stream.Recv()
-		if err != nil {
-			if refusal != "" {
-				b.closeWith(closeProtocolError, refusal)
-			} else {
-				b.end(err)
-			}
-			return
-		}
-		if failure := response.GetProtocolError(); failure.GetCloses() {
-			refusal = failure.GetError()
-		}
-		if run := response.GetEvents(); run != nil {
-			b.hasRuns.Store(true)
-			for _, event := range run.GetEvents() {
-				if b.give(ctx, fireflyjson.Encode(event)) != nil {
-					return
-				}
-			}
-		} else if frame := writeFrame(response); frame != nil {
-			if b.give(ctx, frame) != nil {
-				return
-			}
+	b.hasRuns.Store(true)
+	for _, event := range run.GetEvents() {
+		if err := b.give(ctx, fireflyjson.Encode(event)); err != nil {
+			return err
 		}
 	}
-}
-
-// give writes a frame to the socket. A client that takes nothing for as long as the limit loses the socket: another one may
-// be waiting for its subscription.
-func (b *bridge) give(ctx context.Context, frame []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, b.frameTimeout)
-	defer cancel()
-	return b.conn.Write(ctx, websocket.MessageText, frame)
-}
-
-// end closes the socket of a stream that ended by itself: clients reconnect.
-func (b *bridge) end(err error) {
-	switch {
-	case errors.Is(err, io.EOF), status.Code(err) == codes.Unavailable:
-		b.closeWith(closeTryAgain, "try again")
-	case status.Code(err) == codes.Canceled:
-		_ = b.conn.CloseNow()
-	default:
-		b.refuse(context.Background(), err)
-	}
-}
-
-func (b *bridge) closeWith(code websocket.StatusCode, reason string) {
-	if len(reason) > closeReasonMax {
-		reason = strings.ToValidUTF8(reason[:closeReasonMax], "") // a cut character would break the frame
-	}
-	_ = b.conn.Close(code, reason)
+	return nil
 }
