@@ -16,7 +16,7 @@ func (s *Server) RunMonitoring(ctx context.Context, listener net.Listener) error
 	mux.Handle("GET /metrics", s.metrics.handler)
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	mux.HandleFunc("GET /readyz", s.ready)
-	served := &http.Server{Handler: mux, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytesMax}
+	served := newHTTP(mux)
 	stop := context.AfterFunc(ctx, func() {
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), monitoringDrain)
 		defer cancel()

@@ -22,12 +22,7 @@ import (
 	"github.com/photinus-project/photinus/gateway/internal/rest"
 )
 
-const (
-	headerBytesMax    = 64 << 10
-	readHeaderTimeout = 10 * time.Second
-	idleTimeout       = 120 * time.Second
-	readyTimeout      = 2 * time.Second
-)
+const readyTimeout = 2 * time.Second
 
 // Options of the gateway.
 type Options struct {
@@ -90,44 +85,22 @@ func New(conn grpc.ClientConnInterface, options Options) (*Server, error) {
 		health:  grpc_health_v1.NewHealthClient(conn),
 	}
 	made.metrics = newMetrics(made.sockets.Open)
-	made.http = &http.Server{
-		Handler:           made.Handler(),
-		ReadHeaderTimeout: readHeaderTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    headerBytesMax,
-		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
-	}
+	made.http = newHTTP(made.Handler())
 	return made, nil
 }
 
 // Run serves until the context ends, then lets requests end and closes sockets.
 func (s *Server) Run(ctx context.Context, listener net.Listener) error {
-	failed := make(chan error, 1)
-	go func() { failed <- s.http.Serve(listener) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	s.draining.Store(true)
-	slog.Info("draining", "timeout", s.options.DrainTimeout)
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.options.DrainTimeout)
-	defer cancel()
-	s.sockets.Shutdown(limited)
-	if err := s.http.Shutdown(limited); err != nil {
-		slog.Warn("requests under way were cut off", "error", err)
-		return s.http.Close()
-	}
-	return nil
+	return run(ctx, s.http, listener, s.options.DrainTimeout, func(limited context.Context) {
+		s.draining.Store(true)
+		slog.Info("draining", "timeout", s.options.DrainTimeout)
+		s.sockets.Shutdown(limited)
+	})
 }
 
 // Handler is everything the gateway serves.
 func (s *Server) Handler() http.Handler {
-	handler := access.Guard(http.HandlerFunc(s.route), s.options.CORS.Origins)
-	if s.options.PathPrefix != "" {
-		handler = stripPrefix(s.options.PathPrefix, handler)
-	}
-	return s.metrics.observe(s.options.Tracing, s.options.CORS.wrap(cleanPath(handler)))
+	return s.options.guarded(s.route, s.metrics)
 }
 
 var namespaceSocket = regexp.MustCompile(`^/api/v1/namespaces/([^/]+)/ws$`)

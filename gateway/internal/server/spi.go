@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -45,42 +44,18 @@ func NewSPI(conn grpc.ClientConnInterface, options Options, gateway *Server) (*S
 		asking:  gateway.asking,
 		metrics: gateway.metrics.admin,
 	}
-	made.http = &http.Server{
-		Handler:           made.Handler(),
-		ReadHeaderTimeout: readHeaderTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    headerBytesMax,
-		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
-	}
+	made.http = newHTTP(made.Handler())
 	return made, nil
 }
 
 // Run serves until the context ends, then lets requests end and closes sockets.
 func (s *SPI) Run(ctx context.Context, listener net.Listener) error {
-	failed := make(chan error, 1)
-	go func() { failed <- s.http.Serve(listener) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.options.DrainTimeout)
-	defer cancel()
-	s.sockets.Shutdown(limited)
-	if err := s.http.Shutdown(limited); err != nil {
-		slog.Warn("requests to the SPI under way were cut off", "error", err)
-		return s.http.Close()
-	}
-	return nil
+	return run(ctx, s.http, listener, s.options.DrainTimeout, s.sockets.Shutdown)
 }
 
 // Handler is everything the SPI serves.
 func (s *SPI) Handler() http.Handler {
-	handler := access.Guard(http.HandlerFunc(s.route), s.options.CORS.Origins)
-	if s.options.PathPrefix != "" {
-		handler = stripPrefix(s.options.PathPrefix, handler)
-	}
-	return s.metrics.observe(s.options.Tracing, s.options.CORS.wrap(cleanPath(handler)))
+	return s.options.guarded(s.route, s.metrics)
 }
 
 func (s *SPI) route(w http.ResponseWriter, r *http.Request) {
