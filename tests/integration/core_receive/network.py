@@ -33,6 +33,8 @@ from photinus_core.ports.connectors import (
     CallKey,
     ChainEvent,
     ConnectorEvent,
+    ConnectorFailure,
+    Disposition,
     EventBatch,
     NetworkActionSeen,
     PeerBlob,
@@ -73,7 +75,7 @@ class SharedDictionary:
         self.reads.append(payload_ref)
         await asyncio.sleep(0)
         if payload_ref in self.hidden or payload_ref not in self.content:
-            raise Unavailable("FF10376", payload_ref, "not there")
+            raise ConnectorFailure("NOT_FOUND", f"{payload_ref} is not there", Disposition.NOT_SENT)
         content = self.content[payload_ref]
         for start in range(0, len(content), 65_536):
             yield content[start : start + 65_536]

@@ -65,7 +65,7 @@ async def test_a_message_behind_a_lost_batch_and_after_its_decision(
     assert pin.behind is not None
     ahead = await explainer(alice).explain_pin(pin.behind)
     assert (ahead.state, ahead.reason, ahead.message) == ("waiting", "batch missing", None)
-    assert "FF10376" in ahead.detail
+    assert f"{ref_of(events[1])} is not there" in ahead.detail
     assert str(lost.wire.batch.id) in ahead.detail
     storage.hidden.clear()
     await alice.wait_state(behind)

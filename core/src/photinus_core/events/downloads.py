@@ -84,7 +84,6 @@ class DownloadLimits:
         fresh_slots: First attempts at a time.
         retry_slots: Later attempts at a time.
         batch_bytes_max: Largest batch that is read.
-        blob_bytes_max: Largest blob that is fetched; 0 takes any.
         batch_timeout_s: Time for one attempt at a batch.
         stall_timeout_s: Longest pause between two pieces of a blob.
         first_pause_s: Pause after the first failure; doubles each time.
@@ -95,7 +94,6 @@ class DownloadLimits:
     fresh_slots: int = 8
     retry_slots: int = 4
     batch_bytes_max: int = 8 * 1024 * 1024
-    blob_bytes_max: int = 0
     batch_timeout_s: float = 60.0
     stall_timeout_s: float = 60.0
     first_pause_s: float = 0.1
@@ -370,17 +368,13 @@ class Downloads:
 
     async def _pieces(self, wanted: BlobDownload) -> AsyncIterator[bytes]:
         """Streams a blob from shared storage; never more than a piece is held."""
-        limit, size = self._limits.blob_bytes_max, 0
-        source = aiter(self._shared_storage.download(wanted.payload_ref, limit))
+        source = aiter(self._shared_storage.download(wanted.payload_ref))
         while True:
             try:
                 async with asyncio.timeout(self._limits.stall_timeout_s):
                     piece = await anext(source)
             except StopAsyncIteration:
                 return
-            size += len(piece)
-            if limit and size > limit:
-                raise Rejected("FF10376", wanted.payload_ref, f"larger than {limit:,} bytes")
             yield piece
 
     # Failures

@@ -200,7 +200,6 @@ _CONNECTORS: Final = (
     ("FF10213", 500, "Unknown Data Exchange plugin '{}'"),
     ("FF10238", 500, "The data exchange stored hash={}, expected={}"),
     ("FF10310", 400, "Failed to validate contract location: {}"),
-    ("FF10376", 500, "'{}' cannot be read from shared storage: {}"),
     ("FF10377", 500, "'{}' in shared storage is larger than a batch may be"),
 )
 
