@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,10 @@ from photinus.api.v1 import namespace_service_pb2 as namespaces
 from photinus_core.cluster.local import LocalElector
 from photinus_core.host.fakes import FakeWorld
 from photinus_core.model.errors import NotReady, Rejected, Unavailable
-from photinus_core.model.ids import Namespace, Nanoseconds
 from photinus_core.namespaces.connectors import NamespaceConnectors
-from photinus_core.namespaces.node import Node, NodeInfo
 from photinus_core.namespaces.runtime import NamespaceRuntime
 from photinus_core.namespaces.settings import (
-    ContractSettings,
-    MultipartySettings,
     NamespaceSettings,
-    PluginRef,
-    StartRetry,
 )
 from photinus_core.namespaces.status import Condition
 from photinus_core.ports.clock import SystemClock
@@ -40,8 +33,8 @@ from photinus_core.rpc.subscribing import shown
 from photinus_core.store import SqliteStore
 
 from tests.support.store_records import make_batch
+from tests.unit.namespaces.runtimes import NS, node_of, running, settings
 
-NS = Namespace("alpha")
 WAIT_S = 20.0
 POLL_S = 0.005
 
@@ -57,44 +50,6 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 async def world() -> AsyncIterator[FakeWorld]:
     async with FakeWorld() as made:
         yield made
-
-
-def settings(key: str) -> NamespaceSettings:
-    return NamespaceSettings(
-        NS,
-        multiparty=MultipartySettings(
-            "net", "org", key, "node", (ContractSettings('{"address":"0xa1"}'),)
-        ),
-        blockchain=PluginRef("chain0", "ethereum"),
-        data_exchange=PluginRef("dx0", "ffdx"),
-        shared_storage=PluginRef("storage0", "ipfs"),
-        start_retry=StartRetry(0.005, 0.01),
-    )
-
-
-@asynccontextmanager
-async def running(
-    store: SqliteStore, member: Any, elector: Any = None
-) -> AsyncIterator[NamespaceRuntime]:
-    runtime = NamespaceRuntime(
-        Scope(store, SystemClock(), NS, "net"),
-        settings(member.key),
-        elector or LocalElector(store),
-        NamespaceConnectors(member.blockchain, member.data_exchange, member.shared_storage),
-        shown,
-    )
-    life = asyncio.create_task(runtime.run())
-    try:
-        yield runtime
-    finally:
-        life.cancel()
-        await asyncio.wait([life])
-        await runtime.aclose()
-
-
-def node_of(runtime: NamespaceRuntime) -> Node:
-    registry: Any = None
-    return Node(NodeInfo("1", "c", "r", Nanoseconds(0)), [runtime], NS, registry, [])
 
 
 async def until(condition: Callable[[], bool]) -> None:
