@@ -44,6 +44,17 @@ END_OTHERS: Final = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE datname = current_database() AND pid <> pg_backend_pid()"
 )
+HOLD_COMMITS: Final = """
+CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END';
+CREATE CONSTRAINT TRIGGER held AFTER INSERT ON events DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION hold();
+"""
+END_HELD: Final = (
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' "
+    "AND objid = 1 AND NOT granted "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
 
 
 @pytest.fixture
@@ -131,6 +142,26 @@ async def test_a_transaction_under_way_fails_by_name_when_the_server_crashes(
     async with store.read(NS) as reader:
         assert await reader.ready_messages(0, 10) == []
     await append(store)
+
+
+async def test_a_commit_without_an_answer_is_said_to_be_unknown(
+    url: str, store: PostgresStore
+) -> None:
+    """A trigger holds the commit while the server ends the session."""
+    other = await asyncpg.connect(url)
+    await other.execute(HOLD_COMMITS)
+    await other.execute("SELECT pg_advisory_lock(1)")
+    appending = asyncio.create_task(append(store))
+    async with asyncio.timeout(WAIT_S):
+        while not await other.fetchval(END_HELD):
+            await asyncio.sleep(0)
+    with pytest.raises(CommitUnknown, match=r"FF19136: .* was lost during a commit: .*Look"):
+        await appending
+    await other.execute("DROP TRIGGER held ON events")
+    await other.close()
+    await append(store)
+    async with store.read(NS) as reader:
+        assert await reader.last_event_sequence() == 1, "the server had not got to the end of it"
 
 
 async def test_while_the_server_is_away_callers_are_told(
