@@ -7,17 +7,7 @@ from photinus_core.app.config import ConfigError, load_text
 from photinus_core.app.config.changes import compare
 from photinus_core.events.changes import ChangeLimits
 
-BASE = """\
-plugins:
-  database:
-  - name: database0
-    type: sqlite3
-    sqlite3: {url: a.db}
-namespaces:
-  default: default
-  predefined:
-  - name: default
-"""
+from tests.support.configs import BASE
 
 
 @pytest.mark.parametrize(

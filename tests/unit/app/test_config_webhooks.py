@@ -6,17 +6,7 @@ import pytest
 from photinus_core.app.config import ConfigError, load_text
 from photinus_core.events.webhook_options import WEBHOOK_DEFAULTS, Retrying, TlsSet, WebhookSettings
 
-BASE = """\
-plugins:
-  database:
-  - name: database0
-    type: sqlite3
-    sqlite3: {url: a.db}
-namespaces:
-  default: default
-  predefined:
-  - name: default
-"""
+from tests.support.configs import BASE
 
 
 def read(
