@@ -5,8 +5,6 @@ ledger's connector for as long as the test says so.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,17 +27,10 @@ from tests.unit.messaging.office import (
     Office,
     Place,
     Steps,
-    open_place,
     running,
     text,
     to,
 )
-
-
-@pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    async with open_place(tmp_path) as made:
-        yield made
 
 
 class Refusing:

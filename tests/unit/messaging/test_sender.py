@@ -6,7 +6,6 @@ Method: the real SQLite store with connectors in memory (`office`).
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -31,13 +30,7 @@ from photinus_core.model.messages import (
 from photinus_core.model.wire import decode_group
 from photinus_core.ports.store import OperationChange
 
-from tests.unit.messaging.office import NETWORK, NS, Office, Place, open_place, running, text, to
-
-
-@pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    async with open_place(tmp_path) as made:
-        yield made
+from tests.unit.messaging.office import NETWORK, NS, Office, Place, running, text, to
 
 
 @pytest.fixture

@@ -45,12 +45,6 @@ NEVER_NS = 10**18
 NEXT = msgspec.structs.replace(CONTRACT, index=1, location='{"address":"0x2"}')
 
 
-@pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    async with open_place(tmp_path) as made:
-        yield made
-
-
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
     for part in parts:
         yield part
