@@ -24,61 +24,6 @@ import (
 
 const socketTimeout = 10 * time.Second
 
-// subscriber is the core's end of a socket's stream.
-type subscriber struct {
-	requests chan *apiv1.SubscribeRequest // closed when the client has ended
-	send     chan *apiv1.SubscribeResponse
-	end      chan error
-}
-
-// subscribe has the core hand every stream to the test.
-func (g *gateway) subscribe() chan *subscriber {
-	streams := make(chan *subscriber, 8)
-	g.core.mutex.Lock()
-	defer g.core.mutex.Unlock()
-	g.core.streams[apiv1.EventService_Subscribe_FullMethodName] = func(stream grpc.ServerStream) error {
-		made := &subscriber{make(chan *apiv1.SubscribeRequest, 64), make(chan *apiv1.SubscribeResponse, 64), make(chan error, 1)}
-		go func() {
-			defer close(made.requests)
-			for {
-				request := &apiv1.SubscribeRequest{}
-				if stream.RecvMsg(request) != nil {
-					return
-				}
-				made.requests <- request
-			}
-		}()
-		streams <- made
-		for {
-			select {
-			case response := <-made.send:
-				if err := stream.SendMsg(response); err != nil {
-					return err
-				}
-			case err := <-made.end:
-				for len(made.send) > 0 {
-					err = errors.Join(err, stream.SendMsg(<-made.send))
-				}
-				return err
-			case <-stream.Context().Done():
-				return stream.Context().Err()
-			}
-		}
-	}
-	return streams
-}
-
-func (s *subscriber) next(t *testing.T) *apiv1.SubscribeRequest {
-	t.Helper()
-	select {
-	case request := <-s.requests:
-		return request
-	case <-time.After(socketTimeout):
-		t.Fatal("the core was not sent a request")
-		return nil
-	}
-}
-
 type socket struct {
 	*websocket.Conn
 	t *testing.T

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -134,64 +133,6 @@ func TestFavicons(t *testing.T) {
 	}
 }
 
-// watcher is the core's end of a socket's stream of changes.
-type watcher struct {
-	requests chan *apiv1.WatchChangesRequest
-	send     chan *apiv1.WatchChangesResponse
-	end      chan error
-	sent     chan struct{} // one for each response that the stream took
-	stream   grpc.ServerStream
-}
-
-// watch has the core hand every stream of changes to the test.
-func (g *gateway) watch() chan *watcher {
-	g.core.reply(&apiv1.GetNodeNamespaceResponse{}, 200)
-	streams := make(chan *watcher, 8)
-	g.core.mutex.Lock()
-	defer g.core.mutex.Unlock()
-	g.core.streams[apiv1.SpiService_WatchChanges_FullMethodName] = func(stream grpc.ServerStream) error {
-		made := &watcher{
-			make(chan *apiv1.WatchChangesRequest, 8), make(chan *apiv1.WatchChangesResponse), make(chan error, 1), make(chan struct{}, 1<<16), stream,
-		}
-		go func() {
-			defer close(made.requests)
-			for {
-				request := &apiv1.WatchChangesRequest{}
-				if stream.RecvMsg(request) != nil {
-					return
-				}
-				made.requests <- request
-			}
-		}()
-		streams <- made
-		for {
-			select {
-			case response := <-made.send:
-				if err := stream.SendMsg(response); err != nil {
-					return err
-				}
-				made.sent <- struct{}{}
-			case err := <-made.end:
-				return err
-			case <-stream.Context().Done():
-				return stream.Context().Err()
-			}
-		}
-	}
-	return streams
-}
-
-func (w *watcher) next(t *testing.T) *apiv1.ChangeStart {
-	t.Helper()
-	select {
-	case request := <-w.requests:
-		return request.GetStart()
-	case <-time.After(socketTimeout):
-		t.Fatal("the core was not sent a start")
-		return nil
-	}
-}
-
 func changed(change *apiv1.ChangeEvent) *apiv1.WatchChangesResponse {
 	return &apiv1.WatchChangesResponse{Frame: &apiv1.WatchChangesResponse_Change{Change: change}}
 }
@@ -207,11 +148,11 @@ func TestChangeFrames(t *testing.T) {
 		Collections: []string{"messages", "operations"},
 		Filter:      &apiv1.ChangeEventFilter{Types: []string{"created"}, Namespaces: []string{"default"}},
 	}
-	if got := core.next(t); !proto.Equal(got, want) {
+	if got := core.next(t).GetStart(); !proto.Equal(got, want) {
 		t.Error(got)
 	}
 	socket.say(`{"type":"start","collections":[]}`)
-	if got := core.next(t); !proto.Equal(got, &apiv1.ChangeStart{}) {
+	if got := core.next(t).GetStart(); !proto.Equal(got, &apiv1.ChangeStart{}) {
 		t.Error(got)
 	}
 	core.send <- &apiv1.WatchChangesResponse{Frame: &apiv1.WatchChangesResponse_Started{Started: &apiv1.ChangeStarted{}}}
