@@ -6,7 +6,6 @@ case is not ASCII); a direct evaluation in Python is the oracle. Then all tables
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, assert_never
 
 import msgspec
@@ -37,6 +36,7 @@ from photinus_core.model.query_string import parse_query_string
 from photinus_core.ports.store import Decision, MessageWrite, Store, Table
 
 from tests.integration.store.conftest import OpenStore
+from tests.support.query_rows import MESSAGE_FIELDS, messages
 from tests.support.store_records import (
     NS,
     make_batch,
@@ -58,45 +58,12 @@ from tests.support.store_records import (
 TEXTS = st.text("aBb%_\\Üü", max_size=3)
 NUMBERS = st.integers(0, 3)
 
-# What the oracle knows of a message, by field.
-READ: dict[str, Callable[[Message], Any]] = {
-    "tag": lambda m: m.header.tag,
-    "author": lambda m: m.header.author,
-    "rejectreason": lambda m: m.reject_reason,
-    "cid": lambda m: m.header.cid or "",
-    "topics": lambda m: ",".join(m.header.topics),
-    "state": lambda m: m.state.value,
-    "sequence": lambda m: m.sequence,
-    "created": lambda m: m.header.created,
-    "confirmed": lambda m: m.confirmed,
-}
-
-
-@st.composite
-def messages(draw: st.DrawFn) -> Message:
-    message = make_message()
-    header = msgspec.structs.replace(
-        message.header,
-        tag=draw(TEXTS),
-        author=draw(TEXTS),
-        cid=draw(st.one_of(st.none(), TEXTS.filter(bool))),
-        topics=tuple(
-            draw(st.lists(st.sampled_from(["a", "b"]), min_size=1, max_size=2, unique=True))
-        ),
-        created=draw(NUMBERS),
-    )
-    return msgspec.structs.replace(
-        message,
-        header=header,
-        state=draw(st.sampled_from([MessageState.READY, MessageState.CONFIRMED])),
-        reject_reason=draw(TEXTS),
-        confirmed=draw(st.one_of(st.none(), NUMBERS)),
-    )
+MESSAGES = messages(TEXTS, st.sampled_from(["a", "b"]), NUMBERS)
 
 
 @st.composite
 def conditions(draw: st.DrawFn) -> Condition:
-    name = draw(st.sampled_from(sorted(READ)))
+    name = draw(st.sampled_from(sorted(MESSAGE_FIELDS)))
     is_text = fields_of("messages")[name].is_text
     operator = draw(st.sampled_from([o for o in Operator if is_text or o not in PARTIAL]))
     value: Value = draw(TEXTS) if is_text else draw(NUMBERS)
@@ -128,7 +95,7 @@ def holds(where: Filter, message: Message) -> bool:
         case AnyOf(parts):
             return any(holds(part, message) for part in parts)
         case Condition():
-            actual = READ[where.field](message)
+            actual = MESSAGE_FIELDS[where.field](message)
             return compare(where, actual) is not where.negated
         case _:
             assert_never(where)
@@ -164,7 +131,7 @@ def compare(condition: Condition, actual: Any) -> bool:
     max_examples=20,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(st.lists(messages(), min_size=1, max_size=8), st.lists(FILTERS, min_size=1, max_size=20))
+@given(st.lists(MESSAGES, min_size=1, max_size=8), st.lists(FILTERS, min_size=1, max_size=20))
 async def test_sql_selects_what_the_filter_says(
     open_store: OpenStore, rows: list[Message], filters: list[Filter]
 ) -> None:

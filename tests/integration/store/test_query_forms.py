@@ -8,7 +8,7 @@ LIKE, to URLs and to letter case; numbers and times reach to the ends of what is
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cmp_to_key
@@ -20,12 +20,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from photinus_core.model.ids import Namespace, Nanoseconds, new_uuid
 from photinus_core.model.json_query import parse_json_query
-from photinus_core.model.messages import BlobRef, Data, DatatypeRef, Message, MessageState
+from photinus_core.model.messages import BlobRef, Data, DatatypeRef, Message
 from photinus_core.model.query import Page, Query
 from photinus_core.model.query_string import parse_query_string
 from photinus_core.ports.store import MessageWrite, Table
 
 from tests.integration.store.conftest import OpenStore
+from tests.support.query_rows import MESSAGE_FIELDS, messages
 from tests.support.store_records import make_data, make_message, new_hash
 
 INTEGER_MAX: Final = 2**63 - 1
@@ -42,21 +43,13 @@ MOMENTS = st.sampled_from(
 )
 NUMBERS = st.sampled_from([-INTEGER_MAX - 1, -1, 0, 1, 2, 10, 2**53 + 1, INTEGER_MAX])
 
+MESSAGES = messages(TEXTS, st.sampled_from(["a", "B", "ü%"]), MOMENTS)
+
 Row = Any
 """A message or a data item."""
 
-READ: Final[dict[str, dict[str, Callable[[Row], Any]]]] = {
-    "messages": {
-        "tag": lambda m: m.header.tag,
-        "author": lambda m: m.header.author,
-        "rejectreason": lambda m: m.reject_reason,
-        "cid": lambda m: m.header.cid or "",
-        "topics": lambda m: ",".join(m.header.topics),
-        "state": lambda m: m.state.value,
-        "sequence": lambda m: m.sequence,
-        "created": lambda m: m.header.created,
-        "confirmed": lambda m: m.confirmed,
-    },
+READ: Final[dict[str, Mapping[str, Callable[[Row], Any]]]] = {
+    "messages": MESSAGE_FIELDS,
     "data": {
         "datatype.name": lambda d: d.datatype.name if d.datatype else "",
         "blob.name": lambda d: d.blob.name if d.blob else "",
@@ -290,26 +283,6 @@ def pagings(collection: str) -> st.SearchStrategy[Paging]:
 
 
 @st.composite
-def messages(draw: st.DrawFn) -> Message:
-    message = make_message()
-    header = msgspec.structs.replace(
-        message.header,
-        tag=draw(TEXTS),
-        author=draw(TEXTS),
-        cid=draw(st.one_of(st.none(), TEXTS.filter(bool))),
-        topics=tuple(draw(st.lists(st.sampled_from(["a", "B", "ü%"]), min_size=1, unique=True))),
-        created=Nanoseconds(draw(MOMENTS)),
-    )
-    return msgspec.structs.replace(
-        message,
-        header=header,
-        state=draw(st.sampled_from([MessageState.READY, MessageState.CONFIRMED])),
-        reject_reason=draw(TEXTS),
-        confirmed=draw(st.one_of(st.none(), MOMENTS.map(Nanoseconds))),
-    )
-
-
-@st.composite
 def data_items(draw: st.DrawFn) -> Data:
     item = make_data()
     blob = BlobRef(new_hash(), draw(NUMBERS.filter(lambda n: n >= 0)), draw(TEXTS), "", "")
@@ -394,7 +367,7 @@ EXAMPLES: Final = settings(
 
 
 @EXAMPLES
-@given(st.lists(messages(), min_size=1, max_size=8), asked_of("messages"))
+@given(st.lists(MESSAGES, min_size=1, max_size=8), asked_of("messages"))
 async def test_messages_are_found_as_asked(
     open_store: OpenStore,
     rows: list[Message],
