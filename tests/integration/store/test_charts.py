@@ -13,6 +13,7 @@ import sqlite3
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import asyncpg
 import msgspec
@@ -36,6 +37,8 @@ from tests.support.store_records import (
     new_hash,
 )
 
+Record = TypeVar("Record", bound=msgspec.Struct)
+
 SECOND = 1_000_000_000
 ROWS = 100_000
 ROWS_FEWER = 30_000
@@ -53,51 +56,30 @@ async def store_rows(
     store: Store, collection: Charted, rows: list[tuple[int, str]], namespace: Namespace = NS
 ) -> None:
     """Stores one row for each time and type."""
+
+    def at(time: int, record: Record, field: str = "created") -> Record:
+        return msgspec.structs.replace(record, **{field: Nanoseconds(time)}, namespace=namespace)
+
+    def event(time: int, kind: str) -> NewEvent:
+        return NewEvent(new_uuid(), EventType(kind), namespace, new_uuid(), Nanoseconds(time))
+
     async with store.write(namespace) as tx:
         match collection:
             case Charted.MESSAGES:
                 await tx.insert_messages([_message(time, kind, namespace) for time, kind in rows])
             case Charted.TRANSACTIONS:
                 await tx.insert_transactions(
-                    [
-                        msgspec.structs.replace(
-                            make_transaction(kind=TransactionType(kind)),
-                            created=Nanoseconds(time),
-                            namespace=namespace,
-                        )
-                        for time, kind in rows
-                    ]
+                    [at(time, make_transaction(kind=TransactionType(kind))) for time, kind in rows]
                 )
             case Charted.OPERATIONS:
                 await tx.insert_operations(
-                    [
-                        msgspec.structs.replace(
-                            make_operation(new_uuid()),
-                            created=Nanoseconds(time),
-                            namespace=namespace,
-                        )
-                        for time, _ in rows
-                    ]
+                    [at(time, make_operation(new_uuid())) for time, _ in rows]
                 )
             case Charted.EVENTS:
-                tx.append_events(
-                    [
-                        NewEvent(
-                            new_uuid(), EventType(kind), namespace, new_uuid(), Nanoseconds(time)
-                        )
-                        for time, kind in rows
-                    ]
-                )
+                tx.append_events([event(time, kind) for time, kind in rows])
             case Charted.BLOCKCHAIN_EVENTS:
                 await tx.insert_blockchain_events(
-                    [
-                        msgspec.structs.replace(
-                            make_blockchain_event(new_uuid()),
-                            timestamp=Nanoseconds(time),
-                            namespace=namespace,
-                        )
-                        for time, _ in rows
-                    ]
+                    [at(time, make_blockchain_event(new_uuid()), "timestamp") for time, _ in rows]
                 )
             case _:
                 raise AssertionError(collection)
