@@ -1,7 +1,7 @@
 """Goal: a reset has every replica read its configuration again; what cannot be read changes nothing, and is told.
 
-Method: a core and a gateway as processes, whose file the test writes; and the call on two replicas, of which one
-passes it on.
+Method: a core and a gateway as processes, whose file the test writes; a core in this process; and the call on two
+replicas, of which one passes it on.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ import pytest
 import yaml
 from photinus.api.v1 import spi_service_pb2 as pb
 from photinus.api.v1 import spi_service_pb2_grpc
+from photinus_core.app.config import load_text
+from photinus_core.app.reloading import ConfigSource
+from photinus_core.app.serve import run_node
 from photinus_core.model.errors import Conflict, PhotinusError
 from photinus_core.ports.elector import Cluster
 from photinus_core.ports.elector import Replica as Registered
@@ -113,6 +116,35 @@ async def test_a_reset_reads_the_file_again(program: Path, tmp_path: Path) -> No
         assert await gateway.ask("POST", "/spi/v1/reset") == (204, None)
         status, refused = await gateway.ask("POST", "/spi/v1/reset")
         assert (status, refused["error"][:7]) == (409, "FF10438")
+
+
+async def test_a_reset_over_grpc_tells_what_stands_against_it(tmp_path: Path) -> None:
+    path = tmp_path / "photinus.core.yaml"
+
+    def write(**more: Any) -> str:
+        text = yaml.safe_dump({"grpc": {"address": "127.0.0.1:0"}, **configuration("one"), **more})
+        path.write_text(text)
+        return text
+
+    ready: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+    stop = asyncio.Event()
+    settings = load_text(write(), str(path), {})
+    source = ConfigSource(path, asyncio.Event())
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run_node(settings, tmp_path, ready.set_result, stop, source))
+        async with asyncio.timeout(WAIT_S):
+            (address,) = await ready
+        async with grpc.aio.insecure_channel(address) as channel:
+            reset = spi_service_pb2_grpc.SpiServiceStub(channel).ResetNode
+            path.write_text("namespaces: [")
+            with pytest.raises(grpc.aio.AioRpcError, match=r"FF19050: .*photinus\.core\.yaml"):
+                await reset(pb.ResetNodeRequest(), timeout=WAIT_S)
+            write(config={"autoReload": True})
+            await reset(pb.ResetNodeRequest(), timeout=WAIT_S)
+            with pytest.raises(grpc.aio.AioRpcError, match="FF10438") as caught:
+                await reset(pb.ResetNodeRequest(), timeout=WAIT_S)
+            assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
+        stop.set()
 
 
 class Replica:
