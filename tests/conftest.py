@@ -1,10 +1,12 @@
-"""What all tests share: the duration of each suite in the closing lines, and Hypothesis' profile.
+"""What all tests share: the duration of each suite in the closing lines, Hypothesis' profile, and
+that whole runs provoke every error code.
 
 A suite is a folder of tests/: unit, simulation, integration, e2e and so on.
 """
 
 import os
 from collections import defaultdict
+from pathlib import Path
 
 import hypothesis
 import photinus_core.app  # noqa: F401 - turns gRPC's fork handlers off: they hang children of a busy process
@@ -17,6 +19,7 @@ from tests.support.postgres import (
     postgres_server,
     postgres_url,
 )
+from tests.support.provoked_codes import ProvokedCodes, wanted_codes
 
 __all__ = [
     "postgres_database",
@@ -33,6 +36,10 @@ hypothesis.settings.register_profile(
     "photinus", deadline=None, print_blob=True, derandomize="CI" in os.environ
 )
 hypothesis.settings.load_profile("photinus")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(ProvokedCodes(Path(__file__).parent, wanted_codes))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
