@@ -19,7 +19,10 @@ import (
 	"github.com/photinus-project/photinus/gateway/internal/fireflyjson"
 )
 
-const requestsMax = 64 // read from a client and not given to the core yet
+const (
+	requestsMax = 64 // read from a client and not given to the core yet
+	ackPatience = time.Millisecond
+)
 
 // Sockets is the handler of /ws and of its twin below a namespace.
 type Sockets struct {
@@ -42,7 +45,7 @@ func (s *Sockets) Serve(w http.ResponseWriter, r *http.Request, namespace string
 			client.end(err)
 			return
 		}
-		bridge := &bridge{socket: client, stream: stream, requests: make(chan *apiv1.SubscribeRequest, requestsMax)}
+		bridge := &bridge{socket: client, stream: stream, requests: make(chan *apiv1.SubscribeRequest, requestsMax), patience: ackPatience}
 		bridge.run(ctx, r, namespace)
 	})
 }
@@ -72,6 +75,10 @@ type bridge struct {
 	requests chan *apiv1.SubscribeRequest
 	// Whether the core sends runs of events, and so takes runs of acks.
 	hasRuns atomic.Bool
+	// About how many events of runs the client has not acked.
+	out atomic.Int64
+	// What an ack waits for others at most.
+	patience time.Duration
 }
 
 func (b *bridge) run(ctx context.Context, r *http.Request, namespace string) {
@@ -116,26 +123,49 @@ func (b *bridge) sendAll() {
 	}
 }
 
-// withMoreAcks joins an ack with those that wait behind it, and gives what else it came upon.
+// withMoreAcks joins an ack with those that wait behind it, and gives what else it came upon. While the client has more to
+// ack than has come it waits a moment: as acks travel, so do the events that they make room for, and each run costs the core
+// about as much as a single one.
 func (b *bridge) withMoreAcks(request *apiv1.SubscribeRequest) (joined, next *apiv1.SubscribeRequest) {
 	acks := []*apiv1.Ack{request.GetAck()}
-	for len(acks) < requestsMax && next == nil {
-		select {
-		case waiting := <-b.requests: // nil once it is closed
-			if ack := waiting.GetAck(); ack != nil {
-				acks = append(acks, ack)
-				continue
-			}
+	out := b.out.Load()
+	patience := time.After(b.patience)
+	for len(acks) < requestsMax {
+		waiting := b.nextRequest(patience, int64(2*len(acks)) < out)
+		ack := waiting.GetAck()
+		if ack == nil {
 			next = waiting
-		default:
+			break
 		}
-		break
+		acks = append(acks, ack)
 	}
 	if len(acks) == 1 {
+		b.out.Store(0) // it acks slowly, or what is out was miscounted, as after a nack
 		return request, next
+	}
+	if b.out.Add(-int64(len(acks))) < 0 {
+		b.out.Store(0)
 	}
 	run := &apiv1.AckRun{Acks: acks}
 	return &apiv1.SubscribeRequest{Frame: &apiv1.SubscribeRequest_Acks{Acks: run}}, next
+}
+
+// nextRequest gives what the client has sent, or sends in time if it is worth waiting for; nil for nothing, and once it left.
+func (b *bridge) nextRequest(patience <-chan time.Time, worthwhile bool) *apiv1.SubscribeRequest {
+	if !worthwhile {
+		select {
+		case found := <-b.requests:
+			return found
+		default:
+			return nil
+		}
+	}
+	select {
+	case found := <-b.requests:
+		return found
+	case <-patience:
+		return nil
+	}
 }
 
 // show writes what the core sent to the socket; a run is one frame for each event.
@@ -145,6 +175,7 @@ func (b *bridge) show(ctx context.Context, response *apiv1.SubscribeResponse) er
 		return b.give(ctx, writeFrame(response))
 	}
 	b.hasRuns.Store(true)
+	b.out.Add(int64(len(run.GetEvents())))
 	for _, event := range run.GetEvents() {
 		if err := b.give(ctx, fireflyjson.Encode(event)); err != nil {
 			return err
