@@ -7,14 +7,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from photinus_core.host import ConnectorHost, CoreFacts, InstanceConfig
+from photinus_core.model.ids import Epoch, Hash32, Namespace, Uuid
 from photinus_core.ports.clock import SystemClock
-from photinus_core.ports.connectors import ConnectorInfo, EventBatch, StreamProgress
+from photinus_core.ports.connectors import (
+    BatchPinInput,
+    CallKey,
+    ConnectorInfo,
+    EventBatch,
+    EventStream,
+    MultipartyListener,
+    StreamProgress,
+    Submission,
+)
 from photinus_core.sequencing.connector_life import SECOND_NS, LifeLimits
 
 from tests.support.waiting import until
 
 PATIENT = LifeLimits(silence_max_ns=600 * SECOND_NS)
 """Nothing hangs: for what has to be seen while a connector does."""
+
+NS = Namespace("ns1")
+EPOCH = Epoch(1)
+PIN = BatchPinInput(Uuid("t"), Uuid("b"), Hash32("0" * 64), "", ())
+LISTENER = MultipartyListener("a", "{}", 2, "oldest")
 
 CLUSTER_ID = "4c6e0c0e-5c0e-4a0e-8c0e-4c6e0c0e5c0e"
 
@@ -67,6 +82,17 @@ async def until_state(host: ConnectorHost, name: str, *states: str) -> Connector
     """Waits until a connector is in one of the states."""
     await until(lambda: shown(host, name).state in states, 20)
     return shown(host, name)
+
+
+async def submit_pin(host: ConnectorHost, name: str, key: str = "ns1:op") -> Submission:
+    """Has a ledger's connector submit `PIN`."""
+    call = CallKey(key, NS, EPOCH)
+    return await host.blockchain(name).submit_batch_pin(call, "net1", "0x1", PIN, "{}")
+
+
+async def follow(host: ConnectorHost, name: str, handler: "StoringHandler") -> EventStream:
+    """Opens a ledger's stream with `LISTENER`."""
+    return await host.blockchain(name).open_stream(NS, "net1", EPOCH, [LISTENER], handler)
 
 
 class StoringHandler:

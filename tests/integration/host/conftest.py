@@ -1,9 +1,17 @@
-"""A short, private directory, and the host's waiting times shrunk where a test asks for it."""
+"""What tests of the host share: a liar, and the host's waiting times shrunk where a test asks for it."""
 
 import pytest
 from photinus_core.host import process, stream
 from photinus_core.sequencing import connector_life
 from photinus_core.sequencing.connector_life import LifeLimits
+
+from tests.support.liar import Liar
+
+
+@pytest.fixture
+def liar() -> Liar:
+    """A connector that lies as the test tells it to."""
+    return Liar()
 
 
 @pytest.fixture

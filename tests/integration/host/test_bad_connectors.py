@@ -22,35 +22,32 @@ from photinus.connector.v1 import connector_pb2 as connector
 from photinus.connector.v1 import event_pb2 as events
 from photinus.connector.v1 import operation_pb2 as operations
 from photinus_core.host import Category, ConnectorHost, InstanceConfig, link, stream
-from photinus_core.model.ids import Epoch, Hash32, Namespace, Uuid
 from photinus_core.ports.connectors import (
-    BatchPinInput,
-    CallKey,
     ConnectorFailure,
     Disposition,
-    MultipartyListener,
     Submission,
     WorkState,
 )
 from photinus_core.sequencing.connector_life import SECOND_NS, LifeLimits
 from photinus_sdk import ConnectorError, ConnectorServer, Refused, Rejected
 
-from tests.support.host import StoringHandler, hosting, shown, stream_of, until_state
+from tests.support.host import (
+    StoringHandler,
+    follow,
+    hosting,
+    shown,
+    stream_of,
+    submit_pin,
+    until_state,
+)
 from tests.support.huge import Huge
 from tests.support.ledger import Ledger
 from tests.support.liar import CutError, Liar, LiarStream
 from tests.support.rude import LINES
 from tests.support.waiting import until
 
-NS = Namespace("ns1")
-PIN = BatchPinInput(Uuid("t"), Uuid("b"), Hash32("0" * 64), "", ())
 LOST = LifeLimits(restarts_max=1, cool_down_ns=600 * SECOND_NS)
 """Fails with the second end of a process, and stays so for the time of a test."""
-
-
-@pytest.fixture
-def liar() -> Liar:
-    return Liar()
 
 
 @asynccontextmanager
@@ -92,9 +89,7 @@ def told(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
 
 async def submitted(host: ConnectorHost) -> Submission:
     await host.wait_ready("bad", 20)
-    return await host.blockchain("bad").submit_batch_pin(
-        CallKey("ns1:op", NS, Epoch(1)), "net1", "0x1", PIN, "{}"
-    )
+    return await submit_pin(host, "bad")
 
 
 # Lies about itself.
@@ -228,16 +223,11 @@ async def test_events_nobody_can_read_end_the_stream_with_a_word_to_both(
     ):
         await host.wait_ready("bad", 20)
         handler = StoringHandler()
-        await open_stream(host, handler)
+        await follow(host, "bad", handler)
         await until(lambda: len(liar.opens) >= 2)
         assert len(told(caplog, "breaks the protocol")) == 1
         assert not handler.ids
         assert shown(host, "bad").state == "ready"
-
-
-async def open_stream(host: ConnectorHost, handler: StoringHandler) -> None:
-    listeners = [MultipartyListener("a", "{}", 2, "oldest")]
-    await host.blockchain("bad").open_stream(NS, "net1", Epoch(1), listeners, handler)
 
 
 async def test_the_author_reads_which_rule_was_broken(
@@ -253,7 +243,7 @@ async def test_the_author_reads_which_rule_was_broken(
         beside_an_honest_one(run_dir, config_of(address)) as host,
     ):
         await host.wait_ready("bad", 20)
-        await open_stream(host, StoringHandler())
+        await follow(host, "bad", StoringHandler())
         await until(lambda: any("EVT-001" in found.reason for found in liar.notified))
         complaint = next(found for found in liar.notified if found.reason)
         assert complaint.accepted, "it stays in use"
@@ -280,7 +270,7 @@ async def test_a_frame_beyond_the_limit_ends_the_stream(
     ):
         await host.wait_ready("bad", 20)
         handler = StoringHandler()
-        await open_stream(host, handler)
+        await follow(host, "bad", handler)
         await until(lambda: len(liar.opens) >= 2)
         assert "RESOURCE_EXHAUSTED" in stream_of(host, "bad")
         assert not handler.ids
@@ -430,7 +420,7 @@ async def test_another_version_after_a_reconnect_is_told_and_configured(
         handler = StoringHandler()
         async with liar.served(run_dir):
             await host.wait_ready("bad", 20)
-            await open_stream(host, handler)
+            await follow(host, "bad", handler)
             await until(lambda: stream_of(host, "bad").startswith("open"))
         await until_state(host, "bad", "unreachable")
         liar.described.version = "2.0.0"

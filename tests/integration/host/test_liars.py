@@ -18,10 +18,7 @@ from photinus.connector.v1 import event_pb2 as events
 from photinus.connector.v1 import operation_pb2 as operations
 from photinus_core.host import Category, ConnectorHost, InstanceConfig, calls, stream
 from photinus_core.host.stream_session import Session
-from photinus_core.model.ids import Epoch, Hash32, Namespace, Uuid
 from photinus_core.ports.connectors import (
-    BatchPinInput,
-    CallKey,
     ConnectorFailure,
     Disposition,
     MultipartyListener,
@@ -30,17 +27,17 @@ from photinus_core.ports.connectors import (
 )
 from photinus_sdk import ConnectorError, Refused, Unavailable
 
-from tests.support.host import StoringHandler, hosting, shown, stream_of, until_state
+from tests.support.host import (
+    StoringHandler,
+    follow,
+    hosting,
+    shown,
+    stream_of,
+    submit_pin,
+    until_state,
+)
 from tests.support.liar import Liar, LiarStream, Script, accepted
 from tests.support.waiting import until
-
-NS = Namespace("ns1")
-PIN = BatchPinInput(Uuid("t"), Uuid("b"), Hash32("0" * 64), "", ())
-
-
-@pytest.fixture
-def liar() -> Liar:
-    return Liar()
 
 
 @pytest.fixture
@@ -54,8 +51,7 @@ async def host(run_dir: Path, quick: None, liar: Liar) -> AsyncIterator[Connecto
 async def opened(host: ConnectorHost) -> StoringHandler:
     await host.wait_ready("liar0", 10)
     handler = StoringHandler()
-    listeners = [MultipartyListener("a", "{}", 2, "oldest")]
-    await host.blockchain("liar0").open_stream(NS, "net1", Epoch(1), listeners, handler)
+    await follow(host, "liar0", handler)
     return handler
 
 
@@ -160,9 +156,7 @@ async def test_a_broken_rule_costs_the_stream_and_is_named_once(
     assert len(lines) == 1, "told once, not at every attempt"
     assert words in lines[0]
     assert shown(host, "liar0").state == "ready", "calls go on"
-    result = await host.blockchain("liar0").submit_batch_pin(
-        CallKey("k", NS, Epoch(1)), "net1", "0x1", PIN, "{}"
-    )
+    result = await submit_pin(host, "liar0")
     assert result.state is WorkState.PENDING
 
 
@@ -234,9 +228,7 @@ async def test_listeners_that_come_and_go_before_opened_are_told_after_it(
     liar.script = slow
     await host.wait_ready("liar0", 10)
     handler = StoringHandler()
-    listeners = [MultipartyListener("a", "{}", 2, "oldest")]
-    ledger = host.blockchain("liar0")
-    client = await ledger.open_stream(NS, "net1", Epoch(1), listeners, handler)
+    client = await follow(host, "liar0", handler)
     await until(lambda: liar.opens)
     await client.add_listener(MultipartyListener("b", "{}", 2, "oldest"))
     await client.remove_listener("a")
@@ -373,9 +365,7 @@ async def test_configure_cannot_offer_more_than_describe(
 
 async def submit(host: ConnectorHost) -> Submission:
     await host.wait_ready("liar0", 10)
-    return await host.blockchain("liar0").submit_batch_pin(
-        CallKey("ns1:op", NS, Epoch(1)), "net1", "0x1", PIN, "{}"
-    )
+    return await submit_pin(host, "liar0")
 
 
 async def hang() -> blockchain.SubmitBatchPinResponse:
@@ -472,11 +462,7 @@ async def test_submissions_wait_for_a_connector_that_is_away(
     address = f"unix:{run_dir}/liar.sock"
     config = InstanceConfig("liar0", Category.BLOCKCHAIN, address=address)
     async with hosting(run_dir, config) as host, asyncio.TaskGroup() as group:
-        waiting = group.create_task(
-            host.blockchain("liar0").submit_batch_pin(
-                CallKey("ns1:op", NS, Epoch(1)), "net1", "0x1", PIN, "{}"
-            )
-        )
+        waiting = group.create_task(submit_pin(host, "liar0"))
         await until(lambda: shown(host, "liar0").last_error)
         assert not waiting.done()
         async with liar.served(run_dir):
@@ -501,10 +487,7 @@ async def test_calls_wait_for_room_that_the_connector_set(
         async with hosting(run_dir, config) as host, asyncio.TaskGroup() as group:
             await host.wait_ready("liar0", 10)
             for number in range(5):
-                call = CallKey(f"ns1:{number}", NS, Epoch(1))
-                group.create_task(
-                    host.blockchain("liar0").submit_batch_pin(call, "net1", "0x1", PIN, "{}")
-                )
+                group.create_task(submit_pin(host, "liar0", f"ns1:{number}"))
             await until(lambda: len(liar.submitted) == 2)
             let_go.set()
     assert liar.submitted == [f"ns1:{number}" for number in range(5)], "in the order of the calls"

@@ -15,25 +15,25 @@ from photinus.connector.v1 import connector_pb2 as connector
 from photinus_core.host import Category, ConnectorHost, InstanceConfig, WhenAway
 from photinus_core.host.service import REATTACH_VARIABLE
 from photinus_core.model.errors import Unavailable
-from photinus_core.model.ids import Epoch, Hash32, Namespace, Uuid
-from photinus_core.ports.connectors import (
-    BatchPinInput,
-    CallKey,
-    ConnectorFailure,
-    Disposition,
-    MultipartyListener,
-    Submission,
-)
+from photinus_core.ports.connectors import ConnectorFailure, Disposition, Submission
 from photinus_core.sequencing.connector_life import SECOND_NS, LifeLimits
 from photinus_sdk import ConnectorServer
 
-from tests.support.host import PATIENT, StoringHandler, hosting, shown, stream_of, until_state
+from tests.support.host import (
+    PATIENT,
+    StoringHandler,
+    follow,
+    hosting,
+    shown,
+    stream_of,
+    submit_pin,
+    until_state,
+)
 from tests.support.ledger import Ledger
 from tests.support.liar import CutError, Liar
 from tests.support.waiting import until
 from tests.support.wire import child
 
-NS = Namespace("ns1")
 LEDGER = (sys.executable, "-m", "tests.support.ledger")
 
 
@@ -47,9 +47,7 @@ def launched(*command: str, **fields: object) -> InstanceConfig:
 
 
 async def submit(host: ConnectorHost, key: str = "ns1:1") -> Submission:
-    pin = BatchPinInput(Uuid("t"), Uuid("b"), Hash32("0" * 64), "", ())
-    call = CallKey(key, NS, Epoch(1))
-    return await host.blockchain("ledger0").submit_batch_pin(call, "net1", "0x1", pin, "{}")
+    return await submit_pin(host, "ledger0", key)
 
 
 def pid_of(host: ConnectorHost) -> int:
@@ -166,9 +164,7 @@ async def test_a_changed_configuration_keeps_process_and_streams(run_dir: Path) 
     async with hosting(run_dir, launched(config={"events": "3"})) as host:
         await host.wait_ready("ledger0", 30)
         handler, pid = StoringHandler(), pid_of(host)
-        ledger = host.blockchain("ledger0")
-        listeners = [MultipartyListener("a", "{}", 2, "oldest")]
-        await ledger.open_stream(NS, "net1", Epoch(1), listeners, handler)
+        await follow(host, "ledger0", handler)
         await until(lambda: len(handler.ids) == 3)
         host.change(launched(config={"events": "3"}))
         assert shown(host, "ledger0").state == "ready", "nothing has changed"
@@ -180,7 +176,7 @@ async def test_a_changed_configuration_keeps_process_and_streams(run_dir: Path) 
         host.change(launched(config={"events": "5", "version": "9"}))
         await until(lambda: shown(host, "ledger0").state != "ready")
         await host.wait_ready("ledger0", 30)
-        assert await ledger.network_version("") == 9
+        assert await host.blockchain("ledger0").network_version("") == 9
         assert pid_of(host) != pid
         host.change(attached(run_dir))
         await until(lambda: "x.sock" in shown(host, "ledger0").address)
