@@ -12,7 +12,6 @@ import socket
 import struct
 import time
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final, Literal, Self, TypeAlias
 
 CHUNK_BYTES: Final = 16 * 1024
@@ -77,12 +76,7 @@ class FaultProxy:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        failure: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
         tasks = list(self._connections)

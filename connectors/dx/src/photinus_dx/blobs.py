@@ -16,7 +16,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Self, TypeVar, cast
 from urllib.parse import quote
 
@@ -239,12 +238,7 @@ class PartialFile:
         self._file = await _opened(self._pool, self.path, "ab" if self._keep else "xb")
         return self
 
-    async def __aexit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         # Bounded work on the disk; a cancelled transfer must not leave its file open or behind.
         await asyncio.shield(self._run(self._close))
 

@@ -18,7 +18,6 @@ import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 from photinus_core.app.devnet.layout import (
@@ -87,12 +86,7 @@ class InMemoryNetwork:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        failure: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._say("stopping")
         await self._stack.aclose()
 
