@@ -87,15 +87,7 @@ class Tracer(Protocol):
 class _Untraced:
     """Records nothing, and costs next to nothing."""
 
-    def span(
-        self,
-        name: str,  # noqa: ARG002 - as Tracer has it
-        *,
-        kind: str = "internal",  # noqa: ARG002 - as Tracer has it
-        batch: str = "",  # noqa: ARG002 - as Tracer has it
-        links: Sequence[str] = (),  # noqa: ARG002 - as Tracer has it
-        attributes: Attributes | None = None,  # noqa: ARG002 - as Tracer has it
-    ) -> AbstractContextManager[None]:
+    def span(self, *_: object, **__: object) -> AbstractContextManager[None]:
         return _NOTHING
 
     def batch(self, batch: str, messages: Sequence[str]) -> None:
