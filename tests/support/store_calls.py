@@ -114,6 +114,7 @@ CALLS: dict[str, Call] = {
     "set_data_public": lambda tx: tx.set_data_public({ID: "Qm"}),
     "delete_data": lambda tx: tx.delete_data(ID),
     "add_blockchain_ids": lambda tx: tx.add_blockchain_ids({ID: "0x1"}),
+    "lock_operations": lambda tx: tx.lock_operations([ID]),
     "change_operations": lambda tx: tx.change_operations(
         [OperationChange(ID, make_operation(ID).status, Nanoseconds(1))]
     ),

@@ -14,10 +14,12 @@ from dataclasses import replace
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
+from photinus_core.events.updates import correct_status
 from photinus_core.model.errors import Deposed, PhotinusError, Unavailable
 from photinus_core.model.ids import Epoch, Namespace, Nanoseconds
-from photinus_core.model.ledger import OperationStatus
+from photinus_core.model.ledger import OperationStatus, OperationType
 from photinus_core.ports.store import Fence, Notification, OperationChange, Wakeup
 from photinus_core.ports.tasks import Background
 from photinus_core.store import PostgresSettings, PostgresStore, postgres
@@ -288,6 +290,33 @@ async def test_one_operation_is_finished_once(here: PostgresStore, there: Postgr
             return len(await tx.change_operations([change]))
 
     assert sum(await asyncio.gather(*(finish(s) for s in (here, there) * 5))) == 1
+
+
+async def test_one_end_of_an_operation_is_told_once(
+    here: PostgresStore, there: PostgresStore
+) -> None:
+    """Two replicas are told at the same time, and the second when the first has written but not committed."""
+    operation = msgspec.structs.replace(
+        make_operation(make_batch().tx.id), type=OperationType.BLOCKCHAIN_INVOKE
+    )
+    async with here.write(NS) as tx:
+        await tx.insert_operations([operation])
+    change = OperationChange(operation.id, OperationStatus.SUCCEEDED, Nanoseconds(1))
+    says_more = replace(change, output='{"more":1}')
+    async with asyncio.TaskGroup() as group:
+        async with here.write(NS) as tx:
+            await correct_status(tx, NS, change)
+            other = group.create_task(tell(there, says_more))
+            await asyncio.wait([other], timeout=WHILE_S)
+        for store in (here, there) * 5:
+            group.create_task(tell(store, replace(change, output="{}")))
+    async with here.read(NS) as reader:
+        assert len(await reader.events_after(0, 100)) == 1
+
+
+async def tell(store: PostgresStore, change: OperationChange) -> None:
+    async with store.write(NS) as tx:
+        await correct_status(tx, NS, change)
 
 
 # ------------------------------------------------------------------------------------ fencing

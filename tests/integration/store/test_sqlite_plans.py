@@ -37,6 +37,7 @@ SORTS = {
     "transactions?id",
     "transactions?idempotencykey",
     "change_operations",
+    "lock_operations",
     "histogram",
     "histogram of events",
 }

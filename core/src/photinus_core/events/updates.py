@@ -90,7 +90,7 @@ async def correct_status(
     A final status is replaced by a final one only. What says nothing new has no effect. Gives the
     operation as it is then; None when there is none.
     """
-    known = (await tx.operations([change.id])).get(change.id)
+    known = (await tx.lock_operations([change.id])).get(change.id)
     if known is None:
         return None
     changed = await tx.change_operations([replace(change, corrects=True)])

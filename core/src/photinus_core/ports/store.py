@@ -714,6 +714,10 @@ class LedgerWrites(Protocol):
         """Stores operations."""
         ...
 
+    async def lock_operations(self, ids: Sequence[Uuid]) -> dict[Uuid, Operation]:
+        """Reads operations as they are now; nobody else changes them until this transaction ends."""
+        ...
+
     async def change_operations(self, changes: Sequence[OperationChange]) -> list[Operation]:
         """Changes statuses; final ones stay.
 

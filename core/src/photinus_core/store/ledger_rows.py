@@ -291,20 +291,18 @@ class LedgerWriting(WriteSession):
             if any(o.type in _SENT_BY_LEADER for o in operations):
                 self.touch("submissions")
 
+    async def lock_operations(self, ids: Sequence[Uuid]) -> dict[Uuid, Operation]:
+        rows = await self.fetch(
+            f"SELECT {OPERATION_COLUMNS} FROM operations "
+            "WHERE namespace = $1 AND id = ANY($2) ORDER BY sequence FOR UPDATE",
+            list(ids),
+        )
+        return {operation.id: operation for operation in map(decode_operation, rows)}
+
     async def change_operations(self, changes: Sequence[OperationChange]) -> list[Operation]:
         if not changes:
             return []
-        current = {
-            operation.id: operation
-            for operation in map(
-                decode_operation,
-                await self.fetch(
-                    f"SELECT {OPERATION_COLUMNS} FROM operations "
-                    "WHERE namespace = $1 AND id = ANY($2) ORDER BY sequence FOR UPDATE",
-                    list({change.id for change in changes}),
-                ),
-            )
-        }
+        current = await self.lock_operations(list({change.id for change in changes}))
         changed: dict[Uuid, Operation] = {}
         corrected: set[Uuid] = set()
         for change in changes:
