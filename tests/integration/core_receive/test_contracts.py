@@ -138,8 +138,8 @@ async def test_what_is_taken_back_while_it_is_decided_is_not_decided(
 
     async def late(state: object, decisions: object) -> None:
         if not raced.is_set():
-            raced.set()
             await alice.take([replace(event, removed=True)])
+            raced.set()
         await commit(state, decisions)
 
     monkeypatch.setattr(aggregator, "_commit", late)
