@@ -16,12 +16,18 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
+from photinus_core.definitions.effects import Effects
+from photinus_core.events import commit
+from photinus_core.events.facts import event_position
 from photinus_core.events.updates import correct_status
 from photinus_core.model.errors import Deposed, PhotinusError, Unavailable
 from photinus_core.model.ids import Epoch, Namespace, Nanoseconds
 from photinus_core.model.ledger import OperationStatus, OperationType
+from photinus_core.model.messages import Pin
 from photinus_core.ports.store import Fence, Notification, OperationChange, Wakeup
 from photinus_core.ports.tasks import Background
+from photinus_core.sequencing.decisions import BatchVoided
+from photinus_core.sequencing.facts import BatchKey
 from photinus_core.store import PostgresSettings, PostgresStore, postgres
 from photinus_core.store.notifier import Notifier
 from photinus_core.store.postgres_connections import Opener
@@ -312,6 +318,42 @@ async def test_one_end_of_an_operation_is_told_once(
             group.create_task(tell(store, replace(change, output="{}")))
     async with here.read(NS) as reader:
         assert len(await reader.events_after(0, 100)) == 1
+
+
+async def test_a_decision_on_what_is_taken_back_meanwhile_is_not_stored(
+    here: PostgresStore, there: PostgresStore
+) -> None:
+    """The decision reads the pin before its removal is committed, and writes after that."""
+    batch = make_batch()
+    async with here.write(NS) as tx:
+        (pin,) = await tx.insert_pins([make_pin(batch, 0)])
+    voided = BatchVoided(event_position(pin), BatchKey(batch.id, batch.hash), "")
+    decided = commit.Commit(NS, Nanoseconds(1), [voided], Effects(), (), -1)
+
+    async def decide() -> None:
+        async with there.write(NS) as tx:
+            await commit.write(tx, decided)
+
+    async with here.write(NS) as tx:
+        await tx.delete_pins([pin.protocol_id])
+        assert await tx.pins_of_batches([batch.id]) == []
+        deciding = asyncio.create_task(decide())
+        await asyncio.wait([deciding], timeout=WHILE_S)
+    with pytest.raises(commit.TakenBackError):
+        await deciding
+    async with here.write(NS) as tx:  # the other way round the decision stays
+        await tx.insert_pins([pin])
+        await commit.write(tx, decided)
+        removing = asyncio.create_task(remove(there, pin))
+        await asyncio.wait([removing], timeout=WHILE_S)
+    await removing
+    async with here.read(NS) as reader:
+        assert [pin.dispatched for pin in await reader.pins_of_batches([batch.id])] == [True]
+
+
+async def remove(store: PostgresStore, pin: Pin) -> None:
+    async with store.write(NS) as tx:
+        await tx.delete_pins([pin.protocol_id])
 
 
 async def tell(store: PostgresStore, change: OperationChange) -> None:

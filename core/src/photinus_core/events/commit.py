@@ -119,8 +119,9 @@ async def _write_messages(tx: WriteTransaction, commit: Commit) -> None:
                 pass
     if rows.cancels:
         rows.states.extend(await _cancelled(tx, rows.cancels, commit.at))
-    if rows.dispatched:
-        await tx.mark_dispatched(rows.dispatched)
+    dispatched = set(rows.dispatched)
+    if await tx.mark_dispatched(sorted(dispatched)) < len(dispatched):
+        raise TakenBackError
     if rows.states:
         await tx.decide(rows.states)
     if rows.next_pins:
@@ -219,10 +220,9 @@ async def _write_actions(
         if not action.applied or row is None:
             continue
         row = changed = _switch(row, note, commit.contracts)
-    await tx.delete_notes(
-        ACTION_NOTES,
-        [note.protocol_id for a in actions if (note := notes.get(a.action.position))],
-    )
+    decided = {notes[a.action.position].protocol_id for a in actions}
+    if await tx.delete_notes(ACTION_NOTES, sorted(decided)) < len(decided):
+        raise TakenBackError
     if changed is not None:
         await tx.save_namespace_row(changed)
     return changed

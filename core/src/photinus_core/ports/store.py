@@ -645,8 +645,12 @@ class MessageWrites(Protocol):
         """
         ...
 
-    async def mark_dispatched(self, sequences: Sequence[int]) -> None:
-        """Marks pins as decided."""
+    async def mark_dispatched(self, sequences: Sequence[int]) -> int:
+        """Marks pins as decided; nobody deletes them from then on.
+
+        Returns:
+            How many of them there are.
+        """
         ...
 
     async def delete_pins(self, protocol_ids: Sequence[str]) -> None:
@@ -748,8 +752,8 @@ class LedgerWrites(Protocol):
         """Stores or replaces notes of a kind."""
         ...
 
-    async def delete_notes(self, kind: str, keys: Sequence[str]) -> None:
-        """Deletes notes of a kind; unknown keys are skipped."""
+    async def delete_notes(self, kind: str, keys: Sequence[str]) -> int:
+        """Deletes notes of a kind; unknown keys are skipped. Gives how many there were."""
         ...
 
     async def save_namespace_row(self, row: NamespaceRow) -> None:

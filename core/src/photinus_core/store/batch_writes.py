@@ -174,13 +174,16 @@ class BatchWriting(WriteSession):
         self.note(ChangeCollection.PINS, ChangeKind.CREATED, (pin.sequence for pin in stored))
         return stored
 
-    async def mark_dispatched(self, sequences: Sequence[int]) -> None:
-        if sequences:
-            self.note(ChangeCollection.PINS, ChangeKind.UPDATED, sequences)
-            self.later(
-                "UPDATE pins SET dispatched = TRUE WHERE namespace = $1 AND sequence = ANY($2)",
-                sequences,
-            )
+    async def mark_dispatched(self, sequences: Sequence[int]) -> int:
+        if not sequences:
+            return 0
+        self.note(ChangeCollection.PINS, ChangeKind.UPDATED, sequences)
+        marked = await self.fetch(
+            "UPDATE pins SET dispatched = TRUE WHERE namespace = $1 AND sequence = ANY($2) "
+            "RETURNING sequence",
+            sequences,
+        )
+        return len(marked)
 
     async def delete_pins(self, protocol_ids: Sequence[str]) -> None:
         if not protocol_ids:

@@ -400,13 +400,15 @@ class LedgerWriting(WriteSession):
             [(self.namespace, kind, key, value) for key, value in notes.items()],
         )
 
-    async def delete_notes(self, kind: str, keys: Sequence[str]) -> None:
-        if keys:
-            self.later(
-                "DELETE FROM notes WHERE namespace = $1 AND kind = $2 AND key = ANY($3)",
-                kind,
-                keys,
-            )
+    async def delete_notes(self, kind: str, keys: Sequence[str]) -> int:
+        if not keys:
+            return 0
+        gone = await self.fetch(
+            "DELETE FROM notes WHERE namespace = $1 AND kind = $2 AND key = ANY($3) RETURNING key",
+            kind,
+            keys,
+        )
+        return len(gone)
 
     async def save_namespace_row(self, row: NamespaceRow) -> None:
         self.later(
