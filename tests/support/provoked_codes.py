@@ -88,7 +88,6 @@ class ProvokedCodes:
         self._left_out = False
         self._to_run = 0
         self._ran = 0
-        self._files: set[Path] = set()
         self._missing: list[str] = []
 
     def pytest_configure(self) -> None:
@@ -103,7 +102,8 @@ class ProvokedCodes:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self._left_out |= any("::" in asked for asked in session.config.args)
         self._to_run = len(session.items)
-        self._files = {item.path for item in session.items}
+        files = {path for suite in SUITES for path in (self._tests / suite).rglob("test_*.py")}
+        self._left_out |= not files <= {item.path for item in session.items}
 
     def pytest_runtest_logfinish(self) -> None:
         self._ran += 1
@@ -121,5 +121,4 @@ class ProvokedCodes:
             terminalreporter.write_line("see tests/support/provoked_codes.py")
 
     def _was_whole(self) -> bool:
-        files = {path for suite in SUITES for path in (self._tests / suite).rglob("test_*.py")}
-        return not self._left_out and self._ran == self._to_run and files <= self._files
+        return not self._left_out and self._ran == self._to_run
