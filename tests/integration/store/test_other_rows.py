@@ -225,6 +225,8 @@ async def test_subscriptions_and_offsets(store: Store) -> None:
         assert await tx.delete_subscription(one.id)
         assert not await tx.delete_subscription(one.id)
         assert await tx.offset(one.id) is None
+        await tx.set_offset(one.id, 9)
+        assert await tx.offset(one.id) is None
 
 
 async def test_an_offset_under_an_older_epoch_does_not_move(store: Store) -> None:
@@ -233,6 +235,7 @@ async def test_an_offset_under_an_older_epoch_does_not_move(store: Store) -> Non
     old = Fence(role, await store.raise_epoch(role, None))
     async with store.write(NS) as tx:
         await tx.save_subscription(one, None)
+        await tx.save_subscription(two, None)
         await tx.set_offset(one.id, 3, old)
         assert await tx.offset(one.id) == 3
     new = Fence(role, await store.raise_epoch(role, None))

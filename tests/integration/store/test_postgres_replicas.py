@@ -8,7 +8,7 @@ points.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -24,7 +24,7 @@ from photinus_core.model.errors import Deposed, PhotinusError, Unavailable
 from photinus_core.model.ids import Epoch, Namespace, Nanoseconds
 from photinus_core.model.ledger import OperationStatus, OperationType
 from photinus_core.model.messages import Pin
-from photinus_core.ports.store import Fence, Notification, OperationChange, Wakeup
+from photinus_core.ports.store import Fence, Notification, OperationChange, Wakeup, WriteTransaction
 from photinus_core.ports.tasks import Background
 from photinus_core.sequencing.decisions import BatchVoided
 from photinus_core.sequencing.facts import BatchKey
@@ -479,6 +479,35 @@ async def test_an_offset_moves_only_under_the_current_epoch(
         await tx.set_offset(subscription.id, 3, old)
     async with here.read(NS) as reader:
         assert await reader.offset(subscription.id) == 5
+
+
+async def test_a_deleted_subscription_leaves_no_offset(
+    here: PostgresStore, there: PostgresStore
+) -> None:
+    subscription = make_subscription("s")
+
+    async def move(tx: WriteTransaction) -> None:
+        await tx.set_offset(subscription.id, 2)
+
+    async def delete(tx: WriteTransaction) -> None:
+        await tx.delete_subscription(subscription.id)
+
+    async def do(act: Callable[[WriteTransaction], Awaitable[None]]) -> None:
+        async with there.write(NS) as tx:
+            await act(tx)
+
+    for first, second in ((move, delete), (delete, move)):
+        async with here.write(NS) as tx:
+            await tx.save_subscription(subscription, 1)
+        async with here.write(NS) as tx:
+            await first(tx)
+            await tx.last_event_sequence()  # has it written
+            other = asyncio.create_task(do(second))
+            await asyncio.wait([other], timeout=WHILE_S)
+        await other
+        async with here.read(NS) as reader:
+            assert await reader.subscription(subscription.id) is None
+            assert await reader.offset(subscription.id) is None
 
 
 async def test_a_deadlock_is_said_and_leaves_nothing_behind(

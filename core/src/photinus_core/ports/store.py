@@ -777,7 +777,7 @@ class EventWrites(Protocol):
         ...
 
     async def set_offset(self, subscription: Uuid, offset: int, fence: Fence | None = None) -> None:
-        """Moves the offset of a subscription.
+        """Moves the offset of a subscription; of one that is deleted there is none.
 
         Of one that is served under a lease only while the fence's epoch is the current one; else
         nothing happens, and the other offsets of the transaction are stored.

@@ -156,10 +156,13 @@ class EventReading(Session):
         return row[0] if row else None
 
 
-_INSERT_OFFSET: Final = "INSERT INTO offsets (namespace, subscription, current)"
 _MOVE_OFFSET: Final = (
-    "ON CONFLICT (namespace, subscription) DO UPDATE SET current = excluded.current"
+    "INSERT INTO offsets (namespace, subscription, current) "
+    "SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS BIGINT) WHERE "
+    "EXISTS (SELECT 1 FROM subscriptions WHERE namespace = $1 AND id = $2 FOR KEY SHARE)"
 )
+_UNDER_LEASE: Final = " AND EXISTS (SELECT 1 FROM leases WHERE role = $4 AND epoch = $5 FOR SHARE)"
+_MOVED: Final = " ON CONFLICT (namespace, subscription) DO UPDATE SET current = excluded.current"
 
 
 class EventWriting(WriteSession):
@@ -205,12 +208,13 @@ class EventWriting(WriteSession):
         self.touch("subscriptions")
 
     async def delete_subscription(self, subscription: Uuid) -> bool:
+        # First, for what moves the offset looks whether it is there.
+        deleted = await self.fetch(
+            "DELETE FROM subscriptions WHERE namespace = $1 AND id = $2 RETURNING id", subscription
+        )
         self.later("DELETE FROM offsets WHERE namespace = $1 AND subscription = $2", subscription)
         self.later(
             "DELETE FROM dead_letters WHERE namespace = $1 AND subscription = $2", subscription
-        )
-        deleted = await self.fetch(
-            "DELETE FROM subscriptions WHERE namespace = $1 AND id = $2 RETURNING id", subscription
         )
         self.touch("subscriptions")
         self.note(ChangeCollection.SUBSCRIPTIONS, ChangeKind.DELETED, (row[0] for row in deleted))
@@ -218,13 +222,7 @@ class EventWriting(WriteSession):
 
     async def set_offset(self, subscription: Uuid, offset: int, fence: Fence | None = None) -> None:
         if fence is None:
-            self.later(f"{_INSERT_OFFSET} VALUES ($1, $2, $3) {_MOVE_OFFSET}", subscription, offset)
+            self.later(_MOVE_OFFSET + _MOVED, subscription, offset)
         else:
-            self.later(
-                f"{_INSERT_OFFSET} SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS BIGINT) "
-                f"WHERE EXISTS (SELECT 1 FROM leases WHERE role = $4 AND epoch = $5 FOR SHARE) {_MOVE_OFFSET}",
-                subscription,
-                offset,
-                fence.role,
-                fence.epoch,
-            )
+            statement = _MOVE_OFFSET + _UNDER_LEASE + _MOVED
+            self.later(statement, subscription, offset, fence.role, fence.epoch)

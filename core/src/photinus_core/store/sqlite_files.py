@@ -42,7 +42,7 @@ _DIALECT: Final = {
     "$CLUSTERED$": "WITHOUT ROWID",
 }
 _LIST = re.compile(r"= ANY\(\$(\d+)\)")
-_ROW_LOCK = re.compile(r" FOR (?:UPDATE|SHARE)\b")
+_ROW_LOCK = re.compile(r" FOR (?:UPDATE|(?:KEY )?SHARE)\b")
 _PARAMETER = re.compile(r"\$(\d+)")
 
 _MEANINGS: Final = {
