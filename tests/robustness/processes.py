@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 import psutil
+from photinus_core.app.devnet.processes import only_with_parent
 
 READY_S: Final = 60.0
 TERM_WAIT_S: Final = 15.0
@@ -149,4 +150,6 @@ def descendants(pid: int) -> list[psutil.Process]:
 
 def _bound_to_us(command: Sequence[str]) -> list[str]:
     setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig=TERM", *command] if setpriv else list(command)
+    if setpriv is None:
+        return list(command)
+    return [setpriv, "--pdeathsig=TERM", "--", *only_with_parent(os.getpid()), *command]

@@ -17,7 +17,7 @@ from typing import Final
 
 import grpc
 import psutil
-from photinus_core.app.devnet.processes import Processes, Program
+from photinus_core.app.devnet.processes import Processes, Program, only_with_parent
 
 from tests.support.rest import wait_until
 
@@ -72,3 +72,11 @@ def test_nothing_outlives_a_killed_parent(tmp_path: Path) -> None:
         child = psutil.Process(int(parent.stdout.readline()))
         os.kill(parent.pid, signal.SIGKILL)
     wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_a_child_whose_parent_was_faster_does_not_begin() -> None:
+    """A parent that dies before its child asked the kernel for a signal at its death is not missed by that."""
+    for parent, output in ((os.getpid(), b"two words\n"), (1, b"")):
+        command = [*only_with_parent(parent), "echo", "two words"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=False, timeout=LIMIT_S)
+        assert (done.stdout, done.returncode != 0) == (output, not output)

@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import asyncpg
 
-from photinus_core.app.devnet.processes import Processes, Program, StartError
+from photinus_core.app.devnet.processes import Processes, Program, StartError, only_with_parent
 
 USER: Final = "photinus"
 DATABASE: Final = "postgres"
@@ -139,7 +139,7 @@ def _unprivileged(command: Sequence[str], folder: Path) -> list[str]:
     if not _is_reachable(folder):
         # Its own data lie below a folder of root's that lets nobody through (/root, say).
         options += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
-    return [setpriv, *options, "--", *command]
+    return [setpriv, *options, "--", *only_with_parent(os.getpid()), *command]
 
 
 def _is_reachable(folder: Path) -> bool:
