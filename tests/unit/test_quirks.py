@@ -171,6 +171,10 @@ SEEN: Final = {
         "server/sockets_test.go::TestBadFrames",
     ),
     "some requests drop the connection": ("mended", BAD_BODY, BAD_PATH, RECORDED),
+    "a reset ends the process once a namespace of tokens only was added": (
+        "mended",
+        "integration/spi/test_reset.py::test_a_namespace_of_tokens_only_may_be_added",
+    ),
     "a request for a reply may be a broadcast to a group": (
         "mended",
         "e2e/test_request_reply.py::test_what_is_no_question",

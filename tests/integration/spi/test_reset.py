@@ -118,6 +118,20 @@ async def test_a_reset_reads_the_file_again(program: Path, tmp_path: Path) -> No
         assert (status, refused["error"][:7]) == (409, "FF10438")
 
 
+async def test_a_namespace_of_tokens_only_may_be_added(program: Path, tmp_path: Path) -> None:
+    """FireFly ends with it."""
+    async with site(program, tmp_path) as (path, gateway):
+        config = yaml.safe_load(path.read_text())
+        tokens = {"name": "token0", "type": "fftokens", "fftokens": {"url": "http://127.0.0.1:1"}}
+        config["plugins"]["tokens"] = [tokens]
+        added = {"name": "tokens", "plugins": ["database0", "token0"]}
+        config["namespaces"]["predefined"].append(added)
+        path.write_text(yaml.safe_dump(config))
+        for _ in range(2):
+            assert await gateway.ask("POST", "/spi/v1/reset") == (204, None)
+            assert await names_of(gateway) == ["one", "tokens"]
+
+
 async def test_a_reset_over_grpc_tells_what_stands_against_it(tmp_path: Path) -> None:
     path = tmp_path / "photinus.core.yaml"
 
