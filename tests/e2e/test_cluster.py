@@ -148,21 +148,23 @@ class Socket:
 
 
 async def socket_on(
-    replica: Replica, session: aiohttp.ClientSession, member: Member, name: str
+    replica: Replica, session: aiohttp.ClientSession, replicas: list[Replica], name: str
 ) -> Socket:
     """A socket whose stream the gateway has opened on a certain replica; it takes them in turn."""
-    before = len(replica.sockets())
-    for _ in range(2 * len(member.grpc_addresses)):
-        socket = await Socket.start(session, member, name)
-        try:
-            async with asyncio.timeout(1):
-                while len(replica.sockets()) == before:
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
-            await socket.aclose()
-        else:
+    for _ in range(2 * len(replicas)):
+        before = {each for one in replicas for each in ids_on(one)}
+        socket = await Socket.start(session, replica.member, name)
+        async with asyncio.timeout(GONE_S):
+            while not (holders := [r for r in replicas if ids_on(r) - before]):
+                await asyncio.sleep(0.05)
+        if holders == [replica]:
             return socket
+        await socket.aclose()
     raise AssertionError(f"no socket came to {replica.name}")
+
+
+def ids_on(replica: Replica) -> set[str]:
+    return {socket.id for socket in replica.sockets()}
 
 
 async def test_draining_hands_over_and_moves_subscriptions(
@@ -185,11 +187,11 @@ async def test_draining_hands_over_and_moves_subscriptions(
         return answer, time.monotonic() - began
 
     async with aiohttp.ClientSession() as session:
-        served = await socket_on(leader, session, member, name)
+        served = await socket_on(leader, session, replicas, name)
         sent = [await asyncio.to_thread(send) for _ in range(2)]
         assert await served.next(ack=True) == sent[0]
         assert await served.next(ack=False) == sent[1]
-        standing_by = await socket_on(other, session, member, name)
+        standing_by = await socket_on(other, session, replicas, name)
 
         epoch = leader.cluster().namespaces[0].epoch
         answer, took_s = await asyncio.to_thread(drain)

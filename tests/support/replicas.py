@@ -30,11 +30,13 @@ class Replica:
     Attributes:
         name: What it is called in the cluster.
         address: Where it serves gRPC.
+        member: Whose replica it is.
     """
 
     def __init__(self, network: RunningNetwork, member: Member, number: int) -> None:
         self.name = f"{member.node}-{number}"
         self.address = member.grpc_addresses[number]
+        self.member = member
         self._network = network
         self._config = f"photinus.core.{number}.yaml" if number else "photinus.core.yaml"
         self._folder = str(member.folder)
