@@ -149,9 +149,8 @@ async def _traced(settings: NodeSettings) -> AsyncIterator[None]:
     from photinus_core.app.tracing import OtelTracer  # noqa: PLC0415 - its libraries, when used
 
     if settings.tracing.endpoint:
-        os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = (
-            settings.tracing.endpoint
-        )  # for what is launched
+        # For what is launched.
+        os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = settings.tracing.endpoint
     tracer = OtelTracer(settings.tracing, {"service.version": CORE_VERSION})
     tracing.install(tracer)
     try:
