@@ -9,7 +9,8 @@ nothing of value: it makes instances, submits work and restarts what it launched
     outcomes = await run_suite(Launched(("my-connector",)), Plan(profile=Profile.FULL))
 """
 
-from photinus_sanity.catalogue import Check, Level, Profile, all_checks
+from photinus_sanity.catalogue import Check, Level, Profile
+from photinus_sanity.checks import all_checks
 from photinus_sanity.runner import Outcome, Plan, Status, run_suite
 from photinus_sanity.setup import Setup
 from photinus_sanity.targets import Attached, Launched, Target, UnreachableError

@@ -1,4 +1,4 @@
-"""What a check is, and the list of all of them.
+"""What a check is, and how it is registered.
 
 A check is an async function with a docstring (what is true of a good connector), registered with its
 id, its level, the paragraph it enforces and a sentence that tells an author what to fix. It raises
@@ -7,12 +7,9 @@ id, its level, the paragraph it enforces and a sentence that tells an author wha
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,10 +33,6 @@ GROUPS = {
     "DX": "data exchange contract",
     "STO": "shared storage contract",
 }
-
-
-class Violation(Exception):
-    """The connector breaks the rule of the check that raises this; the text says how."""
 
 
 class Level(Enum):
@@ -139,20 +132,7 @@ def _register(check_id: str, level: Level, **options: object) -> Callable[[Body]
     return add
 
 
-@cache
-def all_checks() -> tuple[Check, ...]:
-    """Every check, by group and number."""
-    from photinus_sanity import checks  # noqa: PLC0415 - the modules there import this one
-
-    for module in pkgutil.iter_modules(checks.__path__):
-        importlib.import_module(f"{checks.__name__}.{module.name}")
+def registered() -> list[Check]:
+    """The checks of all modules imported so far, by group and number."""
     order = list(GROUPS)
-    return tuple(
-        sorted(_registered.values(), key=lambda check: (order.index(check.group), check.id))
-    )
-
-
-def require(holds: object, message: str) -> None:
-    """Raises `Violation(message)` unless `holds`."""
-    if not holds:
-        raise Violation(message)
+    return sorted(_registered.values(), key=lambda check: (order.index(check.group), check.id))

@@ -13,7 +13,8 @@ from google.protobuf import json_format
 from photinus.connector.v1 import connector_pb2 as connector
 
 from photinus_sanity import reports
-from photinus_sanity.catalogue import GROUPS, Profile, all_checks
+from photinus_sanity.catalogue import GROUPS, Profile
+from photinus_sanity.checks import all_checks
 from photinus_sanity.runner import Outcome, Plan, Status, run_checks
 from photinus_sanity.session import QUIET_S, Session
 from photinus_sanity.setup import SetupError, read_setup

@@ -13,9 +13,9 @@ from photinus.connector.v1 import connector_pb2 as connector
 from photinus.connector.v1 import event_pb2 as events
 from photinus.connector.v1 import operation_pb2 as operations
 
-from photinus_sanity.catalogue import Violation, require
 from photinus_sanity.session import Session
 from photinus_sanity.streams import Stream
+from photinus_sanity.violations import Violation, require
 from photinus_sanity.wire import Refusal, Wire
 
 TERMINAL = (

@@ -8,18 +8,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Seque
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from photinus_sanity.catalogue import (
-    CHECK_TIMEOUT_S,
-    Check,
-    Phase,
-    Profile,
-    Violation,
-    all_checks,
-)
+from photinus_sanity.catalogue import CHECK_TIMEOUT_S, Check, Phase, Profile
+from photinus_sanity.checks import all_checks
 from photinus_sanity.probe import Probe
 from photinus_sanity.session import QUIET_S, Session
 from photinus_sanity.setup import Setup
 from photinus_sanity.targets import Target, UnreachableError
+from photinus_sanity.violations import Violation
 from photinus_sanity.wire import Refusal
 
 LAST = ("SEC-001", "SEC-002", "HLT-003", "HLT-006")

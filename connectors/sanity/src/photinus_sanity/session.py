@@ -15,10 +15,10 @@ from typing import Any, Self
 import grpc
 from photinus.connector.v1 import connector_pb2 as connector
 
-from photinus_sanity.catalogue import Violation
 from photinus_sanity.schemas import secrets_in
 from photinus_sanity.setup import Setup
 from photinus_sanity.targets import Target, UnreachableError
+from photinus_sanity.violations import Violation
 from photinus_sanity.wire import CHANNEL_OPTIONS, Ear, Refusal, Wire
 
 MAIN = "sanity"

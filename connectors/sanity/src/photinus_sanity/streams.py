@@ -13,7 +13,7 @@ from photinus.connector.v1 import event_pb2 as events
 from photinus.connector.v1.common_pb2 import StreamRef
 
 from photinus_sanity import tasks
-from photinus_sanity.catalogue import Violation, require
+from photinus_sanity.violations import Violation, require
 from photinus_sanity.wire import Refusal, Wire
 
 METHOD = "EventService.Stream"

@@ -24,7 +24,7 @@ from photinus.connector.v1 import (
     tokens_pb2,
 )
 
-from photinus_sanity.catalogue import Violation
+from photinus_sanity.violations import Violation
 
 PACKAGE = "photinus.connector.v1"
 DOMAIN = PACKAGE

@@ -10,7 +10,7 @@ from photinus.connector.v1 import connector_pb2 as connector
 from photinus.connector.v1 import event_pb2 as events
 
 from photinus_sanity import needs
-from photinus_sanity.catalogue import Profile, must, require
+from photinus_sanity.catalogue import Profile, must
 from photinus_sanity.probe import (
     INVALID,
     NOT_FOUND,
@@ -20,6 +20,7 @@ from photinus_sanity.probe import (
     refused,
 )
 from photinus_sanity.sources import ChainSource
+from photinus_sanity.violations import require
 
 KIND = connector.CONTRACT_KIND_BLOCKCHAIN
 CHAIN = needs.contract(KIND)

@@ -12,11 +12,12 @@ from photinus.connector.v1 import connector_pb2 as connector
 from photinus.connector.v1 import operation_pb2 as operations
 
 from photinus_sanity import needs
-from photinus_sanity.catalogue import Phase, Profile, Violation, must, require
+from photinus_sanity.catalogue import Phase, Profile, must
 from photinus_sanity.probe import EXISTS, INVALID, NOT_FOUND, PRECONDITION, Probe, refused
 from photinus_sanity.schemas import broken
 from photinus_sanity.session import SECOND
 from photinus_sanity.sources import source_of
+from photinus_sanity.violations import Violation, require
 from photinus_sanity.wire import INSTANCE_HEADER, Refusal
 
 RULE = "protocol.md §2 Describe → Validate → Configure"

@@ -11,9 +11,10 @@ from photinus.connector.v1 import connector_pb2 as connector
 from photinus.connector.v1 import operation_pb2 as operations
 
 from photinus_sanity import needs
-from photinus_sanity.catalogue import Profile, must, require
+from photinus_sanity.catalogue import Profile, must
 from photinus_sanity.probe import INVALID, NOT_FOUND, Probe, refused
 from photinus_sanity.sources import mutations_of, source_of
+from photinus_sanity.violations import require
 from photinus_sanity.wire import Refusal
 
 RULE = "protocol.md §3: every call has a deadline; mutating calls without one are refused"

@@ -12,9 +12,10 @@ from photinus.connector.v1 import event_pb2 as events
 from photinus.connector.v1 import operation_pb2 as operations
 from photinus.connector.v1 import shared_storage_pb2 as storage
 
-from photinus_sanity.catalogue import must, require, should
+from photinus_sanity.catalogue import must, should
 from photinus_sanity.probe import UNIMPLEMENTED, Probe
 from photinus_sanity.schemas import invalid
+from photinus_sanity.violations import require
 from photinus_sanity.wire import PACKAGE, Refusal
 
 DESCRIBE_S = 5.0

@@ -12,9 +12,10 @@ from photinus.connector.v1 import data_exchange_pb2 as exchange
 from photinus.connector.v1 import event_pb2 as events
 
 from photinus_sanity import needs
-from photinus_sanity.catalogue import Profile, must, require
+from photinus_sanity.catalogue import Profile, must
 from photinus_sanity.probe import INVALID, NOT_FOUND, Probe, ends_in, refused
 from photinus_sanity.sources import CHUNK_BYTES, PeerSource, upload_frames
+from photinus_sanity.violations import require
 from photinus_sanity.wire import Refusal, Wire
 
 KIND = connector.CONTRACT_KIND_DATA_EXCHANGE

@@ -9,9 +9,10 @@ import grpc
 from photinus.connector.v1 import operation_pb2 as operations
 
 from photinus_sanity import needs
-from photinus_sanity.catalogue import Profile, Violation, must, require, should
+from photinus_sanity.catalogue import Profile, must, should
 from photinus_sanity.probe import NOT_SENT, Attempt, Probe
 from photinus_sanity.sources import mutations_of
+from photinus_sanity.violations import Violation, require
 from photinus_sanity.wire import DOMAIN, Refusal
 
 RULE = "protocol.md §3 Errors"

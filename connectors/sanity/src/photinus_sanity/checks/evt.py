@@ -10,10 +10,11 @@ from photinus.connector.v1 import connector_pb2 as connector
 from photinus.connector.v1 import event_pb2 as events
 
 from photinus_sanity import needs
-from photinus_sanity.catalogue import Phase, Profile, must, require
+from photinus_sanity.catalogue import Phase, Profile, must
 from photinus_sanity.probe import PRECONDITION, Probe
 from photinus_sanity.sources import source_of
 from photinus_sanity.streams import FRAME_BYTES_MAX, kind_of
+from photinus_sanity.violations import require
 from photinus_sanity.wire import Refusal
 
 EVENTS = needs.capability(connector.CAPABILITY_EVENTS)

@@ -10,12 +10,13 @@ from photinus.connector.v1 import connector_pb2 as connector
 from photinus.connector.v1 import event_pb2 as events
 
 from photinus_sanity import needs
-from photinus_sanity.catalogue import Phase, Profile, must, require
+from photinus_sanity.catalogue import Phase, Profile, must
 from photinus_sanity.probe import Probe
 from photinus_sanity.relay import relayed
 from photinus_sanity.sources import source_of
 from photinus_sanity.streams import Stream
 from photinus_sanity.targets import Launched
+from photinus_sanity.violations import require
 from photinus_sanity.wire import Refusal
 
 PROTO = "protocol.md §4, event.proto"

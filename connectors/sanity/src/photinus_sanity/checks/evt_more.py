@@ -9,10 +9,11 @@ from photinus.connector.v1 import connector_pb2 as connector
 from photinus.connector.v1 import event_pb2 as events
 
 from photinus_sanity import needs
-from photinus_sanity.catalogue import Phase, Profile, must, require
+from photinus_sanity.catalogue import Phase, Profile, must
 from photinus_sanity.probe import INVALID, Probe, ends_in
 from photinus_sanity.sources import source_of
 from photinus_sanity.streams import Stream, kind_of
+from photinus_sanity.violations import require
 
 EVENTS = needs.capability(connector.CAPABILITY_EVENTS)
 PROTO = "protocol.md §4, event.proto"

@@ -10,11 +10,12 @@ from grpc_health.v1 import health_pb2
 from photinus.connector.v1 import connector_pb2 as connector
 
 from photinus_sanity import needs
-from photinus_sanity.catalogue import Phase, Profile, must, require, should
+from photinus_sanity.catalogue import Phase, Profile, must, should
 from photinus_sanity.checks.dsc import SERVICES
 from photinus_sanity.probe import UNAVAILABLE, Probe
 from photinus_sanity.sources import mutations_of
 from photinus_sanity.targets import END_S, Launched
+from photinus_sanity.violations import require
 from photinus_sanity.wire import PACKAGE, Refusal, Wire
 
 STATUS_S = 5.0

@@ -11,9 +11,10 @@ from photinus.connector.v1 import connector_pb2 as connector
 from photinus.connector.v1 import operation_pb2 as operations
 
 from photinus_sanity import needs
-from photinus_sanity.catalogue import Phase, Profile, Violation, must, require
+from photinus_sanity.catalogue import Phase, Profile, must
 from photinus_sanity.probe import EXISTS, INVALID, NOT_FOUND, TERMINAL, Probe, refused
 from photinus_sanity.sources import Mutation, mutations_of, source_of
+from photinus_sanity.violations import Violation, require
 from photinus_sanity.wire import Refusal
 
 RULE = "protocol.md §3, common.proto MutationContext"

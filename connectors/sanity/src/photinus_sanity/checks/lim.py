@@ -10,10 +10,11 @@ from photinus.connector.v1 import event_pb2 as events
 from photinus.connector.v1 import operation_pb2 as operations
 
 from photinus_sanity import needs
-from photinus_sanity.catalogue import Profile, Violation, must, require
+from photinus_sanity.catalogue import Profile, must
 from photinus_sanity.probe import UNAVAILABLE, Probe
 from photinus_sanity.sources import source_of
 from photinus_sanity.streams import kind_of
+from photinus_sanity.violations import Violation, require
 from photinus_sanity.wire import Refusal
 
 RULE = "CONTRIBUTING.md Compatibility: a released package only grows"

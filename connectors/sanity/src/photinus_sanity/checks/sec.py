@@ -9,9 +9,10 @@ from pathlib import Path
 from photinus.connector.v1 import connector_pb2 as connector
 
 from photinus_sanity import needs
-from photinus_sanity.catalogue import Phase, must, require, should
+from photinus_sanity.catalogue import Phase, must, should
 from photinus_sanity.probe import Probe
 from photinus_sanity.schemas import broken, secrets_in, unmarked_secrets
+from photinus_sanity.violations import require
 from photinus_sanity.wire import Refusal
 
 RULE = "protocol.md §2: writeOnly marks secrets"

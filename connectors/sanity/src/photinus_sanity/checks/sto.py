@@ -12,7 +12,7 @@ from photinus.connector.v1 import connector_pb2 as connector
 from photinus.connector.v1 import shared_storage_pb2 as storage
 
 from photinus_sanity import needs
-from photinus_sanity.catalogue import Phase, Profile, Violation, must, require
+from photinus_sanity.catalogue import Phase, Profile, must
 from photinus_sanity.probe import (
     EXISTS,
     INVALID,
@@ -23,6 +23,7 @@ from photinus_sanity.probe import (
     refused,
 )
 from photinus_sanity.sources import CHUNK_BYTES, store, upload_frames
+from photinus_sanity.violations import Violation, require
 from photinus_sanity.wire import METHODS, Refusal
 
 KIND = connector.CONTRACT_KIND_SHARED_STORAGE

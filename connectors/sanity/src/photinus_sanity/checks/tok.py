@@ -10,9 +10,10 @@ from photinus.connector.v1 import event_pb2 as events
 from photinus.connector.v1 import tokens_pb2 as tokens
 
 from photinus_sanity import needs
-from photinus_sanity.catalogue import Profile, must, require
+from photinus_sanity.catalogue import Profile, must
 from photinus_sanity.probe import INVALID, NOT_FOUND, PRECONDITION, Probe, refused
 from photinus_sanity.sources import TokenSource
+from photinus_sanity.violations import require
 
 NEEDS = (
     needs.contract(connector.CONTRACT_KIND_TOKENS),
